@@ -1,0 +1,119 @@
+"""Every exception of trionet, in one tree.
+
+Each error also *is* the Trio class that fits it, so that code written for Trio's streams handles it without knowing
+trionet. A message says what was refused, why, who holds the connection and what to do about it.
+
+This module stands at the bottom of the house: every other one may raise from it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+if TYPE_CHECKING:
+    from .ownership import Blocker, End
+
+__all__ = [
+    "BodyNotReplayableError",
+    "HandleBrokenError",
+    "HandleBusyError",
+    "HandleClosedError",
+    "HandleMovedError",
+    "LimitExceededError",
+    "LocalProtocolError",
+    "PlaintextInjectionError",
+    "RemoteProtocolError",
+    "ScopeClosedError",
+    "TooManyRedirectsError",
+    "TrionetError",
+    "UpgradeFailedError",
+    "UpgradeRefusedError",
+]
+
+
+class TrionetError(Exception):
+    """Base class of every error that trionet raises by its own decision."""
+
+
+class HandleBusyError(TrionetError, trio.BusyResourceError):
+    """Refused, because other work is in progress on the handle. Nothing has changed; both go on as before."""
+
+    def __init__(self, message: str, blockers: tuple[Blocker, ...] = ()) -> None:
+        super().__init__(message)
+        self.blockers = blockers
+        """The work in progress: each task, its operation, and since when."""
+
+
+class HandleMovedError(TrionetError, trio.ClosedResourceError):
+    """Refused, because the connection lives on in another handle."""
+
+    def __init__(self, message: str, end: End) -> None:
+        super().__init__(message)
+        self.end = end
+        """How this handle ended; `End.successor` is where the connection went."""
+
+
+class HandleClosedError(TrionetError, trio.ClosedResourceError):
+    """Refused, or interrupted, because the handle is closed or closing, or this direction was ended on this side."""
+
+    def __init__(self, message: str, end: End | None = None) -> None:
+        super().__init__(message)
+        self.end = end
+        """How the handle ended; None while it is still closing, or when only one direction has ended."""
+
+
+class HandleBrokenError(TrionetError, trio.BrokenResourceError):
+    """The connection failed, or a write was abandoned half-way. The handle stays owned: close it."""
+
+    def __init__(self, message: str, bytes_sent: int | None = None) -> None:
+        super().__init__(message)
+        self.bytes_sent = bytes_sent
+        """How many bytes of the abandoned write were given to the operating system; None if that cannot be known."""
+
+
+class UpgradeRefusedError(TrionetError):
+    """The peer declined the new protocol. The old one is intact: the handle is open again and usable."""
+
+    def __init__(self, message: str, response: Any = None) -> None:
+        super().__init__(message)
+        self.response = response
+        """What the peer answered, where it answered with something: status, headers and body for HTTP."""
+
+
+class UpgradeFailedError(TrionetError, trio.BrokenResourceError):
+    """The handshake went wrong. If it had sent anything, the connection is closed; else the handle is open again."""
+
+
+class PlaintextInjectionError(UpgradeFailedError):
+    """Plain bytes came where TLS had to begin: somebody may have smuggled them in front of the handshake."""
+
+
+class LocalProtocolError(TrionetError):
+    """This side asked for something that the protocol does not allow. Nothing was sent."""
+
+
+class RemoteProtocolError(TrionetError, trio.BrokenResourceError):
+    """The peer broke the protocol."""
+
+    def __init__(self, message: str, status_hint: int = 400) -> None:
+        super().__init__(message)
+        self.status_hint = status_hint
+        """The HTTP status that fits the offence, for a server that wants to answer."""
+
+
+class LimitExceededError(TrionetError):
+    """A bound was reached. The message names the value, the limit and how to set it."""
+
+
+class TooManyRedirectsError(TrionetError):
+    """A chain of redirects was longer than allowed."""
+
+
+class BodyNotReplayableError(TrionetError):
+    """A request has to be sent again, but its body can be produced only once."""
+
+
+class ScopeClosedError(TrionetError, trio.ClosedResourceError):
+    """Refused, because the scope is closing or closed. What was about to be opened in it has been closed."""
