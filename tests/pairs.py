@@ -1,0 +1,70 @@
+"""Pairs of connected things, for tests: loopback TCP, Unix sockets, memory streams."""
+
+from __future__ import annotations
+
+import gc
+import os
+import socket
+
+import trio
+import trio.testing
+
+import trionet
+
+
+def tcp_sockets() -> tuple[socket.socket, socket.socket]:
+    """Two connected loopback TCP sockets."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(1)
+        one = socket.socket()
+        one.connect(listener.getsockname())
+        other, _ = listener.accept()
+    return one, other
+
+
+def tcp_pair(scope: trionet.Scope) -> tuple[trionet.Connection, trionet.Connection]:
+    one, other = tcp_sockets()
+    return scope.adopt(one), scope.adopt(other)
+
+
+def unix_pair(scope: trionet.Scope) -> tuple[trionet.Connection, trionet.Connection]:
+    one, other = socket.socketpair()
+    return scope.adopt(one), scope.adopt(other)
+
+
+def memory_pair(scope: trionet.Scope) -> tuple[trionet.Connection, trionet.Connection]:
+    one, other = trio.testing.memory_stream_pair()
+    return scope.adopt(one), scope.adopt(other)
+
+
+def lockstep_pair(scope: trionet.Scope) -> tuple[trionet.Connection, trionet.Connection]:
+    """Memory streams whose sends wait until everything was received."""
+    one, other = trio.testing.lockstep_stream_pair()
+    return scope.adopt(one), scope.adopt(other)
+
+
+PAIRS = {"tcp": tcp_pair, "unix": unix_pair, "memory": memory_pair}
+SOCKET_PAIRS = {"tcp": tcp_pair, "unix": unix_pair}
+
+
+def clog(connection: trionet.Connection) -> int:
+    """Send on a Unix socket until the system takes nothing more, behind the handle's back: how many bytes that were."""
+    total = 0
+    for chunk in (b"x" * 65536, b"x"):
+        while sent := connection._transport.send_some(chunk):
+            total += sent
+    return total
+
+
+def open_descriptors() -> int:
+    """How many file descriptors this process has open."""
+    gc.collect()
+    return len(os.listdir("/proc/self/fd"))
+
+
+async def receive_all(connection: trio.abc.ReceiveStream) -> bytes:
+    data = bytearray()
+    while chunk := await connection.receive_some():
+        data += chunk
+    return bytes(data)

@@ -1,0 +1,137 @@
+"""A detached connection on its way from one handle to the next.
+
+`Detached` is what `Handle.detach` gives and `Scope.adopt` takes: the transport, the bytes already received and not yet
+delivered, and which directions have ended. It may be taken once. Until then its scope owns it, and closes it at the
+latest when the scope ends.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from trio.lowlevel import enable_ki_protection
+
+from .errors import HandleClosedError, HandleMovedError
+from .ownership import End, Event, Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .owner import Owner
+    from .transport.protocol import Transport
+
+__all__ = ["Detached"]
+
+
+class Detached:
+    """A connection without a handle: adopt it with `Scope.adopt`, or let its scope close it.
+
+    Attributes:
+        leftover: Bytes that were received and not delivered. The next handle delivers them first.
+        receive_ended: The peer's EOF was seen.
+        send_ended: EOF was sent.
+        end: How the capsule ended; None while it can be adopted.
+    """
+
+    __slots__ = ("_owner", "_transport", "_watchers", "end", "leftover", "opened_at", "receive_ended", "send_ended")
+
+    def __init__(
+        self,
+        transport: Transport,
+        leftover: bytes = b"",
+        *,
+        receive_ended: bool = False,
+        send_ended: bool = False,
+        opened_at: str = "",
+        watchers: tuple[Callable[[], None], ...] = (),
+    ) -> None:
+        self._transport = transport
+        self._owner: Owner | None = None
+        self._watchers = watchers
+        self.leftover = leftover
+        self.receive_ended = receive_ended
+        self.send_ended = send_ended
+        self.opened_at = opened_at
+        self.end: End | None = None
+
+    def __repr__(self) -> str:
+        state = "waits to be adopted" if self.end is None else self.end.reason.value
+        return f"<Detached {self._transport.local_address} - {self._transport.remote_address}: {state}>"
+
+    @property
+    def transport(self) -> Transport:
+        """The transport; it belongs to the capsule until that is adopted."""
+        return self._transport
+
+    @property
+    def owner(self) -> Owner | None:
+        """Who closes the capsule if nobody adopts it; None once it has ended, or before it was seated."""
+        return self._owner
+
+    @property
+    def watchers(self) -> tuple[Callable[[], None], ...]:
+        """Called once when the endpoint is closed, whoever owns it by then."""
+        return self._watchers
+
+    def check(self) -> None:
+        """Raise unless the capsule can still be adopted.
+
+        Raises:
+            HandleMovedError: it was adopted before.
+            HandleClosedError: it was closed by its scope, or by `abort`.
+        """
+        if self.end is None:
+            return
+        if self.end.successor is not None:
+            raise HandleMovedError(f"{self!r} was adopted already, by {self.end.successor!r}", self.end)
+        raise HandleClosedError(f"{self!r} was closed before it was adopted: {self.end.reason.value}", self.end)
+
+    @enable_ki_protection
+    def pass_to(self, successor: Any) -> None:
+        """The capsule's content lives on in `successor`. A step."""
+        self.end = End(Reason.TRANSFERRED, successor)
+        self._leave()
+
+    @enable_ki_protection
+    def abort(self, reason: Reason = Reason.ABORTED) -> None:
+        """Close the endpoint now. No-op on a capsule that has ended. A step."""
+        if self.end is not None:
+            return
+        self.end = End(reason)
+        owner = self._owner
+        if not self._transport.close() and owner is not None:
+            owner.release_later(self._transport)
+        self._leave()
+        for watcher in self._watchers:
+            watcher()
+
+    @enable_ki_protection
+    def scope_event(self, event: Event) -> None:
+        """A scope that ends closes a capsule that nobody adopted; there is nothing to drain. A step; for `Owner`."""
+        if event is Event.SCOPE_CANCELLED:
+            self.abort(Reason.SCOPE_CANCELLED)
+        elif event is Event.SCOPE_DEADLINE:
+            self.abort(Reason.SCOPE_EXIT)
+
+    must_wait = False
+    drained = False
+    blockers = ()
+
+    async def drain(self) -> None:
+        """Nothing to drain."""
+
+    def retire(self) -> None:
+        """Nothing to wait for: whoever adopts the capsule decides."""
+
+    def handler_failed(self) -> None:
+        """Close the endpoint now."""
+        self.abort()
+
+    def seat(self, owner: Owner) -> None:
+        """From now on `owner` closes this capsule if nobody adopts it."""
+        self._owner = owner
+
+    def _leave(self) -> None:
+        if self._owner is not None:
+            self._owner.unregister(self)
+            self._owner = None

@@ -1,0 +1,383 @@
+"""The byte-stream handle: TCP, Unix sockets, TLS, and any Trio stream that was adopted.
+
+Bytes that were received and not yet delivered stay in the handle (its *leftover*), whatever happens to the task that
+asked for them. That is what makes sniffing, line protocols and upgrades exact.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import TYPE_CHECKING, Final
+
+import trio
+from trio.lowlevel import (
+    cancel_shielded_checkpoint,
+    checkpoint,
+    checkpoint_if_cancelled,
+    current_task,
+    enable_ki_protection,
+)
+
+from .errors import HandleBrokenError, LimitExceededError, LocalProtocolError, RemoteProtocolError
+from .handle import Handle
+from .ownership import Event, Phase, Receive, Refuse, Send
+from .transport.protocol import MAX_RECEIVE, Buffer
+from .transport.tls import TLSTransport
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .capsule import Detached
+    from .transport.tls import TLSInfo
+
+__all__ = ["Connection"]
+
+# In Python 3.11 a member read off its enum class costs 70 ns, a global 4: seven of them were a third of what a
+# round trip adds to the bare socket (benchmarks/echo.py).
+_OPEN: Final = Phase.OPEN
+_RECEIVE_IDLE: Final = Receive.IDLE
+_RECEIVE_BUSY: Final = Receive.BUSY
+_SEND_IDLE: Final = Send.IDLE
+
+
+class Connection(Handle, trio.abc.HalfCloseableStream):
+    """A stream of bytes in both directions, with exactly one owner.
+
+    A `trio.abc.HalfCloseableStream`: it can be used wherever Trio expects a stream. At most one task may receive and
+    one send at any time.
+    """
+
+    __slots__ = ("_parked",)
+
+    def __init__(self, capsule: Detached) -> None:
+        super().__init__(capsule)
+        # Whether this handle's reader has let other tasks run since the latest send: then a send need not.
+        self._parked = False
+
+    @property
+    def tls(self) -> TLSInfo | None:
+        """Version, cipher, ALPN and peer certificate; None where the connection is not TLS."""
+        return self._transport.info if isinstance(self._transport, TLSTransport) else None
+
+    # --- receiving -----------------------------------------------------------------------------------------------
+
+    @enable_ki_protection
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        """The next 1 to `max_bytes` bytes (64 KiB by default); ``b""`` at the peer's EOF.
+
+        Raises:
+            HandleBusyError: another task is receiving, or an upgrade is under way.
+            HandleBrokenError: the connection failed.
+            HandleClosedError, HandleMovedError: the handle has ended, or was closed meanwhile.
+            ValueError, TypeError: `max_bytes` is not a positive integer.
+
+        Cancellation: not one byte is lost.
+        """
+        size = MAX_RECEIVE if max_bytes is None else _positive(max_bytes, "max_bytes")
+        life = self._life
+        if (
+            size > MAX_RECEIVE
+            or life.phase is not _OPEN
+            or life.receive is not _RECEIVE_IDLE
+            or life.reset
+            or life.retiring
+            or self._leftover
+        ):
+            return await self._receive_carefully(size)
+        life.receive = _RECEIVE_BUSY
+        self._reader = current_task()
+        self._reader_since = trio.current_time()
+        try:
+            data = await self._transport.receive_some(size)
+        except BaseException as exc:
+            self._receive_failed(exc)
+            raise
+        return self._received(data)
+
+    @enable_ki_protection
+    async def _receive_carefully(self, max_bytes: int) -> bytes:
+        """`receive_some` where the short way is not open: leftover, a large bound, EOF, or a refusal."""
+        if self._leftover and self._life.phase is Phase.OPEN:
+            self._refuse(Event.RECEIVE)
+            await checkpoint_if_cancelled()
+            return await self._deliver(max_bytes, waited=False)
+        self._begin_receive()
+        if self._life.receive is Receive.EOF:
+            await checkpoint()
+            return b""
+        try:
+            data = await self._transport.receive_some(min(max_bytes, MAX_RECEIVE))
+        except BaseException as exc:
+            self._receive_failed(exc)
+            raise
+        return self._received(data)
+
+    @enable_ki_protection
+    def _received(self, data: bytes) -> bytes:
+        """A receive brought `data`. A step."""
+        self._parked = True
+        self._reader = None
+        if not data:
+            self._take(Event.PEER_EOF)
+        elif self._life.phase is _OPEN:
+            self._life.receive = _RECEIVE_IDLE
+            self._bytes_received += len(data)
+        else:
+            self._bytes_received += len(data)
+            self._take(Event.RECEIVE_ENDED)
+        return data
+
+    def _take_leftover(self, size: int) -> bytes:
+        data = bytes(self._leftover[:size])
+        del self._leftover[:size]
+        return data
+
+    @enable_ki_protection
+    async def peek(self, n: int) -> bytes:
+        """The next `n` bytes, without consuming them; fewer only if EOF comes first.
+
+        Args:
+            n: How many bytes, 1 to 65,536.
+
+        Raises:
+            HandleBusyError, HandleBrokenError, HandleClosedError, HandleMovedError: as for `receive_some`.
+            LimitExceededError: `n` is larger than 65,536.
+
+        Cancellation: not one byte is lost.
+        """
+        if _positive(n, "n") > MAX_RECEIVE:
+            raise LimitExceededError(f"peek({n}) refused: at most {MAX_RECEIVE} bytes can be looked at ahead")
+        waited = await self._fill(n)
+        data = bytes(self._leftover[:n])
+        if not waited:
+            await cancel_shielded_checkpoint()
+        return data
+
+    @enable_ki_protection
+    async def receive_exactly(self, n: int) -> bytes:
+        """Exactly the next `n` bytes.
+
+        Raises:
+            RemoteProtocolError: EOF came first; the bytes that did come stay unread.
+            HandleBusyError, HandleBrokenError, HandleClosedError, HandleMovedError: as for `receive_some`.
+
+        Cancellation: not one byte is lost.
+        """
+        waited = await self._fill(_positive(n, "n"))
+        if len(self._leftover) < n:
+            raise RemoteProtocolError(
+                f"the peer ended the stream after {len(self._leftover)} of {n} bytes; they are still unread"
+            )
+        return await self._deliver(n, waited)
+
+    @enable_ki_protection
+    async def receive_until(self, delimiter: bytes, *, max_bytes: int) -> bytes:
+        """The bytes up to and including `delimiter`.
+
+        Args:
+            delimiter: At least one byte.
+            max_bytes: How long the result may be, delimiter included.
+
+        Raises:
+            LimitExceededError: no delimiter within `max_bytes`; the bytes stay unread.
+            RemoteProtocolError: EOF came first; the bytes that did come stay unread.
+            HandleBusyError, HandleBrokenError, HandleClosedError, HandleMovedError: as for `receive_some`.
+
+        Cancellation: not one byte is lost.
+        """
+        delimiter = bytes(delimiter)
+        if not delimiter:
+            raise ValueError("delimiter must be at least one byte, not b''")
+        if _positive(max_bytes, "max_bytes") < len(delimiter):
+            raise ValueError(f"max_bytes ({max_bytes}) must have room for the delimiter {delimiter!r}")
+        searched = 0
+        waited = await self._fill(1)
+        while (at := self._leftover.find(delimiter, searched, max_bytes)) < 0:
+            size = len(self._leftover)
+            if size >= max_bytes:
+                raise LimitExceededError(
+                    f"no {delimiter!r} in the first {max_bytes} bytes (max_bytes); they are still unread: "
+                    f"raise max_bytes, or close the connection"
+                )
+            searched = max(0, size - len(delimiter) + 1)
+            waited = await self._fill(size + 1)
+            if len(self._leftover) == size:
+                raise RemoteProtocolError(
+                    f"the peer ended the stream after {size} bytes without {delimiter!r}; they are still unread"
+                )
+        return await self._deliver(at + len(delimiter), waited)
+
+    @enable_ki_protection
+    async def _deliver(self, size: int, waited: bool) -> bytes:
+        """Take the next `size` bytes of leftover, and then let other tasks run if the receive has not waited."""
+        data = self._take_leftover(size)
+        if not waited:
+            await cancel_shielded_checkpoint()
+        return data
+
+    @enable_ki_protection
+    async def _fill(self, size: int) -> bool:
+        """Receive until `size` bytes are unread or the peer's EOF: whether that took a wait. A cancellation point."""
+        self._refuse(Event.RECEIVE)
+        if len(self._leftover) >= size or self._life.receive is Receive.EOF:
+            await checkpoint_if_cancelled()
+            return False
+        self._begin_receive()
+        try:
+            while len(self._leftover) < size:
+                if self._life.phase is Phase.DRAINING:
+                    # Closed between this task's wake-up and its turn, when there was nobody to be woken.
+                    raise trio.ClosedResourceError("the receive was called off")
+                data = await self._transport.receive_some(MAX_RECEIVE)
+                if not data:
+                    self._received(b"")
+                    return True
+                self._bytes_received += len(data)
+                self._leftover += data
+        except BaseException as exc:
+            self._receive_failed(exc)
+            raise
+        self._parked = True
+        self._end_receive()
+        return True
+
+    # --- sending -------------------------------------------------------------------------------------------------
+
+    @enable_ki_protection
+    async def send_all(self, data: Buffer) -> None:
+        """Send all of `data`: it has been given to the operating system when this returns.
+
+        Raises:
+            HandleBusyError: another task is sending, or an upgrade is under way.
+            HandleBrokenError: the connection failed, or an earlier send was abandoned half-way.
+            HandleClosedError, HandleMovedError: the handle has ended, EOF was sent, or it was closed meanwhile.
+
+        Cancellation: if nothing had been sent, nothing happened. If some had been, the handle is broken: every later
+        send raises `HandleBrokenError` with `bytes_sent`. It is a schedule point unless this handle's reader has let
+        other tasks run since the previous send.
+        """
+        life = self._life
+        if life.phase is not _OPEN or life.send is not _SEND_IDLE or life.reset:
+            self._refuse(Event.SEND)
+        if type(data) is not bytes:
+            data = _as_bytes(data)
+        await checkpoint_if_cancelled()
+        size = len(data)
+        try:
+            sent = self._transport.send_some(data)
+        except trio.BrokenResourceError as exc:
+            self._peer_reset(exc)
+            raise HandleBrokenError(f"send failed: {self!r}: {exc}", 0) from exc
+        if sent == size and self._parked:
+            self._parked = False
+            self._bytes_sent += sent
+            return
+        await self._send_rest(data, sent)
+
+    @enable_ki_protection
+    async def _send_rest(self, data: Buffer, sent: int) -> None:
+        """What the operating system did not take at once; and a schedule point where that is due."""
+        self._begin_send()
+        transport = self._transport
+        transport.bytes_sent = 0
+        try:
+            if sent < len(data):
+                await transport.send_all(memoryview(data)[sent:] if sent else data)
+            else:
+                await cancel_shielded_checkpoint()
+        except BaseException as exc:
+            more = self._transport.bytes_sent
+            self._send_failed(exc, None if more is None else sent + more)
+            raise
+        self._parked = False
+        self._bytes_sent += len(data)
+        self._end_send()
+
+    @enable_ki_protection
+    async def send_vectored(self, parts: Sequence[Buffer]) -> None:
+        """Send all of `parts`, one behind the other, without joining them: `send_all` for a head and a large body.
+
+        Raises and Cancellation: as for `send_all`.
+        """
+        views = [_as_bytes(part) for part in parts]
+        self._refuse(Event.SEND)
+        await checkpoint_if_cancelled()
+        self._begin_send()
+        transport = self._transport
+        transport.bytes_sent = 0
+        try:
+            await transport.send_vectored(views)
+        except BaseException as exc:
+            self._send_failed(exc, transport.bytes_sent)
+            raise
+        self._end_send()
+        self._bytes_sent += sum(map(len, views))
+        await cancel_shielded_checkpoint()
+
+    @enable_ki_protection
+    async def wait_send_all_might_not_block(self) -> None:
+        """Wait until `send_all` might not have to wait.
+
+        Raises: as `send_all`. It counts as a send: no other send may be in progress.
+
+        Cancellation: no effect on the handle.
+        """
+        self._refuse(Event.SEND)
+        await checkpoint_if_cancelled()
+        self._begin_send()
+        self._transport.bytes_sent = 0
+        try:
+            await self._transport.wait_writable()
+        except BaseException as exc:
+            self._send_failed(exc, 0)
+            raise
+        self._end_send()
+
+    @enable_ki_protection
+    async def send_eof(self) -> None:
+        """End sending; receiving goes on. A second call does nothing.
+
+        Raises:
+            LocalProtocolError: the connection cannot half-close (TLS before 1.3, a Trio stream that cannot).
+            HandleBusyError, HandleBrokenError, HandleClosedError, HandleMovedError: as for `send_all`.
+
+        Cancellation: as for `send_all`.
+        """
+        self._refuse(Event.SEND_EOF)
+        if not self._transport.can_half_close:
+            raise LocalProtocolError(
+                f"send eof refused: {self!r} cannot end sending while receiving goes on"
+                f"{' in ' + self.tls.version if self.tls else ''}; use aclose() to end both"
+            )
+        await checkpoint_if_cancelled()
+        if self._life.send is not Send.SHUT:
+            self._begin_send()
+            self._transport.bytes_sent = 0
+            try:
+                await self._transport.send_eof()
+            except BaseException as exc:
+                self._send_failed(exc, self._transport.bytes_sent)
+                raise
+            self._writer = None
+            self._take(Event.EOF_SENT)
+        await cancel_shielded_checkpoint()
+
+    def _refuse(self, event: Event) -> None:
+        """Raise what the refusal of `event` means; return where it is not refused."""
+        if isinstance(refuse := self._life.decide(event), Refuse):
+            raise self._refusal(refuse, event)
+
+
+def _positive(value: int, name: str) -> int:
+    number = operator.index(value)
+    if number < 1:
+        raise ValueError(f"{name} must be at least 1, not {value!r}")
+    return number
+
+
+def _as_bytes(data: Buffer) -> Buffer:
+    if isinstance(data, (bytes, bytearray)):
+        return data
+    if isinstance(data, memoryview):
+        return data if data.format == "B" and data.ndim == 1 else data.cast("B")
+    raise TypeError(f"data must be bytes, bytearray or memoryview, not {type(data).__name__}")

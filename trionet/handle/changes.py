@@ -1,0 +1,201 @@
+"""Changes of the owner: detach, transfer, upgrade. Each is all or nothing, and commits in one step."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+import trio
+from trio.lowlevel import enable_ki_protection
+
+from ..errors import HandleClosedError, UpgradeFailedError, UpgradeRefusedError
+from ..ownership import Event, Ownership, Phase, Refuse
+from ..wire import Wire
+from .operations import Operations
+
+if TYPE_CHECKING:
+    from ..capsule import Detached
+    from ..owner import Owner
+    from ..recipe import Recipe
+    from . import Handle
+
+__all__ = ["Changes"]
+
+Successor = TypeVar("Successor", bound="Handle")
+
+
+class Changes(Operations):
+    """The verbs by which a connection gets another handle."""
+
+    __slots__ = ()
+
+    @enable_ki_protection
+    def detach(self) -> Detached:
+        """Take the connection out of the handle, all or nothing. A step.
+
+        Returns:
+            The capsule; adopt it once with `Scope.adopt`. Until then the scope of this handle owns it.
+
+        Raises:
+            HandleBusyError: an operation or a lease is in progress; nothing has changed, `blockers` names it.
+            HandleBrokenError: a send was abandoned half-way, or the connection failed.
+            HandleMovedError, HandleClosedError: the handle has ended.
+
+        The handle is MOVED (`DETACHED`) afterwards.
+        """
+        self._take(Event.DETACH)
+        assert self._end is not None
+        capsule: Detached = self._end.successor
+        return capsule
+
+    @enable_ki_protection
+    async def detach_when_idle(self) -> Detached:
+        """Shut the door to new work, wait until the work in progress has ended, then detach.
+
+        Raises:
+            HandleBusyError: another task waits to detach or upgrades the handle.
+            HandleBrokenError: a send was abandoned half-way, before or while waiting.
+            HandleMovedError, HandleClosedError: the handle has ended, or was closed while waiting.
+
+        The handle is MOVED (`DETACHED`) afterwards.
+
+        Cancellation: before the commit the handle is OPEN again, as if nothing had been asked.
+        """
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if isinstance(refuse := self._life.decide(Event.RESERVE), Refuse):
+            raise self._refusal(refuse, Event.RESERVE)
+        self._quiet = quiet = trio.Event()
+        self._take(Event.RESERVE)
+        try:
+            await quiet.wait()
+        except BaseException:
+            self._take(Event.RESERVE_CANCELLED)
+            raise
+        finally:
+            if self._quiet is quiet:
+                self._quiet = None
+        what = f"{Event.RESERVE.value} refused: {self!r}"
+        if self._life.phase is Phase.CLAIMED:
+            self._take(Event.DETACH_CLAIMED)
+            assert self._end is not None
+            capsule: Detached = self._end.successor
+            return capsule
+        if self._life.phase is Phase.OPEN:
+            raise self._broken_error(what)
+        raise self._closed_error(f"{what}: it was closed while a task waited to detach it")
+
+    @enable_ki_protection
+    def transfer(self, scope: Any) -> Self:
+        """Move the connection to another scope: the only way for it to outlive this one. A step.
+
+        Args:
+            scope: The `Scope` that owns it from now on; it must be open.
+
+        Returns:
+            A new handle of the same kind, owned by `scope`.
+
+        Raises:
+            ScopeClosedError: the target is closing or closed; nothing has changed.
+            HandleBusyError, HandleBrokenError, HandleMovedError, HandleClosedError: as for `detach`.
+
+        The handle is MOVED (`TRANSFERRED`) afterwards.
+        """
+        target: Owner = scope.owner
+        target.check_open("transfer")
+        if isinstance(refuse := self._life.decide(Event.TRANSFER), Refuse):
+            raise self._refusal(refuse, Event.TRANSFER)
+        successor = self._twin()
+        self._next = (successor, target)
+        self._take(Event.TRANSFER)
+        return successor
+
+    def _twin(self) -> Self:
+        """A new handle with everything that belongs to the connection."""
+        twin = object.__new__(type(self))
+        for cls in type(self).__mro__:
+            for slot in getattr(cls, "__slots__", ()):
+                if slot not in self._OWN and slot != "__dict__" and hasattr(self, slot):
+                    setattr(twin, slot, getattr(self, slot))
+        getattr(twin, "__dict__", {}).update(getattr(self, "__dict__", {}))
+        twin._life = Ownership(self._life.receive, self._life.send)
+        twin._renew()
+        return twin
+
+    @enable_ki_protection
+    async def upgrade(self, recipe: Recipe[Successor]) -> Successor:
+        """Make the connection something else, in one atomic change of hands.
+
+        Args:
+            recipe: How, for instance `to_tls_client` or `to_websocket_server`; used once.
+
+        Returns:
+            The successor, OPEN, in the same scope.
+
+        Raises:
+            HandleBusyError: an operation or a lease is in progress; nothing has changed.
+            UpgradeRefusedError: the peer declined; the handle is OPEN again, the old protocol intact.
+            UpgradeFailedError: the handshake failed. If a byte had been sent the handle is CLOSED (`UPGRADE_FAILED`);
+                else it is OPEN and what the handshake had received is unread again.
+            HandleBrokenError, HandleMovedError, HandleClosedError: as for `detach`; an upgrade needs both directions.
+
+        The handle is MOVED (`UPGRADED`) afterwards.
+
+        Cancellation: as for a failed handshake. Once the successor exists there is no checkpoint any more.
+        """
+        return await self._upgrade(recipe, Event.UPGRADE, self)
+
+    @enable_ki_protection
+    async def _upgrade(self, recipe: Recipe[Successor], event: Event, source: Any) -> Successor:
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if isinstance(refuse := self._life.decide(event), Refuse):
+            raise self._refusal(refuse, event)
+        recipe.prepare(source)
+        self._take(event)
+        self._wire = wire = Wire(self._transport, bytes(self._leftover), self.opened_at)
+        try:
+            with trio.CancelScope() as self._upgrading:
+                await recipe.handshake(wire)
+                if not wire.waited:
+                    await trio.lowlevel.checkpoint()
+            self._still_claimed()
+            return self._commit(recipe, wire)
+        except BaseException as exc:
+            self._upgrade_ended(exc, wire)
+            raise
+        finally:
+            self._upgrading = self._wire = None
+
+    @enable_ki_protection
+    def _commit(self, recipe: Recipe[Successor], wire: Wire) -> Successor:
+        """The old handle ends and the successor begins, with nothing between. A step."""
+        successor = recipe.commit()
+        successor._watchers = self._watchers
+        successor.opened_at = self.opened_at
+        self._next = (successor, self._owner)
+        self._take(Event.ACCEPTED)
+        if self._life.retiring:
+            successor.retire()
+        return successor
+
+    def _still_claimed(self) -> None:
+        if self._life.phase is not Phase.CLAIMED:
+            raise self._closed_error(f"upgrade interrupted: {self!r}")
+
+    @enable_ki_protection
+    def _upgrade_ended(self, exc: BaseException, wire: Wire) -> None:
+        """The handshake did not lead to a successor: raise what that means, or return for `exc` to go on. A step."""
+        if self._life.phase is not Phase.CLAIMED:
+            if isinstance(exc, Exception) and not isinstance(exc, HandleClosedError):
+                raise self._closed_error(f"upgrade interrupted: {self!r}") from exc
+            return
+        if isinstance(exc, UpgradeRefusedError):
+            self._take(Event.REFUSED)
+            return
+        if not wire.sent:
+            self._take(Event.RESTORED)
+            if wire.failure is not None:
+                self._peer_reset(wire.failure)
+        else:
+            self._failure = exc
+            self._take(Event.FAILED)
+        if isinstance(exc, trio.BrokenResourceError) and not isinstance(exc, UpgradeFailedError):
+            raise UpgradeFailedError(f"upgrade failed: {self!r}: {exc}") from exc

@@ -1,0 +1,329 @@
+"""A handle's state, the questions it answers, and the hands of its machine: the lowest of its layers.
+
+A handle asks its `Ownership` machine before anything happens and carries out the effects that the machine names, each
+time in one *step*: code without a checkpoint and protected from `KeyboardInterrupt`. The decorator for that costs
+nothing when the code runs: it marks the code object.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import outcome
+import trio
+from trio.lowlevel import enable_ki_protection
+
+from ..capsule import Detached
+from ..errors import HandleBrokenError, HandleBusyError, HandleClosedError, HandleMovedError
+from ..owner import opened_at
+from ..ownership import Blocker, Effect, End, Event, Ownership, Phase, Receive, Refusal, Refuse, Send
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..owner import Owner
+    from ..transport.protocol import Transport
+    from ..wire import Wire
+    from .operations import Lease
+
+__all__ = ["Core", "Statistics"]
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """Figures of one handle."""
+
+    bytes_received: int
+    bytes_sent: int
+    opened: float
+    """When the handle was opened, on the clock of `trio.current_time`, in seconds."""
+
+
+class Core:
+    """The state of a handle, and the effects that its machine names, carried out.
+
+    Args:
+        capsule: The connection, as `Wire.detach` or `Handle.detach` gives it.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_bytes_received",
+        "_bytes_sent",
+        "_drained_by",
+        "_end",
+        "_ended",
+        "_failure",
+        "_leases",
+        "_leftover",
+        "_life",
+        "_local_address",
+        "_next",
+        "_opened",
+        "_owner",
+        "_quiet",
+        "_reader",
+        "_reader_lease",
+        "_reader_since",
+        "_remote_address",
+        "_torn",
+        "_transport",
+        "_upgrading",
+        "_watchers",
+        "_wire",
+        "_writer",
+        "_writer_since",
+        "opened_at",
+    )
+
+    #: What belongs to the handle itself and not to the connection: not carried over by a transfer.
+    _OWN: Final = frozenset(
+        {"__weakref__", "_drained_by", "_end", "_ended", "_leases", "_life", "_next", "_quiet", "_upgrading", "_wire"}
+    )
+
+    def __init__(self, capsule: Detached) -> None:
+        self._life = Ownership(
+            Receive.EOF if capsule.receive_ended else Receive.IDLE,
+            Send.SHUT if capsule.send_ended else Send.IDLE,
+        )
+        self._transport: Transport = capsule.transport
+        self._leftover = bytearray(capsule.leftover)
+        self._owner: Owner = None  # type: ignore[assignment]  # set in the step that opens the handle
+        self._watchers: tuple[Callable[[], None], ...] = capsule.watchers
+        self.opened_at = capsule.opened_at
+        """File, line and function that opened the handle."""
+        self._opened = trio.current_time()
+        self._local_address = capsule.transport.local_address
+        self._remote_address = capsule.transport.remote_address
+        self._bytes_received = 0
+        self._bytes_sent = 0
+        self._reader: Any = None
+        self._reader_since = 0.0
+        self._reader_lease: Lease | None = None
+        self._writer: Any = None
+        self._writer_since = 0.0
+        self._torn: int | None = None
+        self._failure: BaseException | None = None
+        self._renew()
+
+    def _renew(self) -> None:
+        self._end: End | None = None
+        self._ended: trio.Event | None = None
+        self._leases: list[Lease] = []
+        self._quiet: trio.Event | None = None
+        self._upgrading: trio.CancelScope | None = None
+        self._wire: Wire | None = None
+        self._next: tuple[Core, Owner] | None = None
+        self._drained_by: Any = None
+
+    # --- questions: always answered, also by a handle that has ended ---------------------------------------------
+
+    def __repr__(self) -> str:
+        state = self.phase.value if self._end is None else f"{self.phase.value}: {self._end.reason.value}"
+        return f"<{type(self).__name__} {_name(self._local_address)} - {_name(self._remote_address)} {state}>"
+
+    @property
+    def phase(self) -> Phase:
+        """Where the handle stands in its life."""
+        return self._life.phase
+
+    @property
+    def scope(self) -> Any:
+        """The scope that owns the handle; after its end, the one that did."""
+        return self._owner.public
+
+    @property
+    def end(self) -> End | None:
+        """How the handle ended; None while it is alive."""
+        return self._end
+
+    @property
+    def local_address(self) -> Any:
+        """This side's socket address; None for a stream without one."""
+        return self._local_address
+
+    @property
+    def remote_address(self) -> Any:
+        """The peer's socket address; None for a stream without one."""
+        return self._remote_address
+
+    @property
+    def blockers(self) -> tuple[Blocker, ...]:
+        """The work in progress on the handle: what keeps it from being taken away. Empty if there is none."""
+        found = []
+        if self._life.receive is Receive.BUSY and not self._life.phase.terminal:
+            found.append(Blocker(_task_name(self._reader), "receive", self._reader_since))
+        if self._life.send is Send.BUSY and not self._life.phase.terminal:
+            found.append(Blocker(_task_name(self._writer), "send", self._writer_since))
+        found.extend(Blocker(lease.task, lease.name, lease.since) for lease in self._leases)
+        return tuple(found)
+
+    def statistics(self) -> Statistics:
+        """Figures of this handle. Never raises."""
+        return Statistics(self._bytes_received, self._bytes_sent, self._opened)
+
+    # --- the machine's hands -------------------------------------------------------------------------------------
+
+    @enable_ki_protection
+    def _take(self, event: Event) -> None:
+        """Take `event` and carry out its effects, in one step; raise what its refusal means."""
+        before = self._life.phase
+        answer = self._life.apply(event)
+        if isinstance(answer, Refuse):
+            raise self._refusal(answer, event)
+        for effect in answer:
+            _CARRY_OUT[effect](self)
+        if self._life.phase is not before:
+            self._phase_changed(before)
+
+    def _phase_changed(self, before: Phase) -> None:
+        if before is not Phase.OPEN:
+            self._wake_waiter()
+        if self._life.phase.terminal:
+            if self._end is None:
+                assert self._life.reason is not None
+                result = outcome.Value(None) if self._failure is None else outcome.Error(self._failure)
+                self._end = End(self._life.reason, None, result)
+            if self._ended is not None:
+                self._ended.set()
+        if self._owner.observer is not None:
+            self._owner.observer(self, before, self._life.phase)
+
+    def _release(self) -> None:
+        if not self._transport.close():
+            self._owner.release_later(self._transport)
+        self._owner.unregister(self)
+        for watcher in self._watchers:
+            watcher()
+        self._leftover.clear()
+
+    def _interrupt(self) -> None:
+        """Wake what the transport's close does not wake: a handshake, and tasks that wait for the door."""
+        if self._upgrading is not None:
+            self._upgrading.cancel()
+        self._leases.clear()
+        self._wake_waiter()
+
+    def _wake_waiter(self) -> None:
+        if self._quiet is not None:
+            self._quiet.set()
+
+    def _wake_reader(self) -> None:
+        if self._life.receive is Receive.BUSY and self._reader_lease is None:
+            self._transport.wake_receiver()
+
+    def _hand_over(self) -> None:
+        assert self._next is not None
+        successor, owner = self._next
+        if owner is not self._owner:
+            self._owner.unregister(self)
+        successor.seat(owner, instead_of=self)
+        self._move_to(successor)
+
+    def _put_back(self) -> None:
+        assert self._wire is not None
+        self._leftover = bytearray(self._wire.received())
+
+    def _keep_rest(self) -> None:
+        assert self._wire is not None
+        self._leftover = self._wire.unread
+
+    def _into_capsule(self) -> None:
+        capsule = Detached(
+            self._transport,
+            bytes(self._leftover),
+            receive_ended=self._life.receive is Receive.EOF,
+            send_ended=self._life.send is Send.SHUT,
+            opened_at=self.opened_at,
+            watchers=self._watchers,
+        )
+        capsule.seat(self._owner)
+        self._owner.register(capsule, instead_of=self)
+        self._move_to(capsule)
+
+    def _move_to(self, successor: Any) -> None:
+        assert self._life.reason is not None
+        self._end = End(self._life.reason, successor, outcome.Value(successor))
+        self._leftover = bytearray()
+        self._leases = []
+
+    @enable_ki_protection
+    def seat(self, owner: Owner, instead_of: Any = None) -> None:
+        """The handle belongs to `owner` from now on, in the place of `instead_of`. A step; for recipes and scopes."""
+        self._owner = owner
+        if not self.opened_at:
+            self.opened_at = opened_at()
+        owner.register(self, instead_of)
+        if owner.observer is not None:
+            owner.observer(self, None, Phase.OPEN)
+
+    # --- refusals ------------------------------------------------------------------------------------------------
+
+    def _refusal(self, refuse: Refuse, event: Event) -> Exception:
+        """The error that this refusal means, with all that the reader of a log needs."""
+        what = f"{event.value} refused: {self!r}"
+        match refuse.kind:
+            case Refusal.MOVED:
+                assert self._end is not None
+                return HandleMovedError(
+                    f"{what} ended; the connection lives on in {self._end.successor!r}: use that", self._end
+                )
+            case Refusal.CLOSED:
+                return self._closed_error(what)
+            case Refusal.SHUT:
+                return HandleClosedError(f"{what} has sent EOF already; nothing can be sent after it")
+            case Refusal.BROKEN:
+                return self._broken_error(what)
+        blockers = self.blockers
+        if self._life.phase is Phase.CLAIMED:
+            return HandleBusyError(f"{what}: an upgrade is under way; wait for its outcome", blockers)
+        if self._life.phase is Phase.RESERVED:
+            return HandleBusyError(f"{what}: a task waits to detach it, nothing new can begin", blockers)
+        held = "; ".join(map(str, blockers)) or "bytes that are not sent yet"
+        remedy = " (or detach_when_idle())" if event is Event.DETACH else ""
+        return HandleBusyError(f"{what} is in use: {held}. Wait for it, or cancel it{remedy}", blockers)
+
+    def _closed_error(self, what: str) -> HandleClosedError:
+        if self._end is not None:
+            return HandleClosedError(what, self._end)
+        if self._life.receive is Receive.EOF and self._life.phase is Phase.OPEN:
+            return HandleClosedError(f"{what}: the peer has ended its direction (EOF); an upgrade needs both")
+        return HandleClosedError(f"{what}: it is being closed")
+
+    def _broken_error(self, what: str) -> HandleBrokenError:
+        if self._life.reset:
+            return HandleBrokenError(f"{what}: the connection failed before ({self._failure}); close it", self._torn)
+        sent = "an unknown number of bytes" if self._torn is None else f"{self._torn} bytes"
+        return HandleBrokenError(
+            f"{what}: a send was abandoned after {sent}, so the peer cannot find the next boundary; close it",
+            self._torn,
+        )
+
+
+def _task_name(task: Any) -> str:
+    return "" if task is None else task.name
+
+
+def _name(address: Any) -> str:
+    match address:
+        case None:
+            return "?"
+        case (str(host), int(port), *_):
+            return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        case _:
+            return str(address) or "unnamed"
+
+
+_CARRY_OUT: Final[dict[Effect, Callable[[Core], None]]] = {
+    Effect.TO_CAPSULE: Core._into_capsule,
+    Effect.TO_SUCCESSOR: Core._hand_over,
+    Effect.TO_SCOPE: Core._hand_over,
+    Effect.RELEASE: Core._release,
+    Effect.INTERRUPT: Core._interrupt,
+    Effect.WAKE_READER: Core._wake_reader,
+    Effect.WAKE_WAITER: Core._wake_waiter,
+    Effect.PUT_BACK: Core._put_back,
+    Effect.KEEP_REST: Core._keep_rest,
+    Effect.DRAIN: Core._wake_waiter,
+}

@@ -1,0 +1,291 @@
+"""Who owns what: the registry of one scope's handles, and how the scope lets go of them.
+
+An `Owner` is the part of a scope that protocols need to know; `trionet.scope` puts the public face on it. It keeps the
+handles in the order in which they were opened (a successor takes its predecessor's place), drains them together under
+one deadline, releases them last in first out, and reports what had to be forced.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+import trio
+from trio.lowlevel import enable_ki_protection
+
+from .errors import ScopeClosedError
+from .ownership import Blocker, End, Event, Phase, Reason
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable
+
+    from .transport.protocol import Transport
+
+__all__ = ["DrainReport", "Forced", "Member", "Observer", "Owner", "open_services", "opened_at"]
+
+
+class Member(Protocol):
+    """What an owner owns: a handle, or a capsule that nobody has adopted yet."""
+
+    opened_at: str
+
+    @property
+    def end(self) -> End | None:
+        """How it ended; None while it is alive."""
+        ...
+
+    @property
+    def blockers(self) -> tuple[Blocker, ...]:
+        """The work in progress on it."""
+        ...
+
+    @property
+    def must_wait(self) -> bool:
+        """Whether a graceful close has to wait for anything."""
+        ...
+
+    @property
+    def drained(self) -> bool:
+        """Whether nothing but the release is left of a graceful close."""
+        ...
+
+    def scope_event(self, event: Event) -> None:
+        """Take an event of the scope. A step; no-op on a member that has ended."""
+        ...
+
+    async def drain(self) -> None:
+        """Everything of a graceful close but the release."""
+        ...
+
+    def retire(self) -> None:
+        """Close gracefully as soon as the user waits for input. A step."""
+        ...
+
+    def handler_failed(self) -> None:
+        """The handler that used this has raised: close, in the protocol's way of saying so where it has one. A step."""
+        ...
+
+
+Observer = Callable[[Any, Phase | None, Phase], None]
+"""Called when a handle opens or changes its phase, in the same step: the handle, the old phase or None, the new one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forced:
+    """One endpoint that had to be closed by force."""
+
+    handle: str
+    opened_at: str
+    """File, line and function that opened it."""
+    reason: Reason
+    blockers: tuple[Blocker, ...]
+
+    def __str__(self) -> str:
+        held = "; ".join(map(str, self.blockers))
+        return f"{self.handle} opened at {self.opened_at}: {self.reason.value}" + (f" ({held})" if held else "")
+
+
+@dataclass(frozen=True, slots=True)
+class DrainReport:
+    """What leaving a scope came to."""
+
+    drained: int = 0
+    """Handles that were closed gracefully."""
+    forced: tuple[Forced, ...] = ()
+    """Endpoints that had to be closed by force."""
+    seconds: float = 0.0
+    """How long it took."""
+
+    @property
+    def clean(self) -> bool:
+        """Nothing had to be forced."""
+        return not self.forced
+
+    def __str__(self) -> str:
+        lines = [f"{self.drained} closed gracefully, {len(self.forced)} by force, in {self.seconds:.3f} s"]
+        return "\n  ".join([*lines, *map(str, self.forced)])
+
+
+class Owner:
+    """The handles of one scope. All methods are steps, except `leave` and `finish_releases`."""
+
+    def __init__(
+        self,
+        name: str = "",
+        *,
+        parent: Owner | None = None,
+        drain_timeout: float = 5.0,
+        services: trio.Nursery,
+        observer: Observer | None = None,
+    ) -> None:
+        if not drain_timeout >= 0:
+            raise ValueError(
+                f"drain_timeout must be at least 0 seconds (math.inf waits for ever), not {drain_timeout!r}"
+            )
+        self.name = name
+        self.parent = parent
+        self.drain_timeout = drain_timeout
+        self.services = services
+        self.observer: Observer | None = observer if observer is not None or parent is None else parent.observer
+        self.public: Any = None
+        """The `Scope` that users see."""
+        self.draining = trio.Event()
+        self.report = DrainReport()
+        self.shut = False
+        self.closed = False
+        self._members: dict[Member, int] = {}
+        self._serial = itertools.count()
+        self._unreleased: set[Transport] = set()
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else "closing" if self.shut else "open"
+        return f"<Owner {self.name or hex(id(self))}: {state}, {len(self._members)} handles>"
+
+    @property
+    def members(self) -> tuple[Member, ...]:
+        """What is owned, in the order of opening."""
+        return tuple(sorted(self._members, key=self._members.__getitem__))
+
+    def check_open(self, what: str) -> None:
+        """Raise `ScopeClosedError` if nothing new may be opened here."""
+        if self.shut:
+            state = "closed" if self.closed else "closing"
+            raise ScopeClosedError(
+                f"{what} refused: scope {self.name or '(unnamed)'} is {state}; "
+                f"open it in a scope that goes on, or before this one is left"
+            )
+
+    @enable_ki_protection
+    def register(self, member: Any, instead_of: Any = None) -> None:
+        """Own this `Member` from now on; in the place of `instead_of`, if that is given and owned here."""
+        serial = self._members.pop(instead_of, None) if instead_of is not None else None
+        self._members[member] = next(self._serial) if serial is None else serial
+
+    @enable_ki_protection
+    def unregister(self, member: Any) -> None:
+        """Let go of `member`, if it is owned here."""
+        self._members.pop(member, None)
+
+    @enable_ki_protection
+    def release_later(self, transport: Transport) -> None:
+        """A transport that can only be released asynchronously: a service task does it."""
+        self._unreleased.add(transport)
+        if self.closed:
+            trio.lowlevel.spawn_system_task(self._release, transport)
+        else:
+            self.services.start_soon(self._release, transport)
+
+    async def _release(self, transport: Transport) -> None:
+        with trio.CancelScope(shield=True):
+            try:
+                await transport.aclose()
+            except Exception:  # noqa: BLE001 - a foreign stream that fails to close is closed as well as it can be
+                pass
+            finally:
+                self._unreleased.discard(transport)
+
+    def start_service(self, service: Callable[..., Awaitable[None]], *args: Any) -> None:
+        """Run `service` until the scope has let go of its handles. It must not raise."""
+        self.services.start_soon(service, *args)
+
+    @enable_ki_protection
+    def shut_door(self) -> None:
+        """From now on nothing can be opened here."""
+        self.shut = True
+        self.draining.set()
+
+    @enable_ki_protection
+    def abort_all(self, event: Event = Event.SCOPE_CANCELLED) -> None:
+        """Close every endpoint now, last in first out, and report it."""
+        self.shut_door()
+        forced = []
+        for member in reversed(self.members):
+            name, blockers = repr(member), member.blockers
+            member.scope_event(event)
+            assert member.end is not None
+            forced.append(Forced(name, member.opened_at, member.end.reason, blockers))
+        self.report = replace(self.report, forced=(*self.report.forced, *forced))
+
+    @enable_ki_protection
+    async def leave(self) -> None:
+        """Shut the door and let go of every handle: gracefully until the deadline, by force afterwards.
+
+        Cancellation: what is left is closed by force, with the reason `SCOPE_CANCELLED`.
+        """
+        began = trio.current_time()
+        self.shut_door()
+        try:
+            if self._start_drain():
+                with trio.move_on_after(self.drain_timeout):
+                    while waiting := self._start_drain():
+                        async with trio.open_nursery() as nursery:
+                            for member in waiting:
+                                nursery.start_soon(member.drain)
+            self._release_drained()
+            self.abort_all(Event.SCOPE_DEADLINE)
+        except BaseException:
+            self.abort_all()
+            raise
+        finally:
+            self.report = replace(self.report, seconds=trio.current_time() - began)
+
+    @enable_ki_protection
+    def _start_drain(self) -> list[Member]:
+        """Begin the graceful close of every handle, last in first out: those that have to wait for something."""
+        members = self.members[::-1]
+        for member in members:
+            member.scope_event(Event.SCOPE_LEFT)
+        return [member for member in members if member.must_wait]
+
+    @enable_ki_protection
+    def _release_drained(self) -> None:
+        """Release what has drained, last in first out."""
+        ready = [member for member in reversed(self.members) if member.drained]
+        for member in ready:
+            member.scope_event(Event.DRAINED)
+        self.report = replace(self.report, drained=self.report.drained + len(ready))
+
+    @enable_ki_protection
+    async def finish_releases(self) -> None:
+        """Wait until no endpoint of this scope is open any more, and close the books."""
+        if self._unreleased:
+            with trio.CancelScope(shield=True):
+                for transport in tuple(self._unreleased):
+                    await self._release(transport)
+        self.closed = True
+
+
+@asynccontextmanager
+@enable_ki_protection
+async def open_services() -> AsyncIterator[trio.Nursery]:
+    """A nursery for service tasks, which never raise: an error of the body leaves as it is, not in a group.
+
+    The tasks are cancelled when the body has ended.
+    """
+    error: BaseException | None = None
+    async with trio.open_nursery() as nursery:
+        try:
+            yield nursery
+        except BaseException as exc:  # noqa: BLE001, ASYNC103 - raised again below, outside the nursery and so outside a group
+            error = exc
+        nursery.cancel_scope.cancel()
+    if error is not None:
+        try:
+            raise error
+        finally:
+            del error  # the frame must not keep its own traceback alive
+
+
+_HERE = __name__.partition(".")[0] + "."
+
+
+def opened_at() -> str:
+    """File, line and function of the nearest caller outside of this package."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and (frame.f_globals.get("__name__", "") + ".").startswith(_HERE):
+        frame = frame.f_back
+    return f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_name}"

@@ -1,0 +1,64 @@
+"""The protocol of an upgrade: how a connection becomes something else.
+
+A recipe is used once, by `Handle.upgrade`, which calls its three methods in order:
+
+1. ``prepare(source)``, in one step: the recipe checks its own arguments and the source, and raises if it has to
+   decline. Nothing has changed then. The source is the handle that is being upgraded.
+2. ``await handshake(wire)``: the recipe talks to the peer. Returning means that the peer has accepted. Raising
+   `UpgradeRefusedError` means that the peer declined and that the old protocol is intact: the old handle is open again.
+   Any other exception means that the handshake failed.
+3. ``commit()``, in one step: the recipe returns the successor, built from ``wire.detach()``. It must not fail.
+
+trionet does the rest: guards, ownership, leftover, and the end of the old handle.
+"""
+
+from __future__ import annotations
+
+import math
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+import trio
+
+from .errors import UpgradeFailedError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .handle import Handle
+    from .wire import Wire
+
+__all__ = ["Recipe", "handshake_deadline"]
+
+Successor = TypeVar("Successor", bound="Handle", covariant=True)
+
+
+class Recipe(Protocol[Successor]):
+    """How to upgrade a connection. Implement it for a protocol of your own; an instance is used once."""
+
+    def prepare(self, source: Any) -> None:
+        """Check the source and raise, with nothing changed, if it cannot be upgraded. A step."""
+        ...
+
+    async def handshake(self, wire: Wire) -> None:
+        """Talk to the peer: return if it accepts, raise `UpgradeRefusedError` if it declines and nothing is lost.
+
+        Cancellation: undone if no byte was sent; else the connection is closed.
+        """
+        ...
+
+    def commit(self) -> Successor:
+        """The successor, made from ``wire.detach()``. A step; must not fail."""
+        ...
+
+
+@contextmanager
+def handshake_deadline(seconds: float, what: str) -> Iterator[None]:
+    """Raise `UpgradeFailedError` if the block takes longer than this many seconds; `math.inf` for no deadline."""
+    if seconds == math.inf:
+        yield
+        return
+    with trio.move_on_after(seconds) as scope:
+        yield
+    if scope.cancelled_caught:
+        raise UpgradeFailedError(f"{what} did not finish within {seconds:g} s (handshake_timeout)")

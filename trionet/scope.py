@@ -1,0 +1,307 @@
+"""The public scope: a nursery, the connections that it owns, and one deadline to let go of them.
+
+A façade: who owns what is decided in `trionet.owner`. This module gives the owner its nursery and the ways of opening
+connections, and sees to the order in which a scope is left.
+"""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import trio
+from trio.lowlevel import enable_ki_protection
+
+from . import connect
+from .adopt import into_capsule
+from .connection import Connection
+from .owner import DrainReport, Owner, open_services
+from .ownership import Event
+
+if TYPE_CHECKING:
+    import os
+    import socket
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from .capsule import Detached
+    from .owner import Observer
+
+__all__ = ["Scope", "open_scope", "open_tcp", "open_unix"]
+
+
+class Scope:
+    """A nursery plus the handles it owns plus one drain deadline. Made by `open_scope`.
+
+    Attributes:
+        name: What errors and reports call the scope.
+        parent: The scope in which this one was opened with `Scope.open_scope`; None for one that stands alone.
+    """
+
+    __slots__ = ("_nursery", "name", "owner", "parent")
+
+    def __init__(self, owner: Owner, parent: Scope | None, nursery: trio.Nursery | None) -> None:
+        self.owner = owner
+        self.name = owner.name
+        self.parent = parent
+        self._nursery = nursery
+        owner.public = self
+
+    def __repr__(self) -> str:
+        state = "closed" if self.owner.closed else "closing" if self.owner.shut else "open"
+        return f"<Scope {self.name or '(unnamed)'}: {state}, {len(self.owner.members)} handles>"
+
+    @property
+    def nursery(self) -> trio.Nursery:
+        """The nursery of the scope's tasks.
+
+        Raises:
+            RuntimeError: the scope is that of `open_tcp` or `open_unix`, which have no tasks of the user.
+        """
+        if self._nursery is None:
+            raise RuntimeError(f"{self!r} has no nursery, as it holds a single connection; use trionet.open_scope()")
+        return self._nursery
+
+    @property
+    def draining(self) -> trio.Event:
+        """Set when the scope begins to let go of its handles, or its server begins to drain."""
+        return self.owner.draining
+
+    @property
+    def handles(self) -> tuple[Any, ...]:
+        """What the scope owns (handles, and capsules nobody adopted yet), in the order of opening."""
+        return self.owner.members
+
+    @property
+    def report(self) -> DrainReport:
+        """What leaving the scope came to. Empty until then."""
+        return self.owner.report
+
+    def start_soon(self, async_fn: Callable[..., Awaitable[object]], *args: Any, name: object = None) -> None:
+        """Start a task in the scope's nursery; see `trio.Nursery.start_soon`."""
+        self.nursery.start_soon(async_fn, *args, name=name)
+
+    async def start(self, async_fn: Callable[..., Awaitable[object]], *args: Any, name: object = None) -> Any:
+        """Start a task in the scope's nursery and wait until it reports; see `trio.Nursery.start`.
+
+        Cancellation: the task that was being started is cancelled too.
+        """
+        return await self.nursery.start(async_fn, *args, name=name)
+
+    def cancel(self) -> None:
+        """Cancel the scope: its tasks unwind, then its handles are closed at once (`SCOPE_CANCELLED`). A step."""
+        if self._nursery is None:
+            self.owner.abort_all()
+        else:
+            self._nursery.cancel_scope.cancel()
+
+    @asynccontextmanager
+    @enable_ki_protection
+    async def open_scope(self, *, name: str | None = None, drain_timeout: float | None = None) -> AsyncIterator[Scope]:
+        """Open a scope inside this one; see `trionet.open_scope`.
+
+        Args:
+            name: What errors and reports call it.
+            drain_timeout: Seconds; this scope's own by default.
+
+        Raises:
+            ScopeClosedError: this scope is closing or closed.
+        """
+        self.owner.check_open("open_scope")
+        seconds = self.owner.drain_timeout if drain_timeout is None else drain_timeout
+        owner = Owner(name or "", parent=self.owner, drain_timeout=seconds, services=self.owner.services)
+        async with open_child(owner, self) as scope:
+            yield scope
+
+    @enable_ki_protection
+    async def connect_tcp(
+        self,
+        host: str | bytes,
+        port: int,
+        *,
+        happy_eyeballs_delay: float | None = 0.25,
+        local_address: str | None = None,
+    ) -> Connection:
+        """Connect to a TCP server, trying its addresses in parallel where the first ones are slow (RFC 8305).
+
+        Args:
+            host: Host name or IP address.
+            port: 1 to 65,535.
+            happy_eyeballs_delay: Seconds before the next address is tried beside the earlier ones.
+            local_address: The IP address to connect from.
+
+        Returns:
+            A `Connection` that this scope owns.
+
+        Raises:
+            ValueError, TypeError: host or port cannot be right; nothing was looked up.
+            OSError: no address could be reached, or the name is unknown; the message names host and port. Nothing was
+                sent, so a retry is safe.
+            ScopeClosedError: this scope is closing or closed, or was closed meanwhile.
+
+        Cancellation: nothing stays open.
+        """
+        self.owner.check_open("connect_tcp")
+        sock = await connect.tcp_socket(host, port, happy_eyeballs_delay, local_address)
+        return self._own_socket(sock, "connect_tcp")
+
+    @enable_ki_protection
+    async def connect_unix(self, path: str | bytes | os.PathLike[str]) -> Connection:
+        """Connect to a Unix socket.
+
+        Raises:
+            OSError: nobody listens there; the message names the path. Nothing was sent, so a retry is safe.
+            ScopeClosedError: this scope is closing or closed, or was closed meanwhile.
+
+        Cancellation: nothing stays open.
+        """
+        self.owner.check_open("connect_unix")
+        sock = await connect.unix_socket(path)
+        return self._own_socket(sock, "connect_unix")
+
+    @enable_ki_protection
+    def _own_socket(self, sock: socket.socket, what: str) -> Connection:
+        try:
+            self.owner.check_open(what)
+        except BaseException:
+            sock.close()
+            raise
+        return self.adopt(sock)
+
+    @enable_ki_protection
+    def adopt(self, original: trio.abc.Stream | socket.socket | trio.socket.SocketType | Detached) -> Connection:
+        """Own an existing connection from now on, and end the original: it raises closed errors afterwards. A step.
+
+        Args:
+            original: A Trio stream, a connected stream socket (of `socket` or `trio.socket`), or the capsule of a
+                `detach`. A capsule may be adopted once.
+
+        Returns:
+            A `Connection` that this scope owns.
+
+        Raises:
+            trio.BusyResourceError: a task is using the original; nothing has changed.
+            trio.ClosedResourceError: the original is closed, or the capsule was adopted already.
+            TypeError, ValueError: it is none of these, or a socket that is not a connected stream socket.
+            ScopeClosedError: this scope is closing or closed; the original has been closed.
+        """
+        capsule = into_capsule(original)
+        try:
+            self.owner.check_open("adopt")
+        except BaseException:
+            if capsule.owner is None:
+                capsule.seat(self.owner)
+            capsule.abort()
+            raise
+        connection = Connection(capsule)
+        connection.seat(self.owner, instead_of=capsule)
+        capsule.pass_to(connection)
+        return connection
+
+
+@asynccontextmanager
+@enable_ki_protection
+async def open_scope(
+    *, name: str | None = None, drain_timeout: float = 5.0, observer: Observer | None = None
+) -> AsyncIterator[Scope]:
+    """Open a scope: a nursery that also owns connections.
+
+    Leaving it: the body ends; its tasks end; then nothing can be opened any more and all handles are closed gracefully
+    together, within `drain_timeout`; what is left is closed by force and listed in `Scope.report`. When the body or a
+    task fails, or the scope is cancelled, the handles are closed at once. Afterwards nothing of the scope is open.
+
+    Args:
+        name: What errors and reports call the scope.
+        drain_timeout: Seconds for the graceful close, at least 0; ``math.inf`` waits for ever.
+        observer: Called in each step in which a handle of this scope, or of a scope inside it, is opened or changes its
+            phase: with the handle, the old phase (None when it is opened) and the new phase. It must not raise.
+
+    Raises:
+        ExceptionGroup: what the body or the tasks raised, as from a Trio nursery.
+
+    Cancellation: closes every handle (`SCOPE_CANCELLED`).
+    """
+    async with open_services() as services:
+        owner = Owner(name or "", drain_timeout=drain_timeout, services=services, observer=observer)
+        async with open_child(owner, None) as scope:
+            yield scope
+
+
+@asynccontextmanager
+@enable_ki_protection
+async def open_child(owner: Owner, parent: Scope | None, *, last_words: bool = False) -> AsyncIterator[Scope]:
+    """The scope of `owner`, whose service tasks run elsewhere.
+
+    With `last_words`, handles whose protocol can tell the peer that the body failed do so, within the drain deadline.
+    """
+    async with _owning(owner, last_words=last_words):
+        async with trio.open_nursery() as nursery:
+            yield Scope(owner, parent, nursery)
+        if nursery.cancel_scope.cancel_called:
+            owner.abort_all()
+
+
+@asynccontextmanager
+@enable_ki_protection
+async def _owning(owner: Owner, *, last_words: bool = False) -> AsyncIterator[None]:
+    """Let go of the owner's handles at the end of the block, in the manner that the block's end calls for."""
+    try:
+        try:
+            yield
+        except Exception:
+            if last_words:
+                for member in owner.members:
+                    member.handler_failed()
+                await owner.leave()  # noqa: ASYNC120 - a cancellation outranks the error, which stays its context
+            raise
+        if not owner.shut or owner.members:
+            await owner.leave()
+    except BaseException:
+        owner.abort_all(Event.SCOPE_CANCELLED)
+        raise
+    finally:
+        await owner.finish_releases()  # noqa: ASYNC102 - shielded in there
+
+
+@asynccontextmanager
+@enable_ki_protection
+async def _single(name: str, drain_timeout: float) -> AsyncIterator[Scope]:
+    """A scope without a nursery: an exception of the body leaves as it is."""
+    async with open_services() as services:
+        owner = Owner(name, drain_timeout=drain_timeout, services=services)
+        async with _owning(owner):
+            yield Scope(owner, None, None)
+
+
+@asynccontextmanager
+@enable_ki_protection
+async def open_tcp(
+    host: str | bytes,
+    port: int,
+    *,
+    happy_eyeballs_delay: float | None = 0.25,
+    local_address: str | None = None,
+    drain_timeout: float = 5.0,
+) -> AsyncIterator[Connection]:
+    """Connect to a TCP server for the length of a block: ``async with open_tcp(host, port) as conn``.
+
+    The block's own exceptions leave as they are, not in a group. Arguments and errors: as `Scope.connect_tcp`.
+
+    Cancellation: the connection is closed.
+    """
+    async with _single(f"open_tcp {host!r}:{port}", drain_timeout) as scope:
+        yield await scope.connect_tcp(
+            host, port, happy_eyeballs_delay=happy_eyeballs_delay, local_address=local_address
+        )
+
+
+@asynccontextmanager
+@enable_ki_protection
+async def open_unix(path: str | bytes | os.PathLike[str], *, drain_timeout: float = 5.0) -> AsyncIterator[Connection]:
+    """Connect to a Unix socket for the length of a block: ``async with open_unix(path) as conn``.
+
+    The block's own exceptions leave as they are, not in a group. Errors: as `Scope.connect_unix`.
+
+    Cancellation: the connection is closed.
+    """
+    async with _single(f"open_unix {path!r}", drain_timeout) as scope:
+        yield await scope.connect_unix(path)

@@ -1,0 +1,1 @@
+"""Transports: they move the bytes of one endpoint and know no owner."""

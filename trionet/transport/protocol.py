@@ -1,0 +1,119 @@
+"""What every transport does: move the bytes of one endpoint. A transport knows no owner.
+
+A handle holds exactly one transport and decides who may call it, so a transport contains no guards: at most one task
+receives and at most one sends at any time.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["MAX_RECEIVE", "Buffer", "Transport"]
+
+Buffer = bytes | bytearray | memoryview
+"""What can be sent."""
+
+MAX_RECEIVE = 65536
+"""Bytes that one receive asks for at most: larger buffers cost page faults."""
+
+
+class Transport(Protocol):
+    """Moves the bytes of one endpoint.
+
+    Errors are Trio's own: `trio.BrokenResourceError` when the peer or the network failed, `trio.ClosedResourceError`
+    when this side closed the transport or called `wake_receiver`.
+    """
+
+    bytes_sent: int | None
+    """Bytes of the latest send that the operating system took. Exact also after a send was cancelled or failed.
+
+    None if the transport cannot tell.
+    """
+
+    @property
+    def can_half_close(self) -> bool:
+        """Whether `send_eof` ends sending while receiving goes on."""
+        ...
+
+    @property
+    def parting(self) -> bool:
+        """Whether `goodbye` still has something to say; where not, a close needs no deadline and no waiting."""
+        ...
+
+    @property
+    def untouched(self) -> bool:
+        """After a send was cancelled or failed: whether nothing of it is left behind, so that another can begin.
+
+        Not the same as ``bytes_sent == 0``: a part of a TLS record carries no whole byte of plaintext, and still
+        nothing can be sent after it.
+        """
+        ...
+
+    @property
+    def local_address(self) -> Any:
+        """The local socket address, or None."""
+        ...
+
+    @property
+    def remote_address(self) -> Any:
+        """The peer's socket address, or None."""
+        ...
+
+    async def receive_some(self, max_bytes: int) -> bytes:
+        """Between 1 and `max_bytes` bytes; ``b""`` at the peer's EOF.
+
+        Always a checkpoint that lets other tasks run. Cancellation: not one byte is lost.
+        """
+        ...
+
+    def send_some(self, data: Buffer) -> int:
+        """How many bytes of `data` the operating system took at once, in one step; 0 if it would have to wait.
+
+        Whoever is told fewer than ``len(data)`` sends the rest with `send_all`, before anything else.
+        """
+        ...
+
+    async def send_all(self, data: Buffer) -> None:
+        """Give all of `data` to the operating system. Need not be a checkpoint if nothing has to be waited for.
+
+        Cancellation: `bytes_sent` tells how much of `data` was given away.
+        """
+        ...
+
+    async def send_vectored(self, parts: Sequence[Buffer]) -> None:
+        """Like `send_all` of the joined parts, without joining them where the system can do that."""
+        ...
+
+    async def send_eof(self) -> None:
+        """End sending; receiving goes on. Called only where `can_half_close`."""
+        ...
+
+    async def wait_writable(self) -> None:
+        """Wait until a send might not have to wait."""
+        ...
+
+    def is_writable(self) -> bool:
+        """Whether a send would go out now, at least in part. False also where the transport cannot tell. A step."""
+        ...
+
+    def wake_receiver(self) -> None:
+        """A pending `receive_some` raises `trio.ClosedResourceError`; a pending send goes on. A step."""
+        ...
+
+    async def goodbye(self) -> None:
+        """Say what the protocol says at a graceful end, and linger within bounds where that is needed."""
+        ...
+
+    def close(self) -> bool:
+        """Release the endpoint, in one step; pending operations raise `trio.ClosedResourceError`.
+
+        False if the release can only be finished asynchronously: then `aclose` has to be awaited, by anybody.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Finish a release that `close` began. Cancellation: releases all the same."""
+        ...

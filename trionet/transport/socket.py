@@ -1,0 +1,195 @@
+"""The lean transport: a non-blocking stream socket, waited for with Trio's own readiness calls.
+
+One wait, one ``recv``; one ``send`` and, only if the kernel did not take everything, waits. Waiting first makes every
+receive a checkpoint at no extra cost and spares the failing ``recv`` that trying first would cost in a dialogue.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import socket
+from typing import TYPE_CHECKING, Any
+
+import trio
+from trio.lowlevel import notify_closing, wait_readable, wait_writable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from .protocol import Buffer
+
+__all__ = ["SocketTransport"]
+
+IOV_MAX = min(os.sysconf("SC_IOV_MAX"), 1024) if hasattr(os, "sysconf") else 16
+_CLOSED_ERRNOS = {errno.EBADF, errno.ENOTSOCK}
+
+
+class SocketTransport:
+    """Moves the bytes of a connected stream socket (TCP or Unix)."""
+
+    __slots__ = (
+        "_closed",
+        "_poll",
+        "_raw_send",
+        "_recv",
+        "_sock",
+        "_wakes",
+        "bytes_sent",
+        "local_address",
+        "remote_address",
+    )
+
+    can_half_close = True
+    parting = False
+
+    def __init__(self, sock: socket.socket) -> None:
+        """Take over a connected socket; it is switched to non-blocking."""
+        sock.setblocking(False)
+        if sock.family in (socket.AF_INET, socket.AF_INET6):
+            # A message goes out when it is sent, not when the peer's delayed acknowledgement allows it.
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._sock = sock
+        self._recv = sock.recv
+        self._raw_send = sock.send
+        self._poll: Any = None
+        self._closed = False
+        self._wakes = 0
+        self.bytes_sent: int | None = 0
+        self.local_address: Any = sock.getsockname()
+        self.remote_address: Any = _peer_name(sock)
+
+    @property
+    def socket(self) -> socket.socket:
+        """The socket itself, for options and for tests."""
+        return self._sock
+
+    @property
+    def untouched(self) -> bool:
+        return self.bytes_sent == 0
+
+    async def receive_some(self, max_bytes: int) -> bytes:
+        wakes = self._wakes
+        while True:
+            if self._closed:
+                raise trio.ClosedResourceError("this socket was already closed")
+            await wait_readable(self._sock)
+            try:
+                return self._recv(max_bytes)
+            except BlockingIOError:
+                # Another process took the bytes, or the wake-up was spurious: wait again, unless told to give up
+                # between the wake-up and this task's turn.
+                if wakes != self._wakes:
+                    raise trio.ClosedResourceError("the receive was called off") from None
+            except OSError as exc:
+                raise self._translate(exc) from exc
+
+    def send_some(self, data: Buffer) -> int:
+        try:
+            return self._raw_send(data)
+        except BlockingIOError:
+            return 0
+        except OSError as exc:
+            raise self._translate(exc) from exc
+
+    async def send_all(self, data: Buffer) -> None:
+        self.bytes_sent = 0
+        with memoryview(data) as whole, whole.cast("B") as view:
+            sent = self.send_some(view)
+            size = len(view)
+            while sent < size:
+                self.bytes_sent = sent
+                await self.wait_writable()
+                with view[sent:] as rest:
+                    sent += self.send_some(rest)
+            self.bytes_sent = sent
+
+    async def send_vectored(self, parts: Sequence[Buffer]) -> None:
+        self.bytes_sent = total = 0
+        views = [memoryview(part).cast("B") for part in parts if len(part)]
+        while views:
+            try:
+                sent = self._sock.sendmsg(views[:IOV_MAX])
+            except BlockingIOError:
+                sent = 0
+            except OSError as exc:
+                raise self._translate(exc) from exc
+            total += sent
+            self.bytes_sent = total
+            _advance(views, sent)
+            if views:
+                await self.wait_writable()
+
+    async def send_eof(self) -> None:
+        try:
+            self._sock.shutdown(socket.SHUT_WR)
+        except OSError as exc:
+            raise self._translate(exc) from exc
+
+    async def wait_writable(self) -> None:
+        while True:
+            if self._closed:
+                raise trio.ClosedResourceError("this socket was already closed")
+            try:
+                await wait_writable(self._sock)
+                return
+            except trio.ClosedResourceError:
+                # `notify_closing` wakes reader and writer alike: unless the socket really is closed, wait again.
+                continue
+
+    def is_writable(self) -> bool:
+        poll = self._poll
+        if poll is None:
+            poll = self._poll = _writability(self._sock)
+        return bool(poll(0))
+
+    def wake_receiver(self) -> None:
+        self._wakes += 1
+        notify_closing(self._sock)
+
+    async def goodbye(self) -> None:
+        """A socket says goodbye by being closed."""
+
+    def close(self) -> bool:
+        if not self._closed:
+            self._closed = True
+            notify_closing(self._sock)
+            self._sock.close()
+        return True
+
+    async def aclose(self) -> None:
+        self.close()
+
+    def _translate(self, exc: OSError) -> Exception:
+        if self._closed or exc.errno in _CLOSED_ERRNOS:
+            return trio.ClosedResourceError("this socket was already closed")
+        return trio.BrokenResourceError(f"socket connection broken: {exc}")
+
+
+def _writability(sock: socket.socket) -> Callable[[int], object]:
+    """A function that takes a time limit of 0 and tells whether `sock` can be written to; kept, as it costs to make."""
+    if not hasattr(select, "poll"):
+        return lambda _: select.select((), (sock,), (), 0)[1]
+    poll = select.poll()
+    poll.register(sock, select.POLLOUT)
+    return poll.poll
+
+
+def _peer_name(sock: socket.socket) -> Any:
+    """The peer's address; None where the peer has gone already (ENOTCONN)."""
+    try:
+        return sock.getpeername()
+    except OSError:
+        return None
+
+
+def _advance(views: list[memoryview], sent: int) -> None:
+    """Drop the first `sent` bytes of `views`, in place."""
+    done = 0
+    while done < len(views) and sent >= len(views[done]):
+        sent -= len(views[done])
+        done += 1
+    del views[:done]
+    if sent:
+        views[0] = views[0][sent:]

@@ -1,0 +1,113 @@
+"""Any Trio stream as a transport: memory streams, `trio.SSLStream`, stapled pipes, streams of other libraries.
+
+A Trio stream cannot say how much of a cancelled send went out, and it can only be closed asynchronously. This adapter
+is exact about what it cannot know (`bytes_sent` is None) and cuts pending operations off in one step all the same, by a
+cancel scope of its own around each.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from .protocol import Buffer
+
+__all__ = ["StreamTransport"]
+
+
+class StreamTransport:
+    """Moves the bytes of a `trio.abc.Stream`; half-closes if that is a `trio.abc.HalfCloseableStream`."""
+
+    __slots__ = ("_receiving", "_sending", "_stream", "bytes_sent", "local_address", "parting", "remote_address")
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self._stream = stream
+        self.parting = True
+        self._receiving: trio.CancelScope | None = None
+        self._sending: trio.CancelScope | None = None
+        self.bytes_sent: int | None = 0
+        self.local_address: Any = None
+        self.remote_address: Any = None
+
+    @property
+    def stream(self) -> trio.abc.Stream:
+        """The stream underneath."""
+        return self._stream
+
+    @property
+    def can_half_close(self) -> bool:
+        return isinstance(self._stream, trio.abc.HalfCloseableStream)
+
+    @property
+    def untouched(self) -> bool:
+        return self.bytes_sent == 0
+
+    async def receive_some(self, max_bytes: int) -> bytes:
+        data = b""
+        self._receiving = scope = trio.CancelScope()
+        with scope:
+            try:
+                data = bytes(await self._stream.receive_some(max_bytes))
+            finally:
+                self._receiving = None
+        if scope.cancelled_caught:
+            raise trio.ClosedResourceError("the receive was called off")
+        return data
+
+    def send_some(self, data: Buffer) -> int:
+        """A Trio stream takes nothing in one step."""
+        return 0
+
+    async def send_all(self, data: Buffer) -> None:
+        self.bytes_sent = None
+        await self._on_send_side(lambda: self._stream.send_all(data))
+        self.bytes_sent = len(data)
+
+    async def send_vectored(self, parts: Sequence[Buffer]) -> None:
+        await self.send_all(b"".join(parts))
+
+    async def send_eof(self) -> None:
+        if not isinstance(self._stream, trio.abc.HalfCloseableStream):
+            raise TypeError(f"{type(self._stream).__name__} cannot end sending while receiving goes on")
+        self.bytes_sent = None
+        await self._on_send_side(self._stream.send_eof)
+
+    async def wait_writable(self) -> None:
+        self.bytes_sent = 0
+        await self._on_send_side(self._stream.wait_send_all_might_not_block)
+
+    def is_writable(self) -> bool:
+        """A Trio stream cannot tell without waiting."""
+        return False
+
+    async def _on_send_side(self, operation: Callable[[], Awaitable[None]]) -> None:
+        self._sending = scope = trio.CancelScope()
+        with scope:
+            try:
+                await operation()
+            finally:
+                self._sending = None
+        if scope.cancelled_caught:
+            raise trio.ClosedResourceError("this stream was closed during the send")
+
+    def wake_receiver(self) -> None:
+        if self._receiving is not None:
+            self._receiving.cancel()
+
+    async def goodbye(self) -> None:
+        """Close the stream the way it wants to be closed: that is where a foreign protocol says its own goodbye."""
+        await self._stream.aclose()
+        self.parting = False
+
+    def close(self) -> bool:
+        for pending in (self._receiving, self._sending):
+            if pending is not None:
+                pending.cancel()
+        return not self.parting
+
+    async def aclose(self) -> None:
+        await trio.aclose_forcefully(self._stream)

@@ -1,0 +1,135 @@
+"""What a handshake works on: exclusive use of a connection while its handle is CLAIMED.
+
+The wire keeps account for the handle: which bytes the handshake consumed, whether it sent any. So a handshake that
+fails before it sent a byte can be undone completely, and leftover goes on to the successor exactly once.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import trio
+
+from .capsule import Detached
+from .errors import LimitExceededError
+from .transport.protocol import MAX_RECEIVE, Buffer
+
+if TYPE_CHECKING:
+    from .transport.protocol import Transport
+
+__all__ = ["Wire"]
+
+
+class Wire:
+    """The byte stream under a handshake. Valid from the start of `Recipe.handshake` to the end of `Recipe.commit`.
+
+    Attributes:
+        transport: What moves the bytes. A recipe that adds a layer (TLS) replaces it.
+        unread: Bytes received and not consumed by the handshake: the successor's first input.
+        failure: What broke the connection during the handshake, if anything did.
+        sent: Whether the handshake has given a byte to the transport. From then on it cannot be undone.
+        ended: Whether the peer's EOF was seen.
+    """
+
+    __slots__ = ("_consumed", "ended", "failure", "opened_at", "sent", "transport", "unread", "waited")
+
+    def __init__(self, transport: Transport, leftover: bytes = b"", opened_at: str = "") -> None:
+        self.transport = transport
+        self.unread = bytearray(leftover)
+        self.sent = False
+        self.ended = False
+        self.failure: BaseException | None = None
+        self.waited = False
+        self.opened_at = opened_at
+        self._consumed = bytearray()
+
+    async def receive_some(self, max_bytes: int = MAX_RECEIVE) -> bytes:
+        """The next 1 to `max_bytes` bytes: unread ones first; ``b""`` at EOF.
+
+        Raises:
+            trio.BrokenResourceError: the connection failed.
+            trio.ClosedResourceError: the handle was closed meanwhile.
+
+        Cancellation: not one byte is lost.
+        """
+        if self.unread:
+            await trio.lowlevel.checkpoint_if_cancelled()
+            data = bytes(self.unread[:max_bytes])
+            del self.unread[:max_bytes]
+        else:
+            data = await self._receive(max_bytes)
+        if not self.sent:
+            self._consumed += data
+        return data
+
+    async def receive_until(self, delimiter: bytes, *, max_bytes: int) -> bytes:
+        """The bytes up to and including `delimiter`; what follows stays unread. ``b""`` if EOF comes first.
+
+        Raises:
+            LimitExceededError: no delimiter within `max_bytes`; the bytes stay unread.
+
+        Cancellation: not one byte is lost.
+        """
+        searched = 0
+        while (at := self.unread.find(delimiter, searched, max_bytes)) < 0:
+            if len(self.unread) >= max_bytes:
+                raise LimitExceededError(f"no {delimiter!r} within {max_bytes} bytes (max_bytes)")
+            searched = max(0, len(self.unread) - len(delimiter) + 1)
+            data = await self._receive(MAX_RECEIVE)
+            if not data:
+                return b""
+            self.unread += data
+        end = at + len(delimiter)
+        return self.take(end)
+
+    async def _receive(self, max_bytes: int) -> bytes:
+        self.waited = True
+        try:
+            data = await self.transport.receive_some(max_bytes)
+        except trio.BrokenResourceError as exc:
+            self.failure = exc
+            raise
+        self.ended = not data
+        return data
+
+    def take(self, size: int) -> bytes:
+        """Consume exactly the next `size` unread bytes, which must be there."""
+        data = bytes(self.unread[:size])
+        del self.unread[:size]
+        if not self.sent:
+            self._consumed += data
+        return data
+
+    def put_back(self, data: bytes) -> None:
+        """Make `data`, the latest bytes consumed, unread again."""
+        self.unread[:0] = data
+        if not self.sent:
+            del self._consumed[len(self._consumed) - len(data) :]
+
+    async def send_all(self, data: Buffer) -> None:
+        """Send all of `data`.
+
+        Raises:
+            trio.BrokenResourceError: the connection failed.
+            trio.ClosedResourceError: the handle was closed meanwhile.
+
+        Cancellation: the handshake has failed if any byte went out.
+        """
+        await trio.lowlevel.checkpoint_if_cancelled()
+        try:
+            await self.transport.send_all(data)
+        except trio.BrokenResourceError as exc:
+            self.failure = exc
+            raise
+        finally:
+            if len(data) and not self.transport.untouched:
+                self.sent = True
+                self._consumed.clear()
+
+    def received(self) -> bytes:
+        """Everything received since the handshake began, in order: what an undone handshake puts back."""
+        return bytes(self._consumed + self.unread)
+
+    def detach(self) -> Detached:
+        """The connection as a capsule, for the successor's constructor: transport and unread bytes."""
+        return Detached(self.transport, bytes(self.unread), receive_ended=self.ended, opened_at=self.opened_at)
