@@ -1,0 +1,371 @@
+"""TLS as an upgrade: the recipes that put it on a connection and take it off again.
+
+The protocol itself is OpenSSL's; moving bytes through it is `trionet.transport.tls`. This module checks the arguments,
+carries out the handshake, tells plaintext from TLS before OpenSSL sees it, and says in words what went wrong.
+"""
+
+from __future__ import annotations
+
+import ssl
+import sys
+from contextlib import suppress
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final
+
+import trio
+
+from .connection import Connection
+from .errors import LocalProtocolError, PlaintextInjectionError, UpgradeFailedError
+from .recipe import handshake_deadline
+from .transport.protocol import MAX_RECEIVE
+from .transport.tls import TLSTransport
+from .transport.tls_info import reason_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .recipe import Recipe
+    from .wire import Wire
+
+__all__ = ["to_plaintext", "to_tls_client", "to_tls_server"]
+
+ALERT: Final = 21
+HANDSHAKE: Final = 22
+CLIENT_HELLO: Final = 1
+MAX_CIPHERTEXT: Final = 16384 + 2048
+"""Length of a record at most (RFC 5246 §6.2.3; RFC 8446 §5.2 allows less)."""
+
+HEAD: Final = 6
+"""Type, version (2), length (2) of the record, type of the handshake message: what tells TLS from plaintext."""
+
+SHOWN: Final = 32
+"""How many unexpected bytes a message shows."""
+
+
+def to_tls_client(
+    server_hostname: str | None = None,
+    ssl_context: ssl.SSLContext | None = None,
+    alpn: Sequence[str] = (),
+    *,
+    handshake_timeout: float = 10.0,
+) -> Recipe[Connection]:
+    """Upgrade a `Connection` to TLS, as the client. The result is used once, in ``await conn.upgrade(...)``.
+
+    The successor is a `Connection` whose `Connection.tls` tells what was agreed.
+
+    Args:
+        server_hostname: The server's name or IP address. The certificate is verified against it, and it is sent to the
+            server (SNI). Names outside of ASCII are encoded by IDNA 2008 (with UTS #46); a trailing dot is dropped.
+        ssl_context: By default one that verifies with the system's trust store.
+        alpn: Application protocols to offer, best first. Set on `ssl_context` where both are given, from where it also
+            affects later handshakes with that context that do not give `alpn`.
+        handshake_timeout: Seconds, more than 0; `math.inf` for no limit.
+
+    Raises (here):
+        ValueError, TypeError: an argument cannot be right, such as no `server_hostname` while names are verified.
+
+    Raises (in the upgrade):
+        UpgradeFailedError: the handshake failed, timed out, or the server's certificate or name is wrong: the message
+            has OpenSSL's reason and the name. The server gets the alert, and the connection is CLOSED.
+        PlaintextInjectionError: there are unread bytes, which the server must have sent before TLS began (the handle
+            stays OPEN); or the first bytes from the server are not TLS (the handle is CLOSED).
+        LocalProtocolError: the recipe was used before, or the source is not a `Connection`.
+
+    Cancellation: before the first byte was sent the handle is OPEN again; afterwards it is CLOSED (`UPGRADE_FAILED`).
+
+    Source: RFC 8446, RFC 5246; RFC 6066 §3 (server name), RFC 7301 (ALPN), RFC 9525 (name check).
+    """
+    protocols = _check_alpn(alpn)
+    if ssl_context is None:
+        context = _default_context(protocols)
+    else:
+        context = _check_context(ssl_context, ssl.PROTOCOL_TLS_SERVER, "to_tls_client", "ssl.create_default_context()")
+        if protocols:
+            context.set_alpn_protocols(list(protocols))
+    name = _check_hostname(server_hostname, context)
+    return _TLSRecipe(context, name, handshake_timeout)
+
+
+def to_tls_server(ssl_context: ssl.SSLContext, *, handshake_timeout: float = 10.0) -> Recipe[Connection]:
+    """Upgrade a `Connection` to TLS, as the server. The result is used once, in ``await conn.upgrade(...)``.
+
+    Bytes that were received before and not consumed are the beginning of the handshake: a ClientHello may stand in the
+    same segment as, say, a PROXY protocol line.
+
+    Args:
+        ssl_context: A server context with a certificate chain; ALPN and client certificates are set on it.
+        handshake_timeout: Seconds, more than 0; `math.inf` for no limit.
+
+    Raises (here):
+        ValueError, TypeError: an argument cannot be right, such as a client's context.
+
+    Raises (in the upgrade):
+        PlaintextInjectionError: what came first is not a ClientHello, for instance plaintext that somebody sent behind
+            a STARTTLS command. The handle is OPEN and the bytes are unread.
+        UpgradeFailedError: the handshake failed or timed out. The handle is CLOSED, or OPEN if nothing had been sent.
+        LocalProtocolError: the recipe was used before, or the source is not a `Connection`.
+
+    Cancellation: before the first byte was sent the handle is OPEN again, what was received is unread; afterwards it
+    is CLOSED (`UPGRADE_FAILED`).
+
+    Source: RFC 8446, RFC 5246; RFC 3207 §6 (what STARTTLS must not let through).
+    """
+    remedy = "ssl.create_default_context(ssl.Purpose.CLIENT_AUTH) with load_cert_chain()"
+    context = _check_context(ssl_context, ssl.PROTOCOL_TLS_CLIENT, "to_tls_server", remedy)
+    return _TLSRecipe(context, None, handshake_timeout, server_side=True)
+
+
+def to_plaintext(*, handshake_timeout: float = 10.0) -> Recipe[Connection]:
+    """Take TLS off a connection: what was under it goes on as a plain `Connection`. Used once, in an upgrade.
+
+    Both sides must want it, as for FTP's CCC command (RFC 4217 §12.3): each sends close_notify and waits for the
+    other's. Bytes behind the peer's close_notify are unread bytes of the successor.
+
+    Args:
+        handshake_timeout: Seconds to wait for the peer's close_notify, more than 0; `math.inf` for no limit.
+
+    Raises (in the upgrade):
+        LocalProtocolError: the source is not TLS, has decrypted bytes that nobody has received, or the recipe was used
+            before; nothing has changed.
+        UpgradeFailedError: the peer sent more data, or nothing in time, or went away. The handle is CLOSED.
+
+    Cancellation: before close_notify was sent the handle is OPEN again; afterwards it is CLOSED (`UPGRADE_FAILED`).
+
+    Source: RFC 8446 §6.1, RFC 5246 §7.2.1.
+    """
+    return _PlainRecipe(handshake_timeout)
+
+
+class _Once:
+    """What the recipes share: a time limit, one use, and a `Connection` to begin with."""
+
+    def __init__(self, name: str, handshake_timeout: float) -> None:
+        if not handshake_timeout > 0:
+            raise ValueError(
+                f"handshake_timeout must be more than 0 seconds (math.inf for no limit), not {handshake_timeout!r}"
+            )
+        self._name = name
+        self._timeout = handshake_timeout
+        self._used = False
+        self._wire: Wire | None = None
+
+    def prepare(self, source: Any) -> None:
+        if self._used:
+            raise LocalProtocolError(f"upgrade refused: this {self._name} recipe was used before; make one per upgrade")
+        if not isinstance(source, Connection):
+            raise LocalProtocolError(
+                f"upgrade refused: {self._name} works on a Connection, not on {source!r}; detach() and adopt() it first"
+            )
+        self.check(source)
+        self._used = True
+
+    def check(self, source: Connection) -> None:
+        """Raise unless `source` can be upgraded."""
+
+    def commit(self) -> Connection:
+        assert self._wire is not None
+        return Connection(self._wire.detach())
+
+
+class _TLSRecipe(_Once):
+    """Puts TLS on a connection; the same for both sides, up to what may come first."""
+
+    def __init__(
+        self, context: ssl.SSLContext, server_hostname: str | None, timeout: float, *, server_side: bool = False
+    ) -> None:
+        super().__init__("to_tls_server" if server_side else "to_tls_client", timeout)
+        self._server_side = server_side
+        self._host = server_hostname
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        # Made here, so that a name or context OpenSSL does not like is an error of this call, and so that a later
+        # recipe which sets its ALPN on the same context does not change this one's.
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side, server_hostname)
+
+    def check(self, source: Connection) -> None:
+        if source._leftover and not self._server_side:
+            raise PlaintextInjectionError(
+                f"upgrade refused: {source!r} has unread bytes from the server, which must not speak before TLS "
+                f"begins: {_shown(source._leftover)}. Receive them if they belong to the protocol before; otherwise "
+                f"somebody may have injected them: close the connection"
+            )
+
+    async def handshake(self, wire: Wire) -> None:
+        peer = "with the client" if self._server_side else f"with {self._host or 'the server'}"
+        what = f"TLS handshake {peer}"
+        tls = TLSTransport(wire.transport, self._tls, self._incoming, self._outgoing)
+        with handshake_deadline(self._timeout, what):
+            try:
+                await self._shake_hands(wire, tls)
+            except UpgradeFailedError:
+                raise
+            except ssl.SSLError as exc:
+                with suppress(trio.BrokenResourceError):
+                    # The alert, so that the peer learns why.
+                    await _flush(wire, tls)  # noqa: ASYNC120 - a cancellation outranks the error, which stays its context
+                raise UpgradeFailedError(f"{what} failed: {reason_of(exc)}") from exc
+            except trio.BrokenResourceError as exc:
+                raise UpgradeFailedError(f"{what} failed: {exc}") from exc
+        wire.transport = tls
+        self._wire = wire
+
+    async def _shake_hands(self, wire: Wire, tls: TLSTransport) -> None:
+        first = bytearray()
+        while not tls.advance():
+            await _flush(wire, tls)
+            data = await wire.receive_some()
+            if not data:
+                raise trio.BrokenResourceError("the peer ended the connection in the middle of it")
+            if len(first) < HEAD:
+                first += data
+                _check_first(first, self._server_side)
+            tls.feed(data)
+        await _flush(wire, tls)  # the last flight, and a TLS 1.3 server's session tickets
+
+
+async def _flush(wire: Wire, tls: TLSTransport) -> None:
+    if output := tls.take_output():
+        await wire.send_all(output)
+
+
+class _PlainRecipe(_Once):
+    """Takes TLS off a connection."""
+
+    def __init__(self, timeout: float) -> None:
+        super().__init__("to_plaintext", timeout)
+
+    def check(self, source: Connection) -> None:
+        tls = source._transport
+        if not isinstance(tls, TLSTransport):
+            raise LocalProtocolError(f"upgrade refused: {source!r} is not TLS; it is plain already, use it as it is")
+        if unread := len(source._leftover) + tls.unread_plaintext():
+            raise LocalProtocolError(
+                f"upgrade refused: {source!r} has {unread} unread bytes that came over TLS; receive them first"
+            )
+
+    async def handshake(self, wire: Wire) -> None:
+        tls = wire.transport
+        assert isinstance(tls, TLSTransport)
+        what = "the exchange of TLS close_notify"
+        with handshake_deadline(self._timeout, what):
+            try:
+                wire.waited = True
+                try:
+                    await tls.send_eof()
+                finally:
+                    wire.sent = tls.notified
+                data = await tls.receive_some(MAX_RECEIVE)
+            except trio.BrokenResourceError as exc:
+                raise UpgradeFailedError(f"{what} failed: {exc}") from exc
+        if data:
+            raise UpgradeFailedError(f"{what} failed: the peer went on sending over TLS: {_shown(data)}")
+        wire.transport = tls.lower
+        wire.unread += tls.take_trailing()
+        self._wire = wire
+
+
+# --- the first bytes of a handshake -----------------------------------------------------------------------------
+
+
+def _check_first(first: bytes | bytearray, from_client: bool) -> None:
+    """Raise `PlaintextInjectionError` as soon as the bytes that came first cannot be TLS (RFC 8446 §5.1, §4)."""
+    if _like_tls(first, from_client):
+        return
+    if from_client:
+        raise PlaintextInjectionError(
+            f"the client sent plaintext where its ClientHello had to begin: {_shown(first)}; it was not delivered as "
+            f"TLS data. Somebody may have injected it, or the client does not speak TLS here"
+        )
+    raise PlaintextInjectionError(
+        f"the server sent plaintext where its ServerHello had to begin: {_shown(first)}. Somebody may have "
+        f"injected it, or the server does not speak TLS on this port"
+    )
+
+
+def _like_tls(first: bytes | bytearray, from_client: bool) -> bool:
+    kinds = (HANDSHAKE,) if from_client else (HANDSHAKE, ALERT)
+    return (
+        first[0] in kinds
+        and (len(first) < 2 or first[1] == 3)
+        and (len(first) < 3 or first[2] <= 4)
+        and (len(first) < 5 or 1 <= int.from_bytes(first[3:5], "big") <= MAX_CIPHERTEXT)
+        and (len(first) < HEAD or not from_client or first[5] == CLIENT_HELLO)
+    )
+
+
+def _shown(data: bytes | bytearray) -> str:
+    return f"{bytes(data[:SHOWN])!r}{'...' if len(data) > SHOWN else ''}"
+
+
+# --- arguments --------------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=16)
+def _default_context(alpn: tuple[str, ...]) -> ssl.SSLContext:
+    """A context that verifies with the system's trust store; kept, as certificates take 30 ms to load."""
+    context = _system_trust()
+    context.options |= ssl.OP_NO_RENEGOTIATION
+    if alpn:
+        context.set_alpn_protocols(list(alpn))
+    return context
+
+
+def _system_trust() -> ssl.SSLContext:
+    # Where OpenSSL's own trust store is the system's, truststore would load it anew for each connection: 35 ms of a
+    # blocked event loop. It is for the systems that keep theirs elsewhere (macOS, Windows), or in an odd place.
+    if sys.platform not in ("darwin", "win32") and ssl.get_default_verify_paths().cafile:
+        return ssl.create_default_context()
+    import truststore
+
+    return truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
+def _check_context(context: Any, wrong: Any, recipe: str, remedy: str) -> ssl.SSLContext:
+    if not isinstance(context, ssl.SSLContext):
+        raise TypeError(f"{recipe}: ssl_context must be an ssl.SSLContext such as {remedy}, not {context!r}")
+    if context.protocol == wrong:
+        side = "server" if wrong == ssl.PROTOCOL_TLS_SERVER else "client"
+        raise ValueError(f"{recipe}: {context!r} is for the {side} side ({context.protocol.name}); use {remedy}")
+    return context
+
+
+def _check_hostname(name: Any, context: ssl.SSLContext) -> str | None:
+    if name is None:
+        if context.check_hostname:
+            raise ValueError(
+                "to_tls_client: server_hostname is missing, so nobody could tell whose certificate it is; "
+                "give server_hostname='host.example', or an ssl_context with check_hostname = False"
+            )
+        return None
+    if not isinstance(name, str):
+        raise TypeError(f"to_tls_client: server_hostname must be a str like 'host.example', not {name!r}")
+    ascii_name = name.removesuffix(".")  # RFC 6066 §3: without a trailing dot
+    try:
+        if not ascii_name.isascii():
+            import idna
+
+            ascii_name = idna.encode(ascii_name, uts46=True).decode("ascii")
+        ascii_name.encode("idna")  # what ssl does; it finds empty and long labels
+        if ":" in ascii_name:
+            import ipaddress
+
+            ipaddress.IPv6Address(ascii_name)
+        if not ascii_name or ascii_name.startswith(".") or any(char in ascii_name for char in "\0 /[]@"):
+            raise ValueError("not a host name")
+    except ValueError as exc:
+        raise ValueError(
+            f"to_tls_client: server_hostname {name!r} is neither a host name nor an IP address ({exc}); "
+            f"give the name alone, like 'host.example', without scheme, port and brackets"
+        ) from exc
+    return ascii_name
+
+
+def _check_alpn(alpn: Any) -> tuple[str, ...]:
+    if isinstance(alpn, (str, bytes)):
+        raise TypeError(f"to_tls_client: alpn must be a sequence of names, not {alpn!r}; write alpn=[{alpn!r}]")
+    protocols = tuple(alpn)
+    for name in protocols:
+        if not isinstance(name, str) or not name.isascii() or not 1 <= len(name) <= 255:
+            raise ValueError(
+                f"to_tls_client: alpn has {name!r}; a protocol name is 1 to 255 ASCII characters like 'h2'"
+            )
+    return protocols
