@@ -1,0 +1,139 @@
+"""HTTP fields: names and values in the order in which they stand in a message.
+
+Names are compared without regard to case, and a name may occur more than once. On the wire both are bytes; programs see
+them as latin-1 strings, which loses nothing. What a program gives is checked here, once: a line break inside a value
+would let it write a second header, or a second message (RFC 9110 §5.5, response splitting).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final
+
+__all__ = ["HeaderInput", "Headers", "is_token", "split_list"]
+
+HeaderInput = Mapping[str, str] | Iterable[tuple[str | bytes, str | bytes]]
+"""What is taken for header fields: (name, value) pairs, a mapping, or `Headers`."""
+
+_TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_VALUE: Final = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
+
+
+class Headers:
+    """Header fields: ordered, case-insensitive, with repeated names. Immutable.
+
+    Args:
+        fields: (name, value) pairs, a mapping, or other `Headers`. Names and values are str (latin-1) or bytes; spaces
+            and tabs around a value are dropped.
+
+    Raises:
+        ValueError: a name is not a token (RFC 9110 §5.6.2), or a value has CR, LF, NUL or another control character.
+        TypeError: a name or value is neither str nor bytes.
+    """
+
+    __slots__ = ("_raw",)
+
+    def __init__(self, fields: HeaderInput | Headers = ()) -> None:
+        if isinstance(fields, Headers):
+            self._raw: tuple[tuple[bytes, bytes], ...] = fields._raw
+            return
+        pairs = fields.items() if isinstance(fields, Mapping) else fields
+        self._raw = tuple((_check_name(name), _check_value(name, value)) for name, value in pairs)
+
+    @classmethod
+    def from_wire(cls, raw: Iterable[tuple[bytes, bytes]]) -> Headers:
+        """Fields that a parser has checked."""
+        headers = cls()
+        headers._raw = tuple(raw)
+        return headers
+
+    @property
+    def raw(self) -> tuple[tuple[bytes, bytes], ...]:
+        """The fields as bytes, in order, with names in the case in which they were written."""
+        return self._raw
+
+    def items(self) -> list[tuple[str, str]]:
+        """All fields as (name, value) pairs, in order; a repeated name occurs repeatedly."""
+        return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in self._raw]
+
+    def get(self, name: str, default: str | None = None) -> str | None:
+        """The value of this name; several are joined by commas, as RFC 9110 §5.3 allows. For Set-Cookie: `get_list`."""
+        values = self.get_list(name)
+        return ", ".join(values) if values else default
+
+    def get_list(self, name: str) -> list[str]:
+        """Every value of this name, in order."""
+        wanted = name.lower().encode("latin-1", "replace")
+        return [value.decode("latin-1") for field, value in self._raw if field.lower() == wanted]
+
+    def __getitem__(self, name: str) -> str:
+        value = self.get(name)
+        if value is None:
+            raise KeyError(name)
+        return value
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and bool(self.get_list(name))
+
+    def __iter__(self) -> Iterator[str]:
+        """Each name once, as first written."""
+        names: dict[bytes, bytes] = {}
+        for name, _ in self._raw:
+            names.setdefault(name.lower(), name)
+        return iter([name.decode("latin-1") for name in names.values()])
+
+    def __len__(self) -> int:
+        """How many different names."""
+        return len({name.lower() for name, _ in self._raw})
+
+    def __eq__(self, other: object) -> bool:
+        """Whether the same names have the same values in the same order."""
+        return self._grouped() == other._grouped() if isinstance(other, Headers) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(frozenset((name, tuple(values)) for name, values in self._grouped().items()))
+
+    def __repr__(self) -> str:
+        return f"Headers({self.items()!r})"
+
+    def _grouped(self) -> dict[bytes, list[bytes]]:
+        groups: dict[bytes, list[bytes]] = {}
+        for name, value in self._raw:
+            groups.setdefault(name.lower(), []).append(value)
+        return groups
+
+
+def is_token(name: bytes) -> bool:
+    """Whether this is a token (RFC 9110 §5.6.2)."""
+    return _TOKEN.fullmatch(name) is not None
+
+
+def split_list(values: Iterable[str]) -> list[str]:
+    """The elements of a comma-separated field without quoted strings, empty ones left out (RFC 9110 §5.6.1)."""
+    return [element for value in values for part in value.split(",") if (element := part.strip(" \t"))]
+
+
+def _as_wire(what: str, text: str | bytes) -> bytes:
+    if isinstance(text, bytes):
+        return text
+    if not isinstance(text, str):
+        raise TypeError(f"a header {what} must be str or bytes, not {text!r}")
+    try:
+        return text.encode("latin-1")
+    except UnicodeEncodeError:
+        raise ValueError(f"header {what} {text!r} has characters outside of latin-1; encode them yourself") from None
+
+
+def _check_name(name: str | bytes) -> bytes:
+    wire = _as_wire("name", name)
+    if not is_token(wire):
+        raise ValueError(f"header name {name!r} is not a token: letters, digits and !#$%&'*+-.^_`|~ (RFC 9110 §5.6.2)")
+    return wire
+
+
+def _check_value(name: str | bytes, value: str | bytes) -> bytes:
+    wire = _as_wire("value", value).strip(b" \t")
+    if not _VALUE.fullmatch(wire):
+        raise ValueError(f"value of header {name!r} has a control character such as CR, LF or NUL: {value!r}")
+    return wire

@@ -1,0 +1,75 @@
+"""How a WebSocket ends: close codes, reasons, and the errors that carry them.
+
+The errors belong to two worlds. Code for trio-websocket catches its `ConnectionClosed`; code for Trio or
+trionet catches closed and broken errors. Both catch what is raised here.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import trio_websocket
+from trio_websocket import CloseReason
+
+from ..errors import HandleBrokenError, HandleClosedError, LocalProtocolError
+
+if TYPE_CHECKING:
+    from ..ownership import End
+
+__all__ = ["CLEAN", "CloseReason", "ConnectionBroken", "ConnectionClosed", "check_close"]
+
+CLEAN: Final = frozenset({1000, 1001, 1005})
+"""Codes with which a conversation ends as intended. 1005 stands for none, as a browser's `close()` sends it."""
+
+MAX_REASON: Final = 123
+"""Bytes of a close frame's reason at most (RFC 6455 §5.5)."""
+
+_SENDABLE: Final = frozenset({1000, 1001, 1002, 1003, *range(1007, 1015), *range(3000, 5000)})
+
+
+class ConnectionClosed(trio_websocket.ConnectionClosed, HandleClosedError):
+    """Refused, or interrupted, because the WebSocket is closed or closing.
+
+    Attributes:
+        reason: `CloseReason` with code and reason; None if nobody has closed it.
+    """
+
+    def __init__(self, reason: CloseReason | None, message: str = "", end: End | None = None) -> None:
+        HandleClosedError.__init__(self, message or str(reason), end)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        text = str(self.args[0])
+        if self.reason is None:
+            return text
+        why = f": {self.reason.reason}" if self.reason.reason else ""
+        return f"{text} (WebSocket close {self.reason.code} {self.reason.name}{why})"
+
+
+class ConnectionBroken(ConnectionClosed, HandleBrokenError):
+    """The connection under the WebSocket failed, or a message was abandoned half-way."""
+
+    def __init__(self, reason: CloseReason | None, message: str, bytes_sent: int | None = None) -> None:
+        ConnectionClosed.__init__(self, reason, message)
+        self.bytes_sent = bytes_sent
+
+
+def check_close(code: int, reason: str | None) -> None:
+    """Raise unless a close frame may carry this code and this reason.
+
+    Raises:
+        LocalProtocolError: the code is not for close frames, or the reason is longer than 123 bytes of UTF-8.
+
+    Source: RFC 6455 §5.5.1, §7.4.
+    """
+    if code not in _SENDABLE:
+        raise LocalProtocolError(
+            f"close code {code!r} cannot be sent: use 1000 (normal), 1001 (going away), 1002, 1003, 1007 to 1014, "
+            f"or 3000 to 4999 for an application's own"
+        )
+    try:
+        size = len((reason or "").encode())
+    except UnicodeEncodeError as exc:
+        raise LocalProtocolError(f"close reason {reason!r} cannot be encoded as UTF-8: {exc.reason}") from None
+    if size > MAX_REASON:
+        raise LocalProtocolError(f"a close reason has at most {MAX_REASON} bytes of UTF-8, not {size}")

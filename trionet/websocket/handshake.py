@@ -1,0 +1,218 @@
+"""The opening handshake (RFC 6455 §4) without I/O: what each side must ask, answer and check."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import secrets
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from ..errors import RemoteProtocolError
+from ..http.head import write_request, write_response
+from ..http.headers import Headers, is_token, split_list
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from ..http.head import RequestHead, ResponseHead
+    from ..http.headers import HeaderInput
+
+__all__ = [
+    "Answer",
+    "NotAcceptableError",
+    "accept_response",
+    "accept_token",
+    "check_extra_headers",
+    "check_request",
+    "check_response",
+    "check_subprotocols",
+    "choose_subprotocol",
+    "has_body",
+    "new_key",
+    "refusal",
+    "request",
+]
+
+_GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+_OWNED: Final = frozenset({"host", "upgrade", "connection", "content-length", "transfer-encoding"})
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An HTTP answer to a handshake that did not lead to a WebSocket: `UpgradeRefusedError.response`."""
+
+    status: int
+    reason: str
+    headers: Headers
+    body: bytes
+
+
+class NotAcceptableError(Exception):
+    """The request is good HTTP, but no handshake that can be accepted. `answer` is what to say to it."""
+
+    def __init__(self, status: int, text: str, headers: Sequence[tuple[str, str]] = ()) -> None:
+        super().__init__(text)
+        self.answer = refusal(status, text, headers)
+
+
+def refusal(status: int, text: str, headers: Sequence[tuple[str, str]] = ()) -> Answer:
+    """An error answer with a line of text."""
+    body = f"{text}\n".encode("ascii", "backslashreplace")
+    reasons = {400: "Bad Request", 426: "Upgrade Required", 431: "Request Header Fields Too Large",
+               501: "Not Implemented", 505: "HTTP Version Not Supported"}  # fmt: skip
+    fields = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body))), *headers]
+    return Answer(status, reasons[status], Headers(fields), body)
+
+
+# --- what a program gives ---------------------------------------------------------------------------------------
+
+
+def check_subprotocols(names: Iterable[Any]) -> tuple[str, ...]:
+    """The subprotocols as a tuple.
+
+    Raises:
+        TypeError: a single str, or something else than names.
+        ValueError: a name is not a token, or occurs twice (RFC 6455 §4.1, point 10).
+    """
+    if isinstance(names, (str, bytes)):
+        raise TypeError(f"subprotocols must be a sequence of names, not {names!r}; write subprotocols=[{names!r}]")
+    result = tuple(names)
+    for name in result:
+        if not isinstance(name, str) or not is_token(name.encode("latin-1", "replace")) or not name.isascii():
+            raise ValueError(f"subprotocol {name!r} is not a token like 'chat' (RFC 6455 §4.1)")
+    if len(set(result)) < len(result):
+        raise ValueError(f"subprotocols has a name twice: {result!r}")
+    return result
+
+
+def check_extra_headers(fields: HeaderInput | Headers) -> Headers:
+    """The additional fields of a handshake.
+
+    Raises:
+        ValueError: a field that the handshake itself decides about, or one that cannot be sent; see `Headers`.
+    """
+    headers = Headers(fields)
+    for name in headers:
+        if name.lower() in _OWNED or name.lower().startswith("sec-websocket-"):
+            raise ValueError(f"extra_headers must not have {name!r}: the handshake sets it")
+    return headers
+
+
+# --- the server's side ------------------------------------------------------------------------------------------
+
+
+def check_request(head: RequestHead) -> str:
+    """The key of an acceptable handshake.
+
+    Raises:
+        NotAcceptableError: with the answer: 426 if the request does not ask for a WebSocket of version 13, else 400.
+
+    Source: RFC 6455 §4.2.1, §4.4; RFC 9110 §15.5.22.
+    """
+    headers = head.headers
+    upgrade = [("Upgrade", "websocket"), ("Connection", "Upgrade")]
+    if head.method != "GET":
+        raise NotAcceptableError(400, f"a WebSocket handshake is a GET, not a {head.method}")
+    if head.http_version != "1.1":
+        raise NotAcceptableError(400, f"a WebSocket handshake needs HTTP/1.1, not {head.http_version}")
+    if not _has(headers, "Upgrade", "websocket") or not _has(headers, "Connection", "upgrade"):
+        raise NotAcceptableError(426, "this is a WebSocket endpoint: Upgrade and Connection are missing", upgrade)
+    if headers.get_list("Sec-WebSocket-Version") != ["13"]:
+        raise NotAcceptableError(
+            426, "only version 13 is spoken here (Sec-WebSocket-Version)", [*upgrade, ("Sec-WebSocket-Version", "13")]
+        )
+    keys = headers.get_list("Sec-WebSocket-Key")
+    if len(keys) != 1 or not _is_key(keys[0]):
+        raise NotAcceptableError(400, "Sec-WebSocket-Key must be there once, with 16 bytes in base64")
+    _offered(headers)
+    return keys[0]
+
+
+def has_body(headers: Headers) -> bool:
+    """Whether a request with these fields announces a body (RFC 9112 §6.3)."""
+    lengths = headers.get_list("Content-Length")
+    return "Transfer-Encoding" in headers or any(length.strip("0") for length in lengths)
+
+
+def choose_subprotocol(headers: Headers, supported: Sequence[str]) -> str | None:
+    """The first of the `supported` ones that the client offers."""
+    offered = _offered(headers)
+    return next((name for name in supported if name in offered), None)
+
+
+def accept_response(key: str, subprotocol: str | None, extra: Headers) -> bytes:
+    """The 101 that accepts the handshake (RFC 6455 §4.2.2)."""
+    fields = [("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Accept", accept_token(key))]
+    if subprotocol is not None:
+        fields.append(("Sec-WebSocket-Protocol", subprotocol))
+    return write_response(101, "Switching Protocols", [*fields, *extra.items()])
+
+
+def _offered(headers: Headers) -> list[str]:
+    names = split_list(headers.get_list("Sec-WebSocket-Protocol"))
+    if len(set(names)) < len(names) or not all(is_token(name.encode("latin-1")) for name in names):
+        raise NotAcceptableError(400, "Sec-WebSocket-Protocol must be a list of different tokens")
+    return names
+
+
+def _is_key(key: str) -> bool:
+    try:
+        return len(binascii.a2b_base64(key.encode("latin-1"), strict_mode=True)) == 16
+    except binascii.Error:
+        return False
+
+
+# --- the client's side ------------------------------------------------------------------------------------------
+
+
+def new_key() -> str:
+    """A new Sec-WebSocket-Key (RFC 6455 §4.1, point 7)."""
+    return base64.b64encode(secrets.token_bytes(16)).decode("ascii")
+
+
+def request(target: str, host: str, key: str, subprotocols: Sequence[str], extra: Headers) -> bytes:
+    """The client's handshake (RFC 6455 §4.1)."""
+    fields = [("Host", host), ("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Key", key)]
+    fields.append(("Sec-WebSocket-Version", "13"))
+    if subprotocols:
+        fields.append(("Sec-WebSocket-Protocol", ", ".join(subprotocols)))
+    return write_request("GET", target, [*fields, *extra.items()])
+
+
+def check_response(head: ResponseHead, key: str, subprotocols: Sequence[str]) -> str | None:
+    """The subprotocol that a 101 has chosen.
+
+    Raises:
+        RemoteProtocolError: it does not answer this handshake, or chooses what was not offered.
+
+    Source: RFC 6455 §4.1, the list behind "Once the client's opening handshake has been sent".
+    """
+    headers = head.headers
+    if head.http_version != "1.1":
+        raise RemoteProtocolError(f"the server switched protocols in HTTP/{head.http_version}; that takes 1.1")
+    if [name.lower() for name in split_list(headers.get_list("Upgrade"))] != ["websocket"]:
+        raise RemoteProtocolError(f"the server switched to {headers.get('Upgrade')!r} (Upgrade), not to websocket")
+    if not _has(headers, "Connection", "upgrade"):
+        raise RemoteProtocolError("the server's 101 has no 'Connection: upgrade'")
+    if headers.get_list("Sec-WebSocket-Accept") != [accept_token(key)]:
+        raise RemoteProtocolError("Sec-WebSocket-Accept is wrong: the server did not answer this handshake")
+    if "Sec-WebSocket-Extensions" in headers:
+        raise RemoteProtocolError(f"extensions were not asked for: {headers['Sec-WebSocket-Extensions']}")
+    chosen = headers.get_list("Sec-WebSocket-Protocol")
+    if len(chosen) > 1 or (chosen and chosen[0] not in subprotocols):
+        raise RemoteProtocolError(f"the server chose the subprotocol {chosen}, which was not offered")
+    return chosen[0] if chosen else None
+
+
+# --- both -------------------------------------------------------------------------------------------------------
+
+
+def accept_token(key: str) -> str:
+    """What Sec-WebSocket-Accept must be for this key (RFC 6455 §4.2.2, point 5.4)."""
+    return base64.b64encode(hashlib.sha1(key.encode("latin-1") + _GUID, usedforsecurity=False).digest()).decode("ascii")
+
+
+def _has(headers: Headers, name: str, token: str) -> bool:
+    return token in (element.lower() for element in split_list(headers.get_list(name)))

@@ -1,0 +1,55 @@
+"""Taking turns: several tasks may receive, or send, and each gets its turn in the order of asking.
+
+A lock without a cost while nobody waits: whoever finds `held` false sets it, and that is all. The turn is handed to the
+next waiting task before that task runs, so nobody can slip in between. A waiting task can also be told that it need not
+wait any more, which is how a pong that another task has read reaches the `ping` that waits for it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import outcome
+import trio
+
+__all__ = ["Turn"]
+
+
+class Turn:
+    """One side's turn. Take it with ``if turn.held: await turn.wait()``, ``else: turn.held = True``."""
+
+    __slots__ = ("_queue", "held")
+
+    def __init__(self) -> None:
+        self.held = False
+        self._queue: dict[Any, None] = {}
+
+    async def wait(self) -> bool:
+        """Wait for the turn: True when the caller has it, False when `wake` said that there is no need.
+
+        Cancellation: the caller does not have the turn.
+        """
+        task = trio.lowlevel.current_task()
+        self._queue[task] = None
+
+        def give_up(_: object) -> trio.lowlevel.Abort:
+            del self._queue[task]
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        return bool(await trio.lowlevel.wait_task_rescheduled(give_up))
+
+    def release(self) -> None:
+        """Hand the turn to the task that has waited longest, if any does."""
+        if self._queue:
+            self._resume(next(iter(self._queue)), True)
+        else:
+            self.held = False
+
+    def wake(self, task: Any) -> None:
+        """Tell `task`, if it is waiting, that it need not."""
+        if task in self._queue:
+            self._resume(task, False)
+
+    def _resume(self, task: Any, has_turn: bool) -> None:
+        del self._queue[task]
+        trio.lowlevel.reschedule(task, outcome.Value(has_turn))
