@@ -44,6 +44,28 @@ def lockstep_pair(scope: trionet.Scope) -> tuple[trionet.Connection, trionet.Con
     return scope.adopt(one), scope.adopt(other)
 
 
+class Wrapped(trio.abc.HalfCloseableStream):
+    """A stream of somebody else's around another one; tests override what they want to be odd."""
+
+    def __init__(self, inner: trio.abc.HalfCloseableStream) -> None:
+        self.inner = inner
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        return bytes(await self.inner.receive_some(max_bytes))
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await self.inner.send_all(data)
+
+    async def send_eof(self) -> None:
+        await self.inner.send_eof()
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self.inner.wait_send_all_might_not_block()
+
+    async def aclose(self) -> None:
+        await self.inner.aclose()
+
+
 PAIRS = {"tcp": tcp_pair, "unix": unix_pair, "memory": memory_pair}
 SOCKET_PAIRS = {"tcp": tcp_pair, "unix": unix_pair}
 

@@ -11,7 +11,18 @@ from trio.testing import assert_checkpoints, check_half_closeable_stream, check_
 import trionet
 from trionet import Phase, Reason
 
-from .pairs import PAIRS, SOCKET_PAIRS, clog, lockstep_pair, memory_pair, receive_all, tcp_pair, tcp_sockets, unix_pair
+from .pairs import (
+    PAIRS,
+    SOCKET_PAIRS,
+    Wrapped,
+    clog,
+    lockstep_pair,
+    memory_pair,
+    receive_all,
+    tcp_pair,
+    tcp_sockets,
+    unix_pair,
+)
 
 every_pair = pytest.mark.parametrize("make_pair", PAIRS.values(), ids=PAIRS)
 every_socket_pair = pytest.mark.parametrize("make_pair", SOCKET_PAIRS.values(), ids=SOCKET_PAIRS)
@@ -222,6 +233,77 @@ async def test_a_second_reader_is_refused_whatever_it_asks(make_pair):
             await one.send_all(b"d")
 
 
+@every_pair
+@pytest.mark.parametrize("read", ["receive_until", "receive_exactly", "peek"])
+async def test_a_receive_of_several_segments_is_one_operation(make_pair, read):
+    """A task waits for the handle to be idle when half a line has come: it must wait for the other half too."""
+    reads = {
+        "receive_until": lambda conn: conn.receive_until(b"\n", max_bytes=99),
+        "receive_exactly": lambda conn: conn.receive_exactly(5),
+        "peek": lambda conn: conn.peek(5),
+    }
+    async with trionet.open_scope() as scope:
+        one, other = make_pair(scope)
+        log = []
+        async with trio.open_nursery() as nursery:
+
+            @nursery.start_soon
+            async def receive():
+                log.append(await reads[read](one))
+
+            await wait_all_tasks_blocked()
+
+            @nursery.start_soon
+            async def detach():
+                log.append(await one.detach_when_idle())
+
+            await wait_all_tasks_blocked()
+            await other.send_all(b"half")
+            await wait_all_tasks_blocked()
+            assert one.phase is Phase.RESERVED
+            assert log == []
+            await other.send_all(b"\nrest")
+        assert log == [b"half\n", one.end.successor]
+        assert one.end.successor.leftover == (b"half\nrest" if read == "peek" else b"rest")
+
+
+async def test_leftover_comes_first_also_on_a_broken_connection():
+    async with trionet.open_scope() as scope:
+        one, other = unix_pair(scope)
+        await other.send_all(b"421 go away\nx")
+        await one.peek(13)
+        other.abort()
+        with pytest.raises(trionet.HandleBrokenError):
+            await one.send_all(b"hello?")
+        assert await one.peek(3) == b"421"
+        assert await one.receive_until(b"\n", max_bytes=99) == b"421 go away\n"
+        assert await one.receive_some() == b"x"
+        with pytest.raises(trionet.HandleBrokenError):
+            await one.receive_some()
+
+
+async def test_a_reader_served_and_cut_off_in_the_same_tick_does_not_go_on_waiting():
+    """Bytes wake the reader, and before its turn the handle is aborted; this stream wakes nobody when it is closed."""
+
+    class Deaf(Wrapped):
+        async def receive_some(self, max_bytes=None):
+            return await arriving.receive()
+
+    sending, arriving = trio.open_memory_channel(1)
+    async with trionet.open_scope() as scope:
+        one = scope.adopt(Deaf(trio.testing.memory_stream_pair()[0]))
+        async with trio.open_nursery() as nursery:
+
+            @nursery.start_soon
+            async def read():
+                with trio.fail_after(5), pytest.raises(trionet.HandleClosedError):
+                    await one.receive_exactly(100)
+
+            await wait_all_tasks_blocked()
+            sending.send_nowait(b"not all of it")
+            one.abort()
+
+
 @every_socket_pair
 async def test_a_reset_is_an_error_and_stays_one(make_pair):
     """The kernel reports a reset once and EOF from then on: a reader that tries again must not take that for an end."""
@@ -345,6 +427,38 @@ async def test_a_vectored_send_cancelled_half_way_is_as_exact(make_pair):
         assert received == b"a" * 100 + b"b" * (caught.value.bytes_sent - 100)
 
 
+@pytest.mark.parametrize("parts", [1, 2])
+async def test_a_failed_send_gives_the_buffer_back(parts):
+    """Whoever catches the error may want to drop what was sent: no memoryview may be left on his bytearray."""
+    async with trionet.open_scope() as scope:
+        one, other = unix_pair(scope)
+        buffer = bytearray(10_000_000)
+        async with trio.open_nursery() as nursery:
+
+            @nursery.start_soon
+            async def send():
+                with pytest.raises(trionet.HandleBrokenError) as caught:
+                    await (one.send_all(buffer) if parts == 1 else one.send_vectored([b"head", buffer]))
+                del buffer[: caught.value.bytes_sent]
+
+            await wait_all_tasks_blocked()
+            other.abort()
+        assert 0 < len(buffer) < 10_000_000
+
+
+@every_pair
+async def test_nothing_can_be_sent_any_number_of_times(make_pair):
+    async with trionet.open_scope() as scope:
+        one, other = make_pair(scope)
+        for nothing in (b"", bytearray(), memoryview(b"")):
+            with assert_checkpoints():
+                await one.send_all(nothing)
+        with assert_checkpoints():
+            await one.send_vectored([])
+        await one.send_eof()
+        assert await receive_all(other) == b""
+
+
 async def test_send_takes_what_is_bytes_and_names_what_is_not():
     async with trionet.open_scope() as scope:
         one, other = tcp_pair(scope)
@@ -367,6 +481,32 @@ async def test_sends_in_a_loop_let_other_tasks_run():
             for _ in range(3):
                 with assert_checkpoints():
                     await one.send_all(b"x")
+
+
+async def test_a_wait_for_room_that_was_cancelled_beforehand_is_cancelled():
+    async with trionet.open_scope() as scope:
+        one, _other = tcp_pair(scope)
+        with trio.CancelScope() as cancelled:
+            cancelled.cancel()
+            await one.wait_send_all_might_not_block()
+        assert cancelled.cancelled_caught
+        assert not one.blockers
+
+
+async def test_a_foreign_eof_that_was_cancelled_may_have_been_sent():
+    class Slow(Wrapped):
+        async def send_eof(self):
+            await trio.sleep_forever()
+
+    async with trionet.open_scope() as scope:
+        one = scope.adopt(Slow(trio.testing.memory_stream_pair()[0]))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(one.send_eof)
+            await wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+        with pytest.raises(trionet.HandleBrokenError) as caught:
+            await one.send_all(b"x")
+        assert caught.value.bytes_sent is None
 
 
 @every_pair
@@ -454,3 +594,25 @@ async def test_a_peer_that_is_gone_before_adoption_is_named():
         with pytest.raises(ValueError, match="not connected"):
             scope.adopt(one)
     one.close()
+
+
+@every_socket_pair
+async def test_what_the_peer_said_before_it_left_can_be_read_after_a_failed_send(make_pair):
+    """The peer answers early and closes; the rest of the request fails, and its answer must not be lost with it."""
+    async with trionet.open_scope() as scope:
+        one, other = make_pair(scope)
+        await other.send_all(b"413 too large")
+        await one.send_all(b"a part of the request")
+        other.abort()
+        with pytest.raises(trionet.HandleBrokenError):
+            while True:
+                await one.send_all(b"x" * 65536)
+        assert await one.receive_exactly(4) == b"413 "
+        assert await one.receive_some() == b"too large"
+        for _ in range(2):
+            with pytest.raises(trionet.HandleBrokenError):
+                await one.receive_some()
+        with pytest.raises(trionet.HandleBrokenError):
+            await one.receive_exactly(1)
+        with pytest.raises(trionet.HandleBrokenError):
+            one.detach()

@@ -1,6 +1,9 @@
 """The verbs that change the owner: detach, adopt, transfer, upgrade, close and abort, told as stories of two tasks."""
 
+import contextlib
+import math
 import socket
+import ssl
 
 import pytest
 import trio
@@ -9,8 +12,20 @@ from trio.testing import assert_checkpoints, wait_all_tasks_blocked
 
 import trionet
 from trionet import Phase, Reason
+from trionet.transport.socket import SocketTransport
 
-from .pairs import PAIRS, clog, lockstep_pair, memory_pair, receive_all, tcp_pair, tcp_sockets, unix_pair
+from .pairs import (
+    PAIRS,
+    Wrapped,
+    clog,
+    lockstep_pair,
+    memory_pair,
+    open_descriptors,
+    receive_all,
+    tcp_pair,
+    tcp_sockets,
+    unix_pair,
+)
 
 every_pair = pytest.mark.parametrize("make_pair", PAIRS.values(), ids=PAIRS)
 
@@ -350,6 +365,77 @@ async def test_adopting_a_stream_with_slots_ends_it():
         assert await far.receive_some() == b"mine"
 
 
+async def test_a_stream_is_adopted_whole_however_its_slots_were_declared():
+    class Private(trio.abc.Stream):
+        __slots__ = "__inner"
+
+        def __init__(self, inner):
+            self.__inner = inner
+
+        async def receive_some(self, max_bytes=None):
+            return await self.__inner.receive_some(max_bytes)
+
+        async def send_all(self, data):
+            await self.__inner.send_all(data)
+
+        async def wait_send_all_might_not_block(self):
+            await self.__inner.wait_send_all_might_not_block()
+
+        async def aclose(self):
+            await self.__inner.aclose()
+
+    async with trionet.open_scope() as scope:
+        inner, far = trio.testing.memory_stream_pair()
+        stream = Private(inner)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stream.receive_some)
+            await wait_all_tasks_blocked()
+            with pytest.raises(trio.BusyResourceError, match="a task is using it"):
+                scope.adopt(stream)
+            nursery.cancel_scope.cancel()
+        connection = scope.adopt(stream)
+        with pytest.raises(trio.ClosedResourceError):
+            await stream.send_all(b"x")
+        await connection.send_all(b"mine")
+        assert await far.receive_some() == b"mine"
+
+
+@pytest.mark.parametrize("kind", ["stapled", "ssl"])
+async def test_adopting_trios_own_wrappers_ends_them(kind):
+    async with trionet.open_scope() as scope:
+        inner, far = trio.testing.memory_stream_pair()
+        if kind == "stapled":
+            stream = trio.StapledStream(inner.send_stream, inner.receive_stream)
+        else:
+            stream = trio.SSLStream(inner, ssl.create_default_context(), server_hostname="localhost")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stream.receive_some)
+            await wait_all_tasks_blocked()
+            with pytest.raises(trio.BusyResourceError, match="a task is using it"):
+                scope.adopt(stream)
+            nursery.cancel_scope.cancel()
+        connection = scope.adopt(stream)
+        for use in (stream.receive_some(), stream.send_all(b"x"), stream.wait_send_all_might_not_block()):
+            with pytest.raises(trio.ClosedResourceError, match="adopted"):
+                await use
+        with pytest.raises(trio.ClosedResourceError, match="adopted before"):
+            scope.adopt(stream)
+        if kind == "stapled":
+            await connection.send_all(b"mine")
+            assert await far.receive_some() == b"mine"
+        connection.abort()
+
+
+async def test_an_ssl_socket_is_not_taken_for_a_plain_one():
+    near, far = socket.socketpair()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    with far, context.wrap_socket(near, server_hostname="localhost", do_handshake_on_connect=False) as secure:
+        async with trionet.open_scope() as scope:
+            with pytest.raises(TypeError, match="its bytes are TLS"):
+                scope.adopt(secure)
+        assert secure.fileno() >= 0
+
+
 async def test_what_cannot_be_adopted_is_named():
     async with trionet.open_scope() as scope:
         with socket.socket() as listener:
@@ -398,6 +484,41 @@ async def test_transfer_to_a_closed_scope_is_refused_and_changes_nothing():
             one.transfer(short)
         await one.send_all(b"still here")
         assert await other.receive_some() == b"still here"
+
+
+class Counting(trionet.Connection):
+    """A user's own kind of handle, with state in a private slot and in its dict."""
+
+    __slots__ = ("__dict__", "__secret")
+
+    def __init__(self, capsule):
+        super().__init__(capsule)
+        self.__secret = "secret"
+        self.count = 3
+
+    @property
+    def secret(self):
+        return self.__secret
+
+
+async def test_transfer_carries_everything_that_a_users_own_handle_has():
+    async with trionet.open_scope() as outer, outer.open_scope() as inner:
+        one, other = tcp_pair(inner)
+        await other.send_all(b"HELLO\nunread")
+        handle = await one.upgrade(Greeting(commit=Counting))
+        moved = handle.transfer(outer)
+        assert type(moved) is Counting
+        assert (moved.secret, moved.count) == ("secret", 3)
+        assert await moved.receive_some() == b"unread"
+
+
+async def test_transfer_during_a_drain_passes_the_drain_on():
+    async with trionet.open_scope() as outer, outer.open_scope() as inner:
+        one, _other = tcp_pair(inner)
+        one.retire()
+        moved = one.transfer(outer)
+        with trio.fail_after(5), pytest.raises(trionet.HandleClosedError):
+            await moved.receive_some()
 
 
 # --- upgrade ------------------------------------------------------------------------------------------------------
@@ -570,6 +691,141 @@ async def test_a_commit_that_fails_closes_the_connection():
             await one.upgrade(Greeting(commit=broken))
         assert one.end.reason is Reason.UPGRADE_FAILED
         assert await receive_all(other) == b"HELLO\n"
+
+
+@pytest.mark.parametrize("wrong", ["nothing", "something else", "the old handle", "a stranger", "another connection"])
+@pytest.mark.parametrize("say", [b"HELLO\n", b""])
+async def test_a_commit_that_gives_something_else_than_the_successor_leaves_nothing_without_an_owner(wrong, say):
+    before = open_descriptors()
+    async with trionet.open_scope() as scope:
+        one, other = tcp_pair(scope)
+        stranger, _ = tcp_pair(scope)
+        made = {"nothing": None, "something else": object(), "the old handle": one, "a stranger": stranger}
+        if wrong == "another connection":
+            made[wrong] = trionet.Connection(stranger.detach())
+        await other.send_all(b"HELLO\n")
+        with pytest.raises(TypeError, match="must return a new handle"):
+            await one.upgrade(Greeting(say, lambda capsule: made[wrong]))
+        if say:
+            assert one.end.reason is Reason.UPGRADE_FAILED
+        else:
+            assert await one.receive_some() == b"HELLO\n"
+    assert open_descriptors() == before
+
+
+@pytest.mark.parametrize("answer", [b"HELLO\nrest", b"NO\nrest"])
+async def test_the_wire_is_dead_when_the_handshake_is_over(answer):
+    """A recipe that keeps its wire must not reach the connection past the handle that owns it."""
+    async with trionet.open_scope() as scope:
+        one, other = tcp_pair(scope)
+        await other.send_all(answer)
+        recipe = Greeting()
+        owner = one
+        if answer.startswith(b"NO"):
+            with pytest.raises(trionet.UpgradeRefusedError):
+                await one.upgrade(recipe)
+        else:
+            owner = await one.upgrade(recipe)
+        with pytest.raises(trio.ClosedResourceError, match="the handshake is over"):
+            await recipe.wire.send_all(b"x")
+        with pytest.raises(trio.ClosedResourceError, match="the handshake is over"):
+            await recipe.wire.receive_some()
+        recipe.wire.put_back(b"forged")
+        assert await owner.receive_some() == b"rest"
+
+
+async def test_where_it_was_opened_goes_with_the_connection():
+    async with trionet.open_scope() as scope:
+        one, other = tcp_pair(scope)
+        await other.send_all(b"HELLO\n")
+        successor = await one.upgrade(Greeting())
+        moved = successor.transfer(scope)
+        capsule = moved.detach()
+        last = scope.adopt(capsule)
+        assert "pairs.py" in one.opened_at
+        assert {handle.opened_at for handle in (successor, moved, capsule, last)} == {one.opened_at}
+
+
+async def test_whoever_watches_the_endpoint_is_told_once_wherever_it_ends():
+    async with trionet.open_scope() as outer:
+        async with outer.open_scope() as inner:
+            closed = []
+            near, far = tcp_sockets()
+            capsule = trionet.Detached(SocketTransport(near), watchers=(lambda: closed.append("closed"),))
+            one, other = inner.adopt(capsule), inner.adopt(far)
+            await other.send_all(b"HELLO\n")
+            successor = await one.upgrade(Greeting())
+            capsule = successor.transfer(outer).detach()
+        assert closed == []
+        outer.adopt(capsule).detach().abort()
+        assert closed == ["closed"]
+    assert closed == ["closed"]
+
+
+async def test_what_a_handshake_put_back_is_unread_once():
+    class Undecided(Greeting):
+        async def handshake(self, wire):
+            wire.put_back(await wire.receive_some(3))
+            await wire.receive_some(1)
+            raise trionet.UpgradeFailedError("not for me")
+
+    async with trionet.open_scope() as scope:
+        one, other = tcp_pair(scope)
+        await other.send_all(b"abcdef")
+        await one.peek(6)
+        with pytest.raises(trionet.UpgradeFailedError):
+            await one.upgrade(Undecided())
+        assert await one.receive_some() == b"abcdef"
+
+
+async def test_a_handshake_whose_send_was_cancelled_before_its_first_byte_is_undone():
+    async with trionet.open_scope() as scope:
+        one, _other = unix_pair(scope)
+        clog(one)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(one.upgrade, Greeting())
+            await wait_all_tasks_blocked()
+            assert one.phase is Phase.CLAIMED
+            nursery.cancel_scope.cancel()
+        assert one.phase is Phase.OPEN
+
+
+async def test_an_eof_that_the_handshake_saw_is_the_successors():
+    class UntilTheEnd(Greeting):
+        async def handshake(self, wire):
+            self.wire = wire
+            while data := await wire.receive_some():
+                assert data == b"last words"
+
+    async with trionet.open_scope() as scope:
+        one, other = tcp_pair(scope)
+        await other.send_all(b"last words")
+        await other.send_eof()
+        successor = await one.upgrade(UntilTheEnd())
+        with pytest.raises(trionet.HandleClosedError, match="EOF"):
+            await successor.upgrade(Greeting())
+        assert await successor.receive_some() == b""
+
+
+async def test_a_handshake_that_swallows_its_cancellation_commits_nothing():
+    class Stubborn(Greeting):
+        async def handshake(self, wire):
+            self.wire = wire
+            with trio.CancelScope(), contextlib.suppress(trio.Cancelled):
+                await trio.sleep_forever()
+
+    async with trionet.open_scope() as scope:
+        one, _other = tcp_pair(scope)
+        async with trio.open_nursery() as nursery:
+
+            @nursery.start_soon
+            async def upgrade():
+                with pytest.raises(trionet.HandleClosedError, match="upgrade interrupted"):
+                    await one.upgrade(Stubborn())
+
+            await wait_all_tasks_blocked()
+            one.abort()
+        assert one.end.reason is Reason.ABORTED
 
 
 async def test_a_connection_that_breaks_during_the_handshake_fails_the_upgrade():
@@ -752,6 +1008,60 @@ async def test_an_upgrade_during_a_drain_passes_the_drain_on():
         assert successor.end.reason is Reason.LOCAL
 
 
+async def test_a_drain_that_begins_during_a_handshake_goes_on_with_the_successor():
+    async with trionet.open_scope() as scope:
+        one, other = tcp_pair(scope)
+        async with trio.open_nursery() as nursery:
+
+            @nursery.start_soon
+            async def upgrade():
+                successor = await one.upgrade(Greeting())
+                with trio.fail_after(5), pytest.raises(trionet.HandleClosedError):
+                    await successor.receive_some()
+
+            await wait_all_tasks_blocked()
+            one.retire()
+            await other.send_all(b"HELLO\n")
+        assert (await one.end.successor.wait_ended()).reason is Reason.LOCAL
+
+
+async def test_abort_ends_a_goodbye_that_does_not_end():
+    class Lingering(Wrapped):
+        async def aclose(self):
+            try:
+                await trio.sleep_forever()
+            finally:
+                await trio.aclose_forcefully(self.inner)
+
+    async with trionet.open_scope(drain_timeout=math.inf) as scope:
+        near, far = trio.testing.memory_stream_pair()
+        one = scope.adopt(Lingering(near))
+        with trio.fail_after(5):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(one.aclose)
+                nursery.start_soon(one.aclose)
+                await wait_all_tasks_blocked()
+                assert one.phase is Phase.DRAINING
+                one.abort()
+        assert one.end.reason is Reason.ABORTED
+        assert await receive_all(far) == b""
+
+
+async def test_a_goodbye_that_fails_is_on_record_and_not_raised():
+    class Grumpy(Wrapped):
+        async def aclose(self):
+            await self.inner.aclose()
+            raise OSError("the cable is stuck")
+
+    async with trionet.open_scope() as scope:
+        near, far = trio.testing.memory_stream_pair()
+        one = scope.adopt(Grumpy(near))
+        await one.aclose()
+        assert one.end.reason is Reason.ABORTED
+        assert "stuck" in str(one.end.outcome.error)
+        assert await receive_all(far) == b""
+
+
 # --- what the exhaustive search of the machine has found --------------------------------------------------------------
 
 
@@ -855,3 +1165,24 @@ async def test_a_cancelled_aclose_closes_also_when_another_one_was_first():
                 cancelled.cancel()
                 await one.aclose()
             assert one.end.reason is Reason.ABORTED
+
+
+# --- mistakes ---------------------------------------------------------------------------------------------------------
+
+
+async def test_what_is_no_recipe_and_no_scope_is_named():
+    async with trionet.open_scope() as scope, trio.open_nursery() as nursery:
+        one, other = tcp_pair(scope)
+        with pytest.raises(TypeError, match=r"needs a recipe, such as to_tls_client\(.*not <function.*call it"):
+            await one.upgrade(trionet.to_tls_client)
+        with pytest.raises(TypeError, match="needs a recipe.*not <class.*Greeting.*call it"):
+            await one.upgrade(Greeting)
+        with pytest.raises(TypeError, match="not 'tls'$"):
+            await one.upgrade("tls")
+        with pytest.raises(TypeError, match="transfer needs a trionet scope.*not <trio.Nursery"):
+            one.transfer(nursery)
+        for delimiter in ("\n", 5):
+            with pytest.raises(TypeError, match="delimiter must be bytes, not"):
+                await one.receive_until(delimiter, max_bytes=9)
+        await one.send_all(b"unharmed")
+        assert await other.receive_some() == b"unharmed"

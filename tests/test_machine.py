@@ -71,7 +71,7 @@ CELLS = [
 CASES = [
     ("open receive=busy", Event.RECEIVE, "busy"),
     ("open receive=eof", Event.RECEIVE, "-"),
-    ("open reset", Event.RECEIVE, "broken"),
+    ("open reset", Event.RECEIVE, "receive=busy"),
     ("open receive=busy", Event.RECEIVE_ENDED, "receive=idle"),
     ("open receive=busy", Event.PEER_EOF, "receive=eof"),
     ("open send=busy", Event.SEND, "busy"),

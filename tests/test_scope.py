@@ -11,7 +11,7 @@ from trio.testing import wait_all_tasks_blocked
 import trionet
 from trionet import Phase, Reason
 
-from .pairs import memory_pair, open_descriptors, tcp_pair, tcp_sockets, unix_pair
+from .pairs import Wrapped, memory_pair, open_descriptors, tcp_pair, tcp_sockets, unix_pair
 
 
 async def test_leaving_a_scope_closes_gracefully_last_in_first_out():
@@ -292,6 +292,134 @@ async def test_start_reports_like_a_nursery():
         assert isinstance(scope.nursery, trio.Nursery)
 
 
+async def test_cancel_ends_a_drain_that_has_no_deadline():
+    """The body and the tasks have ended, and a write is stuck: another task may still cancel the scope."""
+    async with trio.open_nursery() as nursery:
+        with trio.fail_after(5):
+            async with trionet.open_scope(drain_timeout=math.inf) as scope:
+                one = scope.adopt(trio.testing.lockstep_stream_pair()[0])
+
+                @nursery.start_soon
+                async def write():
+                    with pytest.raises(trionet.HandleClosedError):
+                        await one.send_all(b"nobody reads")
+
+                await wait_all_tasks_blocked()
+
+                @nursery.start_soon
+                async def lose_patience():
+                    await scope.draining.wait()
+                    await wait_all_tasks_blocked()
+                    scope.cancel()
+                    assert one.end.reason is Reason.SCOPE_CANCELLED
+
+        assert scope.report.forced[0].reason is Reason.SCOPE_CANCELLED
+
+
+async def test_a_successor_drains_together_with_what_is_stuck(autojump_clock):
+    """A handshake is accepted during the drain, and another handle is stuck: the successor must not wait for that."""
+    async with trio.open_nursery() as nursery:
+        recipe = Stalled()
+        async with trionet.open_scope(drain_timeout=5) as scope:
+            stuck = scope.adopt(trio.testing.lockstep_stream_pair()[0])
+            one, _ = tcp_pair(scope)
+
+            @nursery.start_soon
+            async def write():
+                with pytest.raises(trionet.HandleClosedError):
+                    await stuck.send_all(b"nobody reads")
+
+            @nursery.start_soon
+            async def upgrade():
+                successor = await one.upgrade(recipe)
+                with pytest.raises(trionet.HandleClosedError):
+                    await successor.receive_some()
+                assert successor.phase is Phase.DRAINING
+
+            await wait_all_tasks_blocked()
+
+            @nursery.start_soon
+            async def finish():
+                await scope.draining.wait()
+                await wait_all_tasks_blocked()
+                recipe.go_on.set()
+
+    assert one.end.successor.end.reason is Reason.LOCAL
+    assert [entry.reason for entry in scope.report.forced] == [Reason.DRAIN_TIMEOUT]
+
+
+@pytest.mark.parametrize("seconds", [0, math.inf])
+async def test_a_drain_with_no_time_and_one_with_all_the_time(seconds):
+    before = open_descriptors()
+    async with trionet.open_scope(drain_timeout=seconds) as scope:
+        idle, _ = tcp_pair(scope)
+        parting, _ = memory_pair(scope)
+    assert idle.end.reason is Reason.LOCAL  # nothing to wait for
+    assert parting.end.reason is (Reason.LOCAL if seconds else Reason.DRAIN_TIMEOUT)
+    assert open_descriptors() == before
+
+
+async def test_a_stream_that_fails_to_close_gracefully_does_not_disturb_the_others():
+    class Grumpy(Wrapped):
+        async def aclose(self):
+            await self.inner.aclose()
+            raise OSError("the cable is stuck")
+
+    async with trionet.open_scope() as scope:
+        grumpy = scope.adopt(Grumpy(trio.testing.memory_stream_pair()[0]))
+        fine, _ = memory_pair(scope)
+    assert grumpy.phase is Phase.CLOSED
+    assert fine.end.reason is Reason.LOCAL
+
+
+async def test_an_observer_that_raises_is_switched_off_and_everything_is_closed(caplog):
+    def observe(handle, before, after):
+        if after is Phase.CLOSED:
+            raise ZeroDivisionError
+
+    before = open_descriptors()
+    async with trionet.open_scope(observer=observe) as scope:
+        handles = [*tcp_pair(scope), *tcp_pair(scope)]
+    assert {handle.end.reason for handle in handles} == {Reason.LOCAL}
+    assert open_descriptors() == before
+    assert "ZeroDivisionError" in caplog.text
+
+
+async def test_an_observer_may_abort():
+    def observe(handle, before, after):
+        if after is Phase.CLAIMED:
+            handle.abort()
+
+    async with trionet.open_scope(observer=observe) as scope:
+        one, _ = tcp_pair(scope)
+        with trio.fail_after(5), pytest.raises(trionet.HandleClosedError):
+            await one.upgrade(Stalled())
+        assert one.end.reason is Reason.ABORTED
+
+
+async def test_a_scope_that_outlives_its_parent_can_still_let_go():
+    async def inner(parent, task_status):
+        async with parent.open_scope() as scope:
+            task_status.started(scope)
+            await done.wait()
+
+    done = trio.Event()
+    async with trio.open_nursery() as nursery:
+        async with trionet.open_scope() as parent:
+            scope = await nursery.start(inner, parent)
+        near, far = trio.testing.memory_stream_pair()
+        one = scope.adopt(near)
+        one.abort()
+        assert one.end.reason is Reason.ABORTED
+        assert await far.receive_some() == b""
+        two, _ = tcp_pair(scope)
+        two.retire()
+        with pytest.raises(trionet.HandleClosedError):
+            await two.receive_some()
+        assert (await two.wait_ended()).reason is Reason.LOCAL
+        done.set()
+
+
 # --- open_tcp, open_unix --------------------------------------------------------------------------------------------
 
 
@@ -374,6 +502,56 @@ async def test_connect_errors_name_host_and_port_and_leave_nothing_open():
     assert open_descriptors() == before
 
 
+async def test_a_unix_listener_without_room_is_an_error_and_not_a_connection(tmp_path):
+    before = open_descriptors()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "sock"))
+        listener.listen(0)
+        async with trionet.open_scope() as scope:
+            await scope.connect_unix(tmp_path / "sock")
+            with pytest.raises(BlockingIOError, match="sock.*backlog is full.*a retry is safe"):
+                await scope.connect_unix(tmp_path / "sock")
+    assert open_descriptors() == before
+
+
+async def test_a_peer_that_resets_at_once_gives_a_connection_that_is_broken(monkeypatch):
+    """It accepts and resets before the connecting task has its turn: that is no wrong argument of `connect_tcp`."""
+
+    async def connected_and_reset(*args):
+        one, other = tcp_sockets()
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        other.close()
+        return one
+
+    monkeypatch.setattr(trionet.scope.connect, "tcp_socket", connected_and_reset)
+    async with trionet.open_scope() as scope:
+        connection = await scope.connect_tcp("localhost", 80)
+        with pytest.raises(trionet.HandleBrokenError):
+            await connection.receive_some()
+
+
+async def test_open_tcp_cancelled_while_it_drains_raises_no_group(nursery):
+    async def ignore(connection):
+        await trio.sleep_forever()
+
+    async def write():
+        with pytest.raises(trionet.HandleClosedError):
+            await connection.send_all(b"nobody reads" * 1_000_000)
+
+    async def lose_patience():
+        await connection.scope.draining.wait()
+        await wait_all_tasks_blocked()
+        patience.cancel()
+
+    server = await nursery.start(trionet.serve_tcp, ignore, 0)
+    with trio.CancelScope() as patience, pytest.raises(trio.Cancelled):
+        async with trionet.open_tcp("127.0.0.1", server.port) as connection:
+            nursery.start_soon(write)
+            nursery.start_soon(lose_patience)
+            await wait_all_tasks_blocked()
+    nursery.cancel_scope.cancel()
+
+
 async def test_an_unknown_name_is_named(monkeypatch):
     async def unknown(*args, **kwargs):
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
@@ -409,6 +587,27 @@ async def test_a_foreign_stream_that_fails_to_close_does_not_disturb():
         await wait_all_tasks_blocked()
     assert inner.closed
     assert handle.end.reason is Reason.ABORTED
+
+
+async def test_nothing_is_open_when_a_scope_is_left_also_if_closing_takes_its_time():
+    """The release of a foreign stream runs in a service task: leaving waits for it, also when cancelled."""
+
+    class Slow(Wrapped):
+        async def aclose(self):
+            with trio.CancelScope(shield=True):
+                await wait_all_tasks_blocked()
+                await self.inner.aclose()
+            closed.append(self)
+
+    closed = []
+    with trio.CancelScope() as cancelled:
+        async with trionet.open_scope() as scope:
+            one = scope.adopt(Slow(trio.testing.memory_stream_pair()[0]))
+            stream = one._transport.stream
+            cancelled.cancel()
+            await trio.sleep_forever()
+    assert stream in closed
+    assert one.end.reason is Reason.SCOPE_CANCELLED
 
 
 async def test_a_second_scope_may_use_a_handle_and_learns_of_its_end():

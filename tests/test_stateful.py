@@ -492,4 +492,4 @@ def test_handles_do_what_the_machine_says(kind):
 @pytest.mark.soak
 @pytest.mark.parametrize("kind", ["memory", "unix", "tcp"])
 def test_handles_do_what_the_machine_says_for_long(kind):
-    check(kind, 3000, 60)
+    check(kind, 400, 60)

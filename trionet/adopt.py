@@ -8,6 +8,7 @@ the original turns into an object that raises closed errors.
 from __future__ import annotations
 
 import socket
+import ssl
 from typing import Any, NoReturn
 
 import trio
@@ -15,6 +16,7 @@ from trio.lowlevel import enable_ki_protection, wait_readable, wait_writable
 
 from .capsule import Detached
 from .handle import Handle
+from .handle.core import attributes
 from .transport.socket import SocketTransport
 from .transport.stream import StreamTransport
 
@@ -33,6 +35,8 @@ def into_capsule(original: Any) -> Detached:
         if _in_use(original):
             raise trio.BusyResourceError(f"adopt({original!r}) refused: a task is using it")
         original = original.socket
+    if isinstance(original, ssl.SSLSocket):
+        raise TypeError(f"adopt({original!r}) refused: its bytes are TLS; adopt a plain socket and upgrade it")
     if isinstance(original, (socket.socket, trio.socket.SocketType)):
         _check_socket(original)
         return Detached(SocketTransport(take_socket(original)))
@@ -90,12 +94,8 @@ def _take_stream(stream: trio.abc.Stream) -> trio.abc.Stream:
         raise trio.BusyResourceError(f"adopt({stream!r}) refused: a task is using it")
     cls = type(stream)
     twin: trio.abc.Stream = object.__new__(cls)
-    for part in cls.__mro__:
-        for slot in getattr(part, "__slots__", ()):
-            if slot not in ("__dict__", "__weakref__") and hasattr(stream, slot):
-                setattr(twin, slot, getattr(stream, slot))
-    if hasattr(stream, "__dict__"):
-        vars(twin).update(vars(stream))
+    for name, value in attributes(stream).items():
+        object.__setattr__(twin, name, value)
     _end(stream)
     return twin
 
@@ -103,16 +103,16 @@ def _take_stream(stream: trio.abc.Stream) -> trio.abc.Stream:
 def _end(stream: trio.abc.Stream) -> None:
     """Turn `stream` into an object that raises closed errors: by another class, where the layouts allow it."""
     cls = type(stream)
-    try:
-        stream.__class__ = Ended
-    except TypeError:
+    for bases in ((), cls.__bases__, (cls,)):
         try:
-            stream.__class__ = _ended_class(cls)
+            stream.__class__ = _ended_class(cls, bases) if bases else Ended
+            return
         except TypeError:
-            raise TypeError(
-                f"adopt({stream!r}) refused: objects of {cls.__qualname__} cannot be ended, so it would have two "
-                f"owners; adopt the socket under it, or give scope.adopt() a stream of your own that wraps it"
-            ) from None
+            continue
+    raise TypeError(
+        f"adopt({stream!r}) refused: objects of {cls.__qualname__} cannot be ended, so it would have two "
+        f"owners; adopt the socket under it, or give scope.adopt() a stream of your own that wraps it"
+    )
 
 
 def _in_use(thing: Any, depth: int = 3) -> bool:
@@ -123,7 +123,7 @@ def _in_use(thing: Any, depth: int = 3) -> bool:
         fd = thing.socket.fileno()
         if fd >= 0 and any(_somebody_waits(wait, fd) for wait in (wait_readable, wait_writable)):
             return True
-    parts = [part for part in getattr(thing, "__dict__", {}).values() if type(part).__module__.startswith("trio.")]
+    parts = [part for part in attributes(thing).values() if type(part).__module__.partition(".")[0] == "trio"]
     return depth > 0 and any(_in_use(part, depth - 1) for part in parts)
 
 
@@ -160,7 +160,12 @@ class Ended(trio.abc.HalfCloseableStream):
         await trio.lowlevel.checkpoint()
 
 
-def _ended_class(cls: type) -> type:
-    """The same as a subclass of `cls` without slots of its own, which has the layout of `cls` in any case."""
+def _ended_class(cls: type, bases: tuple[type, ...]) -> type:
+    """The same with the layout of `cls`: beside it, or as a subclass where it has slots (a final class has no such)."""
     names = ("adopted", "receive_some", "send_all", "send_eof", "wait_send_all_might_not_block", "aclose")
-    return type(f"Ended{cls.__name__}", (cls,), {"__slots__": (), **{name: vars(Ended)[name] for name in names}})
+    body = {name: vars(Ended)[name] for name in names}
+    if bases == (cls,):
+        body["__slots__"] = ()
+    elif "__orig_bases__" in vars(cls):
+        body["__orig_bases__"] = vars(cls)["__orig_bases__"]  # without it, nothing derives from `typing.Generic`
+    return type(f"Ended{cls.__name__}", bases, body)

@@ -25,7 +25,7 @@ from .transport.protocol import MAX_RECEIVE, Buffer
 from .transport.tls import TLSTransport
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from .capsule import Detached
     from .transport.tls import TLSInfo
@@ -117,6 +117,10 @@ class Connection(Handle, trio.abc.HalfCloseableStream):
         """A receive brought `data`. A step."""
         self._parked = True
         self._reader = None
+        if not data and self._life.reset:
+            # The kernel reports a reset once, and EOF from then on: nobody may take that for the end of the data.
+            self._end_receive()
+            raise self._broken_error(f"receive failed: {self!r}")
         if not data:
             self._take(Event.PEER_EOF)
         elif self._life.phase is _OPEN:
@@ -147,7 +151,7 @@ class Connection(Handle, trio.abc.HalfCloseableStream):
         """
         if _positive(n, "n") > MAX_RECEIVE:
             raise LimitExceededError(f"peek({n}) refused: at most {MAX_RECEIVE} bytes can be looked at ahead")
-        waited = await self._fill(n)
+        waited = await self._fill(lambda: len(self._leftover) >= n)
         data = bytes(self._leftover[:n])
         if not waited:
             await cancel_shielded_checkpoint()
@@ -163,7 +167,8 @@ class Connection(Handle, trio.abc.HalfCloseableStream):
 
         Cancellation: not one byte is lost.
         """
-        waited = await self._fill(_positive(n, "n"))
+        _positive(n, "n")
+        waited = await self._fill(lambda: len(self._leftover) >= n)
         if len(self._leftover) < n:
             raise RemoteProtocolError(
                 f"the peer ended the stream after {len(self._leftover)} of {n} bytes; they are still unread"
@@ -185,27 +190,35 @@ class Connection(Handle, trio.abc.HalfCloseableStream):
 
         Cancellation: not one byte is lost.
         """
+        if not isinstance(delimiter, (bytes, bytearray, memoryview)):
+            raise TypeError(f"delimiter must be bytes, not {delimiter!r}")
         delimiter = bytes(delimiter)
         if not delimiter:
             raise ValueError("delimiter must be at least one byte, not b''")
         if _positive(max_bytes, "max_bytes") < len(delimiter):
             raise ValueError(f"max_bytes ({max_bytes}) must have room for the delimiter {delimiter!r}")
+        at = -1
         searched = 0
-        waited = await self._fill(1)
-        while (at := self._leftover.find(delimiter, searched, max_bytes)) < 0:
-            size = len(self._leftover)
-            if size >= max_bytes:
-                raise LimitExceededError(
-                    f"no {delimiter!r} in the first {max_bytes} bytes (max_bytes); they are still unread: "
-                    f"raise max_bytes, or close the connection"
-                )
-            searched = max(0, size - len(delimiter) + 1)
-            waited = await self._fill(size + 1)
-            if len(self._leftover) == size:
-                raise RemoteProtocolError(
-                    f"the peer ended the stream after {size} bytes without {delimiter!r}; they are still unread"
-                )
-        return await self._deliver(at + len(delimiter), waited)
+
+        def found() -> bool:
+            nonlocal at, searched
+            leftover = self._leftover
+            at = leftover.find(delimiter, searched, max_bytes)
+            searched = max(0, len(leftover) - len(delimiter) + 1)
+            return at >= 0 or len(leftover) >= max_bytes
+
+        waited = await self._fill(found)
+        size = len(self._leftover)
+        if at >= 0:
+            return await self._deliver(at + len(delimiter), waited)
+        if size >= max_bytes:
+            raise LimitExceededError(
+                f"no {delimiter!r} in the first {max_bytes} bytes (max_bytes); they are still unread: "
+                f"raise max_bytes, or close the connection"
+            )
+        raise RemoteProtocolError(
+            f"the peer ended the stream after {size} bytes without {delimiter!r}; they are still unread"
+        )
 
     @enable_ki_protection
     async def _deliver(self, size: int, waited: bool) -> bytes:
@@ -216,27 +229,34 @@ class Connection(Handle, trio.abc.HalfCloseableStream):
         return data
 
     @enable_ki_protection
-    async def _fill(self, size: int) -> bool:
-        """Receive until `size` bytes are unread or the peer's EOF: whether that took a wait. A cancellation point."""
+    async def _fill(self, enough: Callable[[], bool]) -> bool:
+        """Receive until the leftover is `enough` or the peer's EOF: whether that took a wait. A cancellation point.
+
+        One operation from its begin to its end: whoever waits for the handle to be idle waits for all of it.
+        """
         self._refuse(Event.RECEIVE)
-        if len(self._leftover) >= size or self._life.receive is Receive.EOF:
+        if enough() or self._life.receive is Receive.EOF:
             await checkpoint_if_cancelled()
             return False
         self._begin_receive()
         try:
-            while len(self._leftover) < size:
+            while True:
                 if self._life.phase is Phase.DRAINING:
                     # Closed between this task's wake-up and its turn, when there was nobody to be woken.
                     raise trio.ClosedResourceError("the receive was called off")
                 data = await self._transport.receive_some(MAX_RECEIVE)
                 if not data:
-                    self._received(b"")
-                    return True
+                    break
                 self._bytes_received += len(data)
                 self._leftover += data
+                if enough():
+                    break
         except BaseException as exc:
             self._receive_failed(exc)
             raise
+        if not data:
+            self._received(b"")
+            return True
         self._parked = True
         self._end_receive()
         return True
@@ -281,8 +301,11 @@ class Connection(Handle, trio.abc.HalfCloseableStream):
         transport = self._transport
         transport.bytes_sent = 0
         try:
-            if sent < len(data):
-                await transport.send_all(memoryview(data)[sent:] if sent else data)
+            if not sent and len(data):
+                await transport.send_all(data)
+            elif sent < len(data):
+                with memoryview(data) as whole, whole[sent:] as rest:
+                    await transport.send_all(rest)
             else:
                 await cancel_shielded_checkpoint()
         except BaseException as exc:

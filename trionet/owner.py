@@ -8,6 +8,7 @@ one deadline, releases them last in first out, and reports what had to be forced
 from __future__ import annotations
 
 import itertools
+import logging
 import sys
 from collections.abc import Callable
 from contextlib import asynccontextmanager
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from .transport.protocol import Transport
 
 __all__ = ["DrainReport", "Forced", "Member", "Observer", "Owner", "open_services", "opened_at"]
+
+
+_log = logging.getLogger("trionet")
 
 
 class Member(Protocol):
@@ -174,10 +178,7 @@ class Owner:
     def release_later(self, transport: Transport) -> None:
         """A transport that can only be released asynchronously: a service task does it."""
         self._unreleased.add(transport)
-        if self.closed:
-            trio.lowlevel.spawn_system_task(self._release, transport)
-        else:
-            self.services.start_soon(self._release, transport)
+        self.start_service(self._release, transport)
 
     async def _release(self, transport: Transport) -> None:
         with trio.CancelScope(shield=True):
@@ -190,7 +191,20 @@ class Owner:
 
     def start_service(self, service: Callable[..., Awaitable[None]], *args: Any) -> None:
         """Run `service` until the scope has let go of its handles. It must not raise."""
-        self.services.start_soon(service, *args)
+        try:
+            self.services.start_soon(service, *args)
+        except RuntimeError:  # the nursery has ended: it is the parent's, and the parent was left before this scope
+            trio.lowlevel.spawn_system_task(service, *args)
+
+    @enable_ki_protection
+    def observe(self, handle: Any, before: Phase | None, after: Phase) -> None:
+        """Tell the observer. One that raises is logged and asked no more, as Trio does it with its instruments."""
+        if self.observer is not None:
+            try:
+                self.observer(handle, before, after)
+            except Exception:  # noqa: BLE001 - whatever it is, the step that is under way has to be finished
+                self.observer = None
+                _log.exception("the observer of %r raised, and has been switched off", self)
 
     @enable_ki_protection
     def shut_door(self) -> None:
@@ -219,12 +233,9 @@ class Owner:
         began = trio.current_time()
         self.shut_door()
         try:
-            if self._start_drain():
+            if waiting := self._start_drain():
                 with trio.move_on_after(self.drain_timeout):
-                    while waiting := self._start_drain():
-                        async with trio.open_nursery() as nursery:
-                            for member in waiting:
-                                nursery.start_soon(member.drain)
+                    await self._drain_together(waiting)
             self._release_drained()
             self.abort_all(Event.SCOPE_DEADLINE)
         except BaseException:
@@ -232,6 +243,29 @@ class Owner:
             raise
         finally:
             self.report = replace(self.report, seconds=trio.current_time() - began)
+
+    @enable_ki_protection
+    async def _drain_together(self, waiting: list[Member]) -> None:
+        """Drain these members, and those that they turn into: a handshake may be accepted meanwhile."""
+        begun: set[Member] = set()
+
+        @enable_ki_protection
+        async def drain(member: Member) -> None:
+            await member.drain()
+            begin(self._start_drain())
+
+        @enable_ki_protection
+        def begin(members: list[Member]) -> None:
+            for member in members:
+                if member not in begun:
+                    begun.add(member)
+                    nursery.start_soon(drain, member)
+
+        try:
+            async with trio.open_nursery() as nursery:
+                begin(waiting)
+        except BaseExceptionGroup as group:
+            raise _one_of(group) from None
 
     @enable_ki_protection
     def _start_drain(self) -> list[Member]:
@@ -278,6 +312,15 @@ async def open_services() -> AsyncIterator[trio.Nursery]:
             raise error
         finally:
             del error  # the frame must not keep its own traceback alive
+
+
+def _one_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """One cancellation for all of them: a scope without a nursery of the user's raises no groups."""
+    cancelled, rest = group.split(trio.Cancelled)
+    error: BaseException = group if cancelled is None or rest is not None else cancelled
+    while isinstance(error, BaseExceptionGroup) and rest is None:
+        error = error.exceptions[0]
+    return error
 
 
 _HERE = __name__.partition(".")[0] + "."

@@ -357,7 +357,8 @@ def _move(reason: Reason, effect: Effect, *checks: Check) -> Rule:
     return Rule(checks=checks, phase=Phase.MOVED, reason=reason, effects=(effect,))
 
 
-_receive = Rule(checks=(_reader_free, _not_reset, _more_to_come), receive=Receive.BUSY)
+# Also after a reset that a send has met: the kernel may still have what the peer said before it, such as its reason.
+_receive = Rule(checks=(_reader_free, _more_to_come), receive=Receive.BUSY)
 _received = Rule(checks=(_reading,), receive=Receive.IDLE, settles=True)
 _peer_eof = Rule(receive=Receive.EOF, settles=True)
 _send = Rule(checks=(_writer_free, _not_shut, _whole, _not_reset), send=Send.BUSY)

@@ -25,12 +25,11 @@ from .errors import UpgradeFailedError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .handle import Handle
     from .wire import Wire
 
 __all__ = ["Recipe", "handshake_deadline"]
 
-Successor = TypeVar("Successor", bound="Handle", covariant=True)
+Successor = TypeVar("Successor", covariant=True)
 
 
 class Recipe(Protocol[Successor]):

@@ -6,6 +6,7 @@ connections, and sees to the order in which a scope is left.
 
 from __future__ import annotations
 
+import errno
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -14,16 +15,17 @@ from trio.lowlevel import enable_ki_protection
 
 from . import connect
 from .adopt import into_capsule
+from .capsule import Detached
 from .connection import Connection
 from .owner import DrainReport, Owner, open_services
 from .ownership import Event
+from .transport.socket import SocketTransport
 
 if TYPE_CHECKING:
     import os
     import socket
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from .capsule import Detached
     from .owner import Observer
 
 __all__ = ["Scope", "open_scope", "open_tcp", "open_unix"]
@@ -89,10 +91,10 @@ class Scope:
 
     def cancel(self) -> None:
         """Cancel the scope: its tasks unwind, then its handles are closed at once (`SCOPE_CANCELLED`). A step."""
-        if self._nursery is None:
-            self.owner.abort_all()
-        else:
+        if self._nursery is not None:
             self._nursery.cancel_scope.cancel()
+        if self._nursery is None or self.owner.shut:
+            self.owner.abort_all()
 
     @asynccontextmanager
     @enable_ki_protection
@@ -156,16 +158,24 @@ class Scope:
         """
         self.owner.check_open("connect_unix")
         sock = await connect.unix_socket(path)
+        try:
+            sock.getpeername()
+        except OSError as exc:
+            # `connect` said EAGAIN, which Trio takes for "in progress": unix(7) means "no room in the backlog" by it.
+            sock.close()
+            text = f"cannot connect to {path!r}: the listener's backlog is full (nothing was sent: a retry is safe)"
+            raise BlockingIOError(errno.EAGAIN, text) from exc
         return self._own_socket(sock, "connect_unix")
 
     @enable_ki_protection
     def _own_socket(self, sock: socket.socket, what: str) -> Connection:
+        # Not by way of `adopt`, which refuses what is not connected: a peer may have reset this connection already.
         try:
             self.owner.check_open(what)
+            return self._own(Detached(SocketTransport(sock)))
         except BaseException:
             sock.close()
             raise
-        return self.adopt(sock)
 
     @enable_ki_protection
     def adopt(self, original: trio.abc.Stream | socket.socket | trio.socket.SocketType | Detached) -> Connection:
@@ -192,6 +202,10 @@ class Scope:
                 capsule.seat(self.owner)
             capsule.abort()
             raise
+        return self._own(capsule)
+
+    @enable_ki_protection
+    def _own(self, capsule: Detached) -> Connection:
         connection = Connection(capsule)
         connection.seat(self.owner, instead_of=capsule)
         capsule.pass_to(connection)
@@ -213,7 +227,8 @@ async def open_scope(
         name: What errors and reports call the scope.
         drain_timeout: Seconds for the graceful close, at least 0; ``math.inf`` waits for ever.
         observer: Called in each step in which a handle of this scope, or of a scope inside it, is opened or changes its
-            phase: with the handle, the old phase (None when it is opened) and the new phase. It must not raise.
+            phase: with the handle, the old phase (None when it is opened) and the new phase. One that raises is logged
+            and asked no more.
 
     Raises:
         ExceptionGroup: what the body or the tasks raised, as from a Trio nursery.

@@ -6,7 +6,7 @@ fails before it sent a byte can be undone completely, and leftover goes on to th
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import trio
 
@@ -18,6 +18,16 @@ if TYPE_CHECKING:
     from .transport.protocol import Transport
 
 __all__ = ["Wire"]
+
+
+class _Ended:
+    """The transport of a wire whose handshake is over: everything raises a closed error."""
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise trio.ClosedResourceError("the handshake is over: use the handle that upgrade() returned")
+
+
+_ENDED: Any = _Ended()
 
 
 class Wire:
@@ -129,6 +139,12 @@ class Wire:
     def received(self) -> bytes:
         """Everything received since the handshake began, in order: what an undone handshake puts back."""
         return bytes(self._consumed + self.unread)
+
+    def end(self) -> None:
+        """The handshake is over: from now on nothing can be done to the connection through this wire. A step."""
+        self.transport = _ENDED
+        self.unread = bytearray()
+        self._consumed.clear()
 
     def detach(self) -> Detached:
         """The connection as a capsule, for the successor's constructor: transport and unread bytes."""

@@ -1,15 +1,16 @@
 """What every handle shares: guards, leases, detach, transfer, upgrade, close and abort.
 
 A handle is the right to use one endpoint. It is built up in layers, each of which adds one idea; read them in this
-order: `core` (state, questions, the effects of the machine), `operations` (what is in progress), `changes` (of the
-owner) and `closing`. Protocol handles (`Connection`, `WebSocket`) derive from `Handle` and add their operations.
+order: `core` (state, questions, the effects of the machine), `operations` and `lease` (what is in progress),
+`changes` (of the owner) and `closing`. Protocol handles (`Connection`, `WebSocket`) derive from `Handle` and add their
+operations.
 """
 
 from __future__ import annotations
 
 from .closing import Closing
 from .core import Statistics
-from .operations import Lease
+from .lease import Lease
 
 __all__ = ["Handle", "Lease", "Statistics"]
 

@@ -8,19 +8,19 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from ..errors import HandleClosedError, UpgradeFailedError, UpgradeRefusedError
+from ..owner import Owner
 from ..ownership import Event, Ownership, Phase, Refuse
 from ..wire import Wire
+from .core import attributes
 from .operations import Operations
 
 if TYPE_CHECKING:
     from ..capsule import Detached
-    from ..owner import Owner
     from ..recipe import Recipe
-    from . import Handle
 
 __all__ = ["Changes"]
 
-Successor = TypeVar("Successor", bound="Handle")
+Successor = TypeVar("Successor", bound=Operations)
 
 
 class Changes(Operations):
@@ -99,7 +99,9 @@ class Changes(Operations):
 
         The handle is MOVED (`TRANSFERRED`) afterwards.
         """
-        target: Owner = scope.owner
+        target = getattr(scope, "owner", None)
+        if not isinstance(target, Owner):
+            raise TypeError(f"transfer needs a trionet scope (of open_scope), not {scope!r}")
         target.check_open("transfer")
         if isinstance(refuse := self._life.decide(Event.TRANSFER), Refuse):
             raise self._refusal(refuse, Event.TRANSFER)
@@ -111,12 +113,11 @@ class Changes(Operations):
     def _twin(self) -> Self:
         """A new handle with everything that belongs to the connection."""
         twin = object.__new__(type(self))
-        for cls in type(self).__mro__:
-            for slot in getattr(cls, "__slots__", ()):
-                if slot not in self._OWN and slot != "__dict__" and hasattr(self, slot):
-                    setattr(twin, slot, getattr(self, slot))
-        getattr(twin, "__dict__", {}).update(getattr(self, "__dict__", {}))
+        for name, value in attributes(self).items():
+            if name not in self._OWN:
+                object.__setattr__(twin, name, value)
         twin._life = Ownership(self._life.receive, self._life.send)
+        twin._life.retiring = self._life.retiring
         twin._renew()
         return twin
 
@@ -148,10 +149,12 @@ class Changes(Operations):
         await trio.lowlevel.checkpoint_if_cancelled()
         if isinstance(refuse := self._life.decide(event), Refuse):
             raise self._refusal(refuse, event)
+        _check_recipe(recipe)
         recipe.prepare(source)
         self._take(event)
         self._wire = wire = Wire(self._transport, bytes(self._leftover), self.opened_at)
         try:
+            self._still_claimed()
             with trio.CancelScope() as self._upgrading:
                 await recipe.handshake(wire)
                 if not wire.waited:
@@ -163,11 +166,13 @@ class Changes(Operations):
             raise
         finally:
             self._upgrading = self._wire = None
+            wire.end()
 
     @enable_ki_protection
     def _commit(self, recipe: Recipe[Successor], wire: Wire) -> Successor:
         """The old handle ends and the successor begins, with nothing between. A step."""
         successor = recipe.commit()
+        _check_successor(successor, wire)
         successor._watchers = self._watchers
         successor.opened_at = self.opened_at
         self._next = (successor, self._owner)
@@ -199,3 +204,17 @@ class Changes(Operations):
             self._take(Event.FAILED)
         if isinstance(exc, trio.BrokenResourceError) and not isinstance(exc, UpgradeFailedError):
             raise UpgradeFailedError(f"upgrade failed: {self!r}: {exc}") from exc
+
+
+def _check_recipe(recipe: Any) -> None:
+    """Raise unless this is a recipe: a forgotten pair of parentheses is the usual mistake."""
+    if isinstance(recipe, type) or not all(hasattr(recipe, name) for name in ("prepare", "handshake", "commit")):
+        hint = "; call it" if callable(recipe) else ""
+        raise TypeError(f"upgrade needs a recipe, such as to_tls_client('host.example'), not {recipe!r}{hint}")
+
+
+def _check_successor(successor: Any, wire: Wire) -> None:
+    """Raise unless `successor` is a new handle on the connection of `wire`: else nobody would own that."""
+    kind = isinstance(successor, Operations)
+    if not kind or successor._owner is not None or successor._transport is not wire.transport:
+        raise TypeError(f"Recipe.commit must return a new handle, made from wire.detach(), not {successor!r}")

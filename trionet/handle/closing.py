@@ -51,16 +51,15 @@ class Closing(Changes):
 
         So a server that drains interrupts no answer that is being worked out, and waits for no input.
         """
-        if self._life.phase is not Phase.OPEN:
-            return
-        self._life.retiring = True
-        if self._life.receive is Receive.BUSY and self._reader_lease is None:
+        self._life.retiring = True  # an upgrade under way passes it on
+        if self._life.phase is Phase.OPEN and self._life.receive is Receive.BUSY and self._reader_lease is None:
             self._close_in_background()
 
     @enable_ki_protection
     def handler_failed(self) -> None:
         """The server's handler that used this handle has raised. Protocols that can tell their peer do so. A step."""
-        self.abort()
+        if self._life.phase is not Phase.DRAINING:  # else its graceful close may be what the handler noticed
+            self.abort()
 
     def _close_in_background(self) -> None:
         self._take(Event.ACLOSE)
@@ -104,6 +103,9 @@ class Closing(Changes):
                 await self._goodbye()
         except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
             self._peer_reset(exc)
+        except Exception as exc:  # noqa: BLE001 - a protocol of a user's own, or a foreign stream, cannot say goodbye
+            self._failure = exc
+            self._take(Event.DRAIN_CANCELLED)
         finally:
             self._drained_by = None
 

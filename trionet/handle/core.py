@@ -7,6 +7,7 @@ nothing when the code runs: it marks the code object.
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,9 +26,9 @@ if TYPE_CHECKING:
     from ..owner import Owner
     from ..transport.protocol import Transport
     from ..wire import Wire
-    from .operations import Lease
+    from .lease import Lease
 
-__all__ = ["Core", "Statistics"]
+__all__ = ["Core", "Statistics", "attributes"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +189,7 @@ class Core:
             if self._ended is not None:
                 self._ended.set()
         if self._owner.observer is not None:
-            self._owner.observer(self, before, self._life.phase)
+            self._owner.observe(self, before, self._life.phase)
 
     def _release(self) -> None:
         if not self._transport.close():
@@ -256,7 +257,7 @@ class Core:
             self.opened_at = opened_at()
         owner.register(self, instead_of)
         if owner.observer is not None:
-            owner.observer(self, None, Phase.OPEN)
+            owner.observe(self, None, Phase.OPEN)
 
     # --- refusals ------------------------------------------------------------------------------------------------
 
@@ -299,6 +300,16 @@ class Core:
             f"{what}: a send was abandoned after {sent}, so the peer cannot find the next boundary; close it",
             self._torn,
         )
+
+
+def attributes(thing: object) -> dict[str, Any]:
+    """All that `thing` is made of, by name: what is in its slots, however they were declared, and in its dict."""
+    found: dict[str, Any] = {}
+    for cls in type(thing).__mro__:
+        for name, member in vars(cls).items():
+            if inspect.ismemberdescriptor(member) and hasattr(thing, name):
+                found[name] = getattr(thing, name)
+    return found | getattr(thing, "__dict__", {})
 
 
 def _task_name(task: Any) -> str:

@@ -14,8 +14,9 @@ from trio.lowlevel import current_task, enable_ki_protection
 from ..errors import HandleBrokenError
 from ..ownership import Event, Phase, Receive, Send
 from .core import Core
+from .lease import Lease
 
-__all__ = ["Lease", "Operations"]
+__all__ = ["Operations"]
 
 # For the brackets around operations: in Python 3.11 a member read off its enum class costs 70 ns, a global 4.
 _OPEN: Final = Phase.OPEN
@@ -23,26 +24,6 @@ _RECEIVE_IDLE: Final = Receive.IDLE
 _RECEIVE_BUSY: Final = Receive.BUSY
 _SEND_IDLE: Final = Send.IDLE
 _SEND_BUSY: Final = Send.BUSY
-
-
-class Lease:
-    """Something in progress on a handle that is more than one operation. `end` it exactly once."""
-
-    __slots__ = ("_handle", "name", "since", "task")
-
-    def __init__(self, handle: Operations, name: str) -> None:
-        self._handle: Operations | None = handle
-        self.name = name
-        self.task = current_task().name
-        self.since = trio.current_time()
-
-    @enable_ki_protection
-    def end(self) -> None:
-        """The work is over. A second call does nothing. A step."""
-        handle, self._handle = self._handle, None
-        if handle is not None and self in handle._leases:
-            handle._leases.remove(self)
-            handle._take(Event.LEASE_ENDED)
 
 
 class Operations(Core):
@@ -53,6 +34,9 @@ class Operations(Core):
     if TYPE_CHECKING:
 
         def _close_in_background(self) -> None:
+            """Defined by `Closing`."""
+
+        def retire(self) -> None:
             """Defined by `Closing`."""
 
     @enable_ki_protection
@@ -125,6 +109,12 @@ class Operations(Core):
     def _lease(self, name: str) -> Lease:
         """Grant a lease: until it ends, the handle cannot be taken away. A step."""
         self._take(Event.LEASE)
-        lease = Lease(self, name)
+        lease = Lease(name, self._lease_ended)
         self._leases.append(lease)
         return lease
+
+    @enable_ki_protection
+    def _lease_ended(self, lease: Lease) -> None:
+        if lease in self._leases:
+            self._leases.remove(lease)
+            self._take(Event.LEASE_ENDED)

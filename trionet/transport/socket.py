@@ -10,6 +10,7 @@ import errno
 import os
 import select
 import socket
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -107,19 +108,21 @@ class SocketTransport:
 
     async def send_vectored(self, parts: Sequence[Buffer]) -> None:
         self.bytes_sent = total = 0
-        views = [memoryview(part).cast("B") for part in parts if len(part)]
-        while views:
-            try:
-                sent = self._sock.sendmsg(views[:IOV_MAX])
-            except BlockingIOError:
-                sent = 0
-            except OSError as exc:
-                raise self._translate(exc) from exc
-            total += sent
-            self.bytes_sent = total
-            _advance(views, sent)
-            if views:
-                await self.wait_writable()
+        with ExitStack() as exports:  # so that a bytearray can be resized when this has raised
+            views = [exports.enter_context(memoryview(part)) for part in parts if len(part)]
+            views = [exports.enter_context(view.cast("B")) for view in views]
+            while views:
+                try:
+                    sent = self._sock.sendmsg(views[:IOV_MAX])
+                except BlockingIOError:
+                    sent = 0
+                except OSError as exc:
+                    raise self._translate(exc) from exc
+                total += sent
+                self.bytes_sent = total
+                _advance(views, sent, exports)
+                if views:
+                    await self.wait_writable()
 
     async def send_eof(self) -> None:
         try:
@@ -184,12 +187,12 @@ def _peer_name(sock: socket.socket) -> Any:
         return None
 
 
-def _advance(views: list[memoryview], sent: int) -> None:
-    """Drop the first `sent` bytes of `views`, in place."""
+def _advance(views: list[memoryview], sent: int, exports: ExitStack) -> None:
+    """Drop the first `sent` bytes of `views`, in place; `exports` releases the view that was cut."""
     done = 0
     while done < len(views) and sent >= len(views[done]):
         sent -= len(views[done])
         done += 1
     del views[:done]
     if sent:
-        views[0] = views[0][sent:]
+        views[0] = exports.enter_context(views[0][sent:])

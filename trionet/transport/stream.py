@@ -22,11 +22,23 @@ __all__ = ["StreamTransport"]
 class StreamTransport:
     """Moves the bytes of a `trio.abc.Stream`; half-closes if that is a `trio.abc.HalfCloseableStream`."""
 
-    __slots__ = ("_receiving", "_sending", "_stream", "bytes_sent", "local_address", "parting", "remote_address")
+    __slots__ = (
+        "_closed",
+        "_leaving",
+        "_receiving",
+        "_sending",
+        "_stream",
+        "bytes_sent",
+        "local_address",
+        "parting",
+        "remote_address",
+    )
 
     def __init__(self, stream: trio.abc.Stream) -> None:
         self._stream = stream
         self.parting = True
+        self._closed = False
+        self._leaving: trio.CancelScope | None = None
         self._receiving: trio.CancelScope | None = None
         self._sending: trio.CancelScope | None = None
         self.bytes_sent: int | None = 0
@@ -47,6 +59,7 @@ class StreamTransport:
         return self.bytes_sent == 0
 
     async def receive_some(self, max_bytes: int) -> bytes:
+        self._check_open()
         data = b""
         self._receiving = scope = trio.CancelScope()
         with scope:
@@ -84,7 +97,13 @@ class StreamTransport:
         """A Trio stream cannot tell without waiting."""
         return False
 
+    def _check_open(self) -> None:
+        # The stream itself is closed a little later, by a service task, and need not wake whoever waits on it then.
+        if self._closed:
+            raise trio.ClosedResourceError("this stream was already closed")
+
     async def _on_send_side(self, operation: Callable[[], Awaitable[None]]) -> None:
+        self._check_open()
         self._sending = scope = trio.CancelScope()
         with scope:
             try:
@@ -100,11 +119,17 @@ class StreamTransport:
 
     async def goodbye(self) -> None:
         """Close the stream the way it wants to be closed: that is where a foreign protocol says its own goodbye."""
-        await self._stream.aclose()
+        self._leaving = scope = trio.CancelScope()
+        try:
+            with scope:
+                await self._stream.aclose()
+        finally:
+            self._leaving = None
         self.parting = False
 
     def close(self) -> bool:
-        for pending in (self._receiving, self._sending):
+        self._closed = True
+        for pending in (self._receiving, self._sending, self._leaving):
             if pending is not None:
                 pending.cancel()
         return not self.parting
