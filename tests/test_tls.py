@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
+import trustme
 from trio.testing import check_half_closeable_stream, check_two_way_stream, memory_stream_pair, wait_all_tasks_blocked
 
 import trionet
@@ -206,6 +207,7 @@ async def test_default_context_verifies_and_is_kept() -> None:
     assert context is trionet.tls._default_context(())
     assert context.verify_mode is ssl.CERT_REQUIRED
     assert context.check_hostname
+    assert context.options & ssl.OP_NO_RENEGOTIATION
     assert trionet.tls._default_context(("h2",)) is not context
 
 
@@ -296,6 +298,32 @@ async def test_an_unknown_issuer_is_told_to_both(server_context: ssl.SSLContext)
         )
         assert "with localhost failed: certificate verify failed: " in str(mine)
         assert "the peer sent the alert 'unknown ca'" in str(theirs)
+
+
+@pytest.mark.parametrize("sends", range(4))
+@pytest.mark.parametrize(("shown", "alert"), [(False, "certificate required"), (True, "unknown ca")])
+async def test_a_rejected_client_learns_why_also_after_its_handshake(
+    sends: int, shown: bool, alert: str, ca: Any, client_context: ssl.SSLContext
+) -> None:
+    """TLS 1.3: the client's handshake is complete before the server has seen its certificate."""
+    server_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    ca.issue_cert("localhost").configure_cert(server_context)
+    ca.configure_trust(server_context)
+    server_context.verify_mode = ssl.CERT_REQUIRED
+    if shown:
+        trustme.CA().issue_cert("me").configure_cert(client_context)
+    async with two_handles(tcp=True) as (one, other):
+        client, failure = await both(
+            lambda: one.upgrade(to_tls_client("localhost", client_context)),
+            lambda: other.upgrade(to_tls_server(server_context)),
+        )
+        assert isinstance(failure, UpgradeFailedError)
+        with pytest.raises(HandleBrokenError, match=f"alert '{alert}'"):
+            for _ in range(sends):
+                await client.send_all(b"x")
+            await client.receive_some()
+        with pytest.raises(HandleBrokenError, match=f"alert '{alert}'"):
+            await client.receive_some()
 
 
 async def test_no_common_version(ca: Any, client_context: ssl.SSLContext) -> None:
@@ -927,6 +955,47 @@ async def test_an_alert_goes_behind_a_sender_at_work(secure: Any) -> None:
                     received += await server.receive_some()
         assert received
         assert data.startswith(received)
+
+
+def speak_whenever_read(connection: Connection, words: bytes) -> None:
+    """As `speak_when_read`, every time: a peer that sends one KeyUpdate after the other."""
+    transport: Any = connection._transport
+    real_read = transport._read
+
+    def read(max_bytes: int) -> bytes:
+        for _ in range(100):
+            transport._write(words)
+        result: bytes = real_read(max_bytes)
+        return result
+
+    transport._read = read
+
+
+@pytest.mark.parametrize("sending", [False, True], ids=["alone", "beside a sender"])
+async def test_a_peer_that_reads_no_answers_cannot_pile_them_up(sending: bool, secure: Any) -> None:
+    async with secure() as (client, server):
+        async with trio.open_nursery() as nursery:
+            if sending:
+                nursery.start_soon(client.send_all, bytes(2_000_000))
+                await wait_all_tasks_blocked()
+            else:
+                choke(client)
+            speak_whenever_read(client, b"ANSWER")
+
+            async def send() -> None:
+                while True:
+                    await server.send_all(b"x")
+
+            async def receive() -> None:
+                with pytest.raises(HandleBrokenError, match="reads no answer"):
+                    while True:
+                        await client.receive_some()
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(send)
+            nursery.start_soon(receive)
+        transport: Any = client._transport
+        assert len(transport._unsent) + transport._outgoing.pending < 3 * transport_tls.BATCH
 
 
 async def test_an_answer_to_a_peer_that_is_gone_hides_nothing(secure: Any) -> None:

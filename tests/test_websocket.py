@@ -303,39 +303,85 @@ async def test_the_sender_sends_the_pong_that_a_cancelled_reader_left_behind():
 
 
 class Stingy:
-    """A transport that takes a byte at a time, and after the second no more."""
+    """A transport that takes a byte at once, and the rest when it is told to."""
 
     def __init__(self, transport):
         self._transport = transport
+        self.told = trio.Event()
 
     def __getattr__(self, name):
         return getattr(self._transport, name)
-
-    @property
-    def untouched(self):
-        return self.bytes_sent == 0
 
     def send_some(self, data):
         return self._transport.send_some(data[:1])
 
     async def send_all(self, data):
-        self.bytes_sent = self._transport.send_some(data[:1])
-        await trio.sleep_forever()
+        await self.told.wait()
+        await self._transport.send_all(data)
 
 
 async def test_a_pong_that_was_half_sent_is_finished_before_anything_else():
+    """A pong is stuck behind its first byte: receiving goes on, and a message is not put into the middle of it."""
     async with trionet.open_scope(drain_timeout=0) as scope:
         one, other = unix_pair(scope)
         server = await server_by_hand(one, other)
-        transport, server._transport = server._transport, Stingy(server._transport)
-        await other.send_all(frame(Opcode.PING, b"?"))
-        with trio.move_on_after(0.01) as timeout:
+        server._transport = stingy = Stingy(server._transport)
+        await other.send_all(frame(Opcode.PING, b"?") + text("first"))
+        assert await server.get_message() == "first"
+        with trio.move_on_after(0.01) as reading:
             await server.get_message()
-        assert timeout.cancelled_caught
-        server._transport = transport
-        await server.send_message("x")
+        assert reading.cancelled_caught
+        await other.send_all(text("second"))
+        assert await server.get_message() == "second"
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(server.send_message, "x")
+            await wait_all_tasks_blocked()
+            server._transport = stingy._transport
+            stingy.told.set()
         assert await receive_frame(other) == (0x8A, b"?")
         assert await receive_frame(other) == (0x81, b"x")
+
+
+async def test_a_pong_that_cannot_go_out_holds_up_no_message_and_is_not_forgotten():
+    """The peer sends a ping and messages, and reads only then: a reader who waited to answer would wait for ever."""
+    async with trionet.open_scope(drain_timeout=0) as scope:
+        one, other = unix_pair(scope)
+        server = await server_by_hand(one, other)
+        filler = clog(server)
+        for round_ in range(3):
+            await other.send_all(frame(Opcode.PING, b"%d" % round_) + text("x"))
+            assert await server.get_message() == "x"
+            with trio.move_on_after(0):
+                await server.get_message()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(server.get_message)
+            await other.receive_exactly(filler)
+            assert await receive_frame(other) == (0x8A, b"0")
+            assert await receive_frame(other) == (0x8A, b"2")
+            nursery.cancel_scope.cancel()
+
+
+async def test_a_transfer_takes_the_pong_along_that_waits_to_go_out():
+    async with trionet.open_scope(drain_timeout=0) as scope, scope.open_scope() as other_scope:
+        one, other = unix_pair(scope)
+        server = await server_by_hand(one, other)
+        filler = clog(server)
+        await other.send_all(frame(Opcode.PING, b"?") + text("x"))
+        assert await server.get_message() == "x"
+        server.transfer(other_scope)
+        await other.receive_exactly(filler)
+        assert await receive_frame(other) == (0x8A, b"?")
+
+
+async def test_an_answer_to_a_ping_whose_sender_is_gone_hides_no_message():
+    async with trionet.open_scope(drain_timeout=0) as scope:
+        one, other = unix_pair(scope)
+        server = await server_by_hand(one, other)
+        await other.send_all(frame(Opcode.PING, b"?") + text("x") + close())
+        other.abort()
+        assert await server.get_message() == "x"
+        with pytest.raises(ConnectionClosed, match="1000"):
+            await server.get_message()
 
 
 @every_pair
@@ -401,13 +447,74 @@ async def test_a_ping_behind_too_many_messages_says_so():
         one, other = unix_pair(scope)
         server = await server_by_hand(one, other, max_message_size=100)
         await other.send_all(text("x" * 60) + text("y" * 60))
-        with pytest.raises(LimitExceededError, match=r"120 bytes.*max_message_size"):
+        with pytest.raises(LimitExceededError, match=r"2 messages with 120 bytes.*max_message_size"):
             await server.ping()
         assert await server.get_message() == "x" * 60
         with pytest.raises(ValueError, match="125"):
             await server.ping(b"x" * 126)
         with pytest.raises(ValueError, match="125"):
             await server.pong(b"x" * 126)
+
+
+async def test_a_server_that_drains_during_the_handshake_says_1001_behind_it():
+    async with trionet.open_scope() as scope:
+        one, other = unix_pair(scope)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(serve_until_closed, one)
+            await wait_all_tasks_blocked()
+            one.retire()
+            await other.send_all(REQUEST)
+            await other.receive_until(b"\r\n\r\n", max_bytes=1000)
+            assert await receive_frame(other) == (0x88, b"\x03\xe9")
+            await other.send_all(close(1001))
+
+
+async def serve_until_closed(connection):
+    await until_closed(await connection.upgrade(trionet.to_websocket_server()))
+
+
+async def test_a_ping_takes_in_only_so_many_empty_messages():
+    async with trionet.open_scope(drain_timeout=0) as scope:
+        one, other = unix_pair(scope)
+        server = await server_by_hand(one, other)
+        async with trio.open_nursery() as nursery:
+
+            async def flood():
+                while True:
+                    await other.send_all(text("") * 10_000)
+
+            nursery.start_soon(flood)
+            with pytest.raises(LimitExceededError, match="for at most 65536 messages"):
+                await server.ping()
+            nursery.cancel_scope.cancel()
+        assert len(server._engine.messages) < 100_000
+
+
+async def test_a_payload_may_be_used_again_as_soon_as_its_pong_is_there():
+    """The reader takes in a pong, and sends the same ping before the task that waits for the first has run."""
+    async with trionet.open_scope(drain_timeout=0) as scope:
+        one, other = unix_pair(scope)
+        server = await server_by_hand(one, other)
+        answered = []
+
+        async def ping(name):
+            await server.ping(b"1")
+            answered.append(name)
+
+        async def receive_and_ping():
+            await server.get_message()
+            await ping("second")
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(receive_and_ping)
+            await wait_all_tasks_blocked()
+            nursery.start_soon(ping, "first")
+            await wait_all_tasks_blocked()
+            await other.send_all(frame(Opcode.PONG, b"1") + text("x"))
+            await wait_all_tasks_blocked()
+            assert answered == ["first"]
+            await other.send_all(frame(Opcode.PONG, b"1"))
+        assert answered == ["first", "second"]
 
 
 # --- the end ------------------------------------------------------------------------------------------------------
@@ -658,6 +765,22 @@ async def test_an_offence_instead_of_the_answer_to_a_close():
         assert server.closed.code == 1000
 
 
+async def test_an_offender_that_pours_on_keeps_nobody(autojump_clock):
+    async with trionet.open_scope() as scope:
+        one, other = unix_pair(scope)
+        server = await server_by_hand(one, other)
+        await other.send_all(text("", masked=False))
+
+        async def pour():
+            with pytest.raises(trio.BrokenResourceError):
+                for _ in range(1000):  # rather than for ever
+                    await other.send_all(b"x" * 16384)
+
+        before = trio.current_time()
+        await both(pour, server.aclose)
+        assert trio.current_time() == before
+
+
 async def test_a_peer_that_is_gone_when_a_close_is_due():
     async with trionet.open_scope() as scope:
         one, other = unix_pair(scope)
@@ -730,6 +853,21 @@ async def test_a_peer_that_does_not_answer_the_close_is_cut_off(autojump_clock):
         assert server.end.reason is Reason.DRAIN_TIMEOUT
 
 
+async def test_a_close_that_waits_keeps_nothing_of_what_comes_meanwhile():
+    async with trionet.open_scope(drain_timeout=5) as scope:
+        one, other = unix_pair(scope)
+        server = await server_by_hand(one, other)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(server.aclose)
+            await wait_all_tasks_blocked()
+            await other.send_all((frame(Opcode.PONG, b"x" * 100) + text("x")) * 1000)
+            await wait_all_tasks_blocked()
+            assert not server._engine.pongs
+            assert not server._engine.messages
+            await other.send_all(close())
+        assert server.end.reason is Reason.LOCAL
+
+
 async def test_a_cancelled_aclose_aborts():
     async with trionet.open_scope() as scope:
         one, other = unix_pair(scope)
@@ -741,7 +879,7 @@ async def test_a_cancelled_aclose_aborts():
         assert await receive_frame(other) == (0x88, b"\x03\xe9")
 
 
-@pytest.mark.parametrize("code", [999, 1004, 1005, 1006, 1015, 2000, 5000])
+@pytest.mark.parametrize("code", [999, 1000.0, 1004, 1005, 1006, 1015, 2000, 5000])
 async def test_codes_that_no_close_frame_may_carry_are_refused(code):
     async with trionet.open_scope(drain_timeout=0) as scope:
         server = await server_by_hand(*unix_pair(scope))

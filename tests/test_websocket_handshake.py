@@ -231,6 +231,66 @@ async def test_what_cannot_be_trusted_is_answered_and_closed(request_, status):
         assert one.end.reason is Reason.UPGRADE_FAILED
 
 
+@pytest.mark.parametrize(
+    ("target", "path"),
+    [
+        ("/chat?x=http://y", "/chat?x=http://y"),
+        ("http://example/chat?x=1", "/chat?x=1"),
+        ("http://example", "/"),
+        ("http://example?x=/", "/?x=/"),
+    ],
+)
+async def test_the_path_of_an_absolute_target_is_its_path(target, path):
+    async with trionet.open_scope(drain_timeout=0) as scope:
+        one, other = unix_pair(scope)
+        await other.send_all(REQUEST.replace(b"/chat", target.encode()))
+        server = await one.upgrade(to_websocket_server())
+        assert server.path == path
+
+
+@pytest.mark.parametrize(("lines", "accepted"), [(1, True), (2, True), (15, True), (40, False)])
+async def test_only_so_many_empty_lines_stand_before_a_request(lines, accepted):
+    async with trionet.open_scope(drain_timeout=0) as scope:
+        one, other = unix_pair(scope)
+        await other.send_all(b"\r\n" * lines + REQUEST)
+        if accepted:
+            await one.upgrade(to_websocket_server())
+            return
+        await other.send_eof()
+        with pytest.raises(UpgradeFailedError, match="400"):
+            await one.upgrade(to_websocket_server())
+
+
+async def test_a_client_that_pours_on_after_a_refusal_keeps_nobody(autojump_clock):
+    async with trionet.open_scope(drain_timeout=0) as scope:
+        one, other = unix_pair(scope)
+
+        async def pour():
+            with pytest.raises(trio.BrokenResourceError):
+                for _ in range(1000):  # rather than for ever
+                    await other.send_all(b"x" * 16384)
+
+        async def refuse():
+            with pytest.raises(UpgradeFailedError, match="400"):
+                await one.upgrade(to_websocket_server())
+
+        await other.send_all(b"wrong\r\n\r\n")
+        before = trio.current_time()
+        await both(pour, refuse)
+        assert trio.current_time() == before
+
+
+async def test_two_accept_fields_are_one_too_many():
+    async with trionet.open_scope(drain_timeout=0) as scope:
+        one, other = unix_pair(scope)
+
+        async def client():
+            with pytest.raises(UpgradeFailedError, match="Accept is wrong"):
+                await one.upgrade(to_websocket_client("ws://example/"))
+
+        await both(client, lambda: answer_by_hand(other, extra=b"Sec-WebSocket-Accept: other\r\n"))
+
+
 async def test_an_empty_body_is_none():
     async with trionet.open_scope(drain_timeout=0) as scope:
         one, other = unix_pair(scope)
@@ -340,6 +400,9 @@ GOOD_101 = b"HTTP/1.1 101 S\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-
         (b"HTTP/1.1 403 No\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n", "not a chunk size"),
         (b"HTTP/1.1 403 No\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nabc\r\n", "runs over"),
         (b"HTTP/1.1 403 No\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nA: b\r\n", "trailers"),
+        (b"HTTP/1.1 403 No\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nA: b\n\nB: c\r\n\r\n", "bare CR or LF"),
+        (b"HTTP/1.1 403 No\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n" + b"A: b\r\n" * 20_000 + b"\r\n", "trailers"),
+        (b"HTTP/1.1 403 No\r\nTransfer-Encoding: chunked\r\n\r\n3 \r\nabc\r\n0\r\n\r\n", "not a chunk size"),
         (b"HTTP/1.1 403 No\r\nTransfer-Encoding: gzip\r\n\r\n", "framing in doubt"),
         (b"HTTP/1.1 403 No\r\n\r\n" + b"x" * 70000, "at most 65536"),
         (b"HTTP/1.1 102 P\r\n\r\n" * 20, "more than 16"),

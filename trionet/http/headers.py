@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Final
+from typing import Final, cast
 
 __all__ = ["HeaderInput", "Headers", "is_token", "split_list"]
 
@@ -38,7 +38,9 @@ class Headers:
         if isinstance(fields, Headers):
             self._raw: tuple[tuple[bytes, bytes], ...] = fields._raw
             return
-        pairs = fields.items() if isinstance(fields, Mapping) else fields
+        pairs = cast(
+            "Iterable[tuple[str | bytes, str | bytes]]", fields.items() if isinstance(fields, Mapping) else fields
+        )
         self._raw = tuple((_check_name(name), _check_value(name, value)) for name, value in pairs)
 
     @classmethod

@@ -21,6 +21,7 @@ one fails. Set ``ssl.OP_NO_RENEGOTIATION``, as trionet's own client contexts do.
 from __future__ import annotations
 
 import ssl
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
@@ -44,6 +45,12 @@ LINGER_BYTES: Final = 65536
 
 RECORD: Final = 16384
 """Plaintext that one record holds at most (RFC 8446 §5.1)."""
+
+MAX_ANSWERS: Final = 65536
+"""Bytes that OpenSSL may have said of its own accord to a peer that does not read them; more would go on for ever."""
+
+REASON_SECONDS: Final = 0.1
+"""How long a broken send looks for the alert that tells why; it is there already, or will not come."""
 
 BATCH: Final = 4 * RECORD
 """Plaintext that is encrypted at most before the lower transport has to take it."""
@@ -259,6 +266,9 @@ class TLSTransport:
             plain = b""
         if self._outgoing.pending:
             self._answer()
+            if (self._outgoing.pending if self._writing else len(self._unsent)) > MAX_ANSWERS and not self._failure:
+                self._failure = ssl.SSLError(1, "the peer asks (key updates, renegotiations) and reads no answer")
+                plain = b""
         if plain == b"":
             self._ended = True
         return plain
@@ -297,7 +307,10 @@ class TLSTransport:
         except ssl.SSLError as exc:
             raise broken(self._failure or exc) from exc
         records = self._outgoing.read()
-        taken = self._lower_send(records)
+        try:
+            taken = self._lower_send(records)
+        except trio.BrokenResourceError:
+            taken = 0  # `send_all` meets it again, and looks for the peer's reason
         if taken == len(records):
             return size
         self._unsent = records[taken:]
@@ -308,11 +321,36 @@ class TLSTransport:
         """Encrypt and send all of `data`.
 
         Raises:
-            trio.BrokenResourceError: the connection failed, or an earlier send was torn.
+            trio.BrokenResourceError: the connection failed, or an earlier send was torn. The message is that of the
+                peer's alert where it has left one.
 
         Cancellation: before anything was encrypted, nothing happened. Afterwards `bytes_sent` counts the plaintext
         whose records were given away completely, and `untouched` is False also where that is 0.
         """
+        was_torn = self._torn
+        try:
+            await self._send_all(data)
+        except trio.BrokenResourceError:
+            if not was_torn:
+                await self._look_for_alert()  # noqa: ASYNC120 - a cancellation outranks the error
+            if self._failure is not None:
+                raise broken(self._failure) from self._failure
+            raise
+
+    async def _look_for_alert(self) -> None:
+        """In TLS 1.3 a client learns of a rejected certificate only after its handshake, maybe by a failing send."""
+        size = 0
+        with (
+            trio.move_on_after(REASON_SECONDS),
+            # Busy: a task is receiving, and will find it.
+            suppress(trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError),
+        ):
+            while not self._ended and size < LINGER_BYTES and (data := await self._lower_receive(MAX_RECEIVE)):
+                size += len(data)
+                self._feed(data)
+                self.unread_plaintext()
+
+    async def _send_all(self, data: Buffer) -> None:
         self.bytes_sent = 0
         with memoryview(data) as whole, whole.cast("B") as view:
             size = len(view)

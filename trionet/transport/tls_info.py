@@ -38,7 +38,7 @@ def reason_of(exc: ssl.SSLError) -> str:
     """OpenSSL's reason, readable: ``"certificate verify failed: ..."``, ``"the peer sent the alert 'unknown ca'"``."""
     if isinstance(exc, ssl.SSLCertVerificationError):
         return f"certificate verify failed: {exc.verify_message}"
-    words = (exc.reason or str(exc)).replace("_", " ").lower()
+    words = (getattr(exc, "reason", None) or str(exc)).replace("_", " ").lower()
     if " alert " in words:
         return f"the peer sent the alert {words.partition(' alert ')[2]!r}"
     return words

@@ -21,7 +21,7 @@ __all__ = ["MAX_BODY", "read_body", "read_head"]
 MAX_BODY: Final = 65536
 """Bytes of a refusal's body that are read at most."""
 
-_CHUNK_SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?\r\n")
+_CHUNK_SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,8})(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?\r\n")
 
 
 async def read_head(wire: Wire) -> ResponseHead:
@@ -112,6 +112,8 @@ async def _read_chunks(wire: Wire) -> bytes:
         trailers += len(line)
         if not line or trailers > MAX_HEAD:
             raise RemoteProtocolError("the server's answer ends in the middle of its trailers")
+        if b"\r" in line[:-2] or b"\n" in line[:-2]:
+            raise RemoteProtocolError("bare CR or LF in the trailers of the server's answer")
     return bytes(body)
 
 

@@ -54,7 +54,7 @@ class ConnectionBroken(ConnectionClosed, HandleBrokenError):
         self.bytes_sent = bytes_sent
 
 
-def check_close(code: int, reason: str | None) -> None:
+def check_close(code: object, reason: str | None) -> None:
     """Raise unless a close frame may carry this code and this reason.
 
     Raises:
@@ -62,7 +62,7 @@ def check_close(code: int, reason: str | None) -> None:
 
     Source: RFC 6455 §5.5.1, §7.4.
     """
-    if code not in _SENDABLE:
+    if not isinstance(code, int) or code not in _SENDABLE:
         raise LocalProtocolError(
             f"close code {code!r} cannot be sent: use 1000 (normal), 1001 (going away), 1002, 1003, 1007 to 1014, "
             f"or 3000 to 4999 for an application's own"

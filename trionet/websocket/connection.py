@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import secrets
-from typing import TYPE_CHECKING, Any, NoReturn, Self
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 
 import trio
 from trio.lowlevel import cancel_shielded_checkpoint, checkpoint_if_cancelled, current_task, enable_ki_protection
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from .engine import Engine, Message
 
 __all__ = ["WebSocket"]
+
+MAX_KEPT: Final = 65536
+"""Messages that a `ping` takes in at most while nobody asks for them: also empty ones cost memory."""
 
 
 class WebSocket(Closing, trio.abc.AsyncResource):
@@ -192,7 +195,7 @@ class WebSocket(Closing, trio.abc.AsyncResource):
             return
         self._writing.held = True
         try:
-            await self._transmit_all(frame, sent)
+            await self._transmit(frame, sent)
         finally:
             self._release_writing()
 
@@ -210,8 +213,8 @@ class WebSocket(Closing, trio.abc.AsyncResource):
         Raises:
             ConnectionClosed, HandleBrokenError, HandleMovedError: as `send_message`; the close came before the pong.
             ValueError: the payload is too long, or under way already.
-            LimitExceededError: messages for more than `max_message_size` wait to be taken, so the pong behind them
-                cannot be read; the WebSocket is usable.
+            LimitExceededError: messages for more than `max_message_size`, or more than 65,536 of them, wait to be
+                taken, so the pong behind them cannot be read; the WebSocket is usable.
 
         Cancellation: as for `send_message` while it sends; later, nothing but the waiting ends.
 
@@ -220,13 +223,14 @@ class WebSocket(Closing, trio.abc.AsyncResource):
         payload = self._new_payload() if payload is None else _check_payload(payload)
         if payload in self._pings:
             raise ValueError(f"a ping with payload {payload!r} is under way already")
-        self._pings[payload] = current_task()
+        self._pings[payload] = task = current_task()
         try:
             await self._send_in_turn(payload, Opcode.PING)
-            while payload in self._pings:
+            while self._pings.get(payload) is task:  # by now it may be another ping's
                 await self._read_for_ping(payload)
         finally:
-            self._pings.pop(payload, None)
+            if self._pings.get(payload) is task:
+                del self._pings[payload]
 
     async def _read_for_ping(self, payload: bytes) -> None:
         """Wait for the reading turn, or until the task that has it has read the pong; then receive once."""
@@ -243,11 +247,12 @@ class WebSocket(Closing, trio.abc.AsyncResource):
             self._reading.release()
 
     def _check_room(self) -> None:
-        size, limit = self._engine.buffered, self._engine.max_message_size or math.inf
-        if size > limit:
+        count, limit = len(self._engine.messages), self._engine.max_message_size or math.inf
+        size = self._engine.buffered
+        if size > limit or count > MAX_KEPT:
             raise LimitExceededError(
-                f"ping given up: {size} bytes of messages wait to be taken with get_message(), the pong comes behind "
-                f"them; the limit ({limit:g}) is max_message_size"
+                f"ping given up: {count} messages with {size} bytes wait to be taken with get_message(), the pong "
+                f"comes behind them; the limit ({limit:g}) is max_message_size, for at most {MAX_KEPT} messages"
             )
 
     def _new_payload(self) -> bytes:

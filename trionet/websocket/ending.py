@@ -186,9 +186,14 @@ class Closing(Link):
     def _take_leftover(self) -> None:
         """What came behind the handshake, if nobody has ever read: it may have the peer's close in it."""
         if self._leftover:
-            self._engine.receive(bytes(self._leftover))
+            self._skim(bytes(self._leftover))
             self._leftover.clear()
-            self._engine.messages.clear()
+
+    def _skim(self, data: bytes) -> None:
+        """Look for the peer's close only; nothing else is wanted any more, nor kept."""
+        self._engine.receive(data)
+        self._engine.messages.clear()
+        self._engine.take_pongs()
 
     async def _wait_for_close(self) -> None:
         """Until the peer has answered the close frame; and, where that is due, until it has ended the connection."""
@@ -197,8 +202,7 @@ class Closing(Link):
             data = await self._transport.receive_some(MAX_RECEIVE)
             if not data:
                 return
-            engine.receive(data)
-            engine.messages.clear()
+            self._skim(data)
         if engine.client or engine.failure is not None:
             if engine.failure is not None and self._transport.can_half_close:
                 await self._transport.send_eof()

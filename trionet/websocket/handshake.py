@@ -33,6 +33,7 @@ __all__ = [
     "new_key",
     "refusal",
     "request",
+    "resource_name",
 ]
 
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -128,6 +129,15 @@ def check_request(head: RequestHead) -> str:
         raise NotAcceptableError(400, "Sec-WebSocket-Key must be there once, with 16 bytes in base64")
     _offered(headers)
     return keys[0]
+
+
+def resource_name(target: str) -> str:
+    """Path and query of a request's target, which may be in absolute form (RFC 9112 §3.2.2, RFC 6455 §4.2.1)."""
+    if target.startswith("/"):
+        return target
+    _, _, rest = target.partition("://")
+    start = min((at for at in map(rest.find, "/?") if at >= 0), default=len(rest))
+    return rest[start:] if rest[start : start + 1] == "/" else f"/{rest[start:]}"
 
 
 def has_body(headers: Headers) -> bool:

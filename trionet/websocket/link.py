@@ -1,8 +1,9 @@
 """Frames over a transport: the part of a WebSocket handle that reads, writes, and keeps frames whole.
 
 No task stands behind it. The task that wants a message reads the transport itself and takes everything that is there
-through the protocol engine. Whoever sends has the sending turn until his frame is out; control frames that become due
-meanwhile go out behind it, sent by him, or else by the reader.
+through the protocol engine. Whoever sends has the sending turn until his frame is out. Pongs that become due meanwhile
+go out in front of the next frame, or at once if nobody waits to send; only where the transport does not take them does
+a service task of the scope wait with them.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from websockets.frames import Opcode
 
     from ..capsule import Detached
+    from ..owner import Owner
     from .engine import Engine
 
 __all__ = ["Link"]
@@ -31,7 +33,7 @@ __all__ = ["Link"]
 class Link(Handle):
     """A handle that moves frames. Its subclass decides what the peer's close, offences and EOF lead to."""
 
-    __slots__ = ("_close", "_engine", "_nudged", "_parked", "_pings", "_reading", "_unsent", "_writing")
+    __slots__ = ("_close", "_engine", "_flushing", "_parked", "_pings", "_reading", "_unsent", "_writing")
 
     def __init__(self, capsule: Detached, engine: Engine) -> None:
         self._engine = engine
@@ -46,8 +48,14 @@ class Link(Handle):
         super()._renew()
         self._reading = Turn()
         self._writing = Turn()
-        self._nudged = False
+        self._flushing = False
         self._pings: dict[bytes, Any] = {}
+
+    @enable_ki_protection
+    def seat(self, owner: Owner, instead_of: Any = None) -> None:
+        """As for every handle; and what the handle before a transfer had to wait with goes out."""
+        super().seat(owner, instead_of)
+        self._flush_soon()
 
     def _take_events(self) -> None:
         """A batch had more than messages. A step."""
@@ -75,9 +83,8 @@ class Link(Handle):
         try:
             data = await self._transport.receive_some(MAX_RECEIVE)
         except BaseException as exc:
-            if not await self._interrupted(exc):
-                raise
-            return
+            self._receive_broke(exc)
+            raise
         self._parked = True
         self._reader = None
         if life.phase is Phase.OPEN:
@@ -86,8 +93,10 @@ class Link(Handle):
             self._take(Event.RECEIVE_ENDED)
         if data:
             self._bytes_received += len(data)
-            if self._engine.receive(data) or self._nudged:
-                await self._attend()
+            if self._engine.receive(data):
+                self._attend()
+        elif life.reset:
+            raise self._broken_error(f"receive failed: {self!r}")
         else:
             self._peer_vanished()
 
@@ -97,29 +106,22 @@ class Link(Handle):
         data = bytes(self._leftover)
         self._leftover.clear()
         if self._engine.receive(data):
-            await self._attend()
+            self._attend()
         await cancel_shielded_checkpoint()
 
-    async def _interrupted(self, exc: BaseException) -> bool:
-        """A receive ended with `exc`: raise what that means; True if it was only called off for a due control frame."""
-        if self._nudged and isinstance(exc, trio.ClosedResourceError) and self._life.phase is Phase.OPEN:
-            self._nudged = False
-            self._end_receive()
-            await self._flush()
-            return True
+    @enable_ki_protection
+    def _receive_broke(self, exc: BaseException) -> None:
+        """A receive ended with `exc`: raise what it means on this handle, or return for `exc` to go on."""
         try:
             self._receive_failed(exc)
         except HandleBrokenError as broken:
             self._close = self._close or CloseReason(1006, None)
             raise ConnectionBroken(self._close, str(broken)) from exc
-        return False
 
-    async def _attend(self) -> None:
-        """The batch had more than messages: pongs, the peer's close, an offence, or a ping to be answered."""
-        self._nudged = False
+    def _attend(self) -> None:
+        """The batch had more than messages: pongs, the peer's close, an offence, or a ping to be answered. A step."""
         self._take_events()
-        if self._due and self._life.phase is Phase.OPEN:
-            await self._flush()
+        self._flush_soon()
 
     def _pong_came(self, payload: bytes) -> None:
         if payload in self._pings:
@@ -148,7 +150,7 @@ class Link(Handle):
             else:
                 assert isinstance(message, bytes)
                 frame = self._engine.control(opcode, message)
-            await self._transmit_all(frame)
+            await self._transmit(frame)
         finally:
             self._release_writing()
 
@@ -162,22 +164,44 @@ class Link(Handle):
         """Whether control output waits to be sent: the rest of a frame that was begun, or a pong."""
         return bool(self._unsent or self._engine.pong)
 
+    @enable_ki_protection
+    def _flush_soon(self) -> None:
+        """Send the control output that is due without holding up the caller. A step.
+
+        A task that is sending takes it along. What the transport does not take at once waits in a service task, never
+        in the reader: a peer who reads nothing until he has sent everything would wait for us, and we for him.
+        """
+        if not self._due or self._flushing or self._writing.held:
+            return
+        life = self._life
+        if life.phase is not Phase.OPEN or life.send is not Send.IDLE or life.reset:
+            return
+        if not self._unsent:
+            # From the first attempt on these bytes stay what they are: a part of them may be out.
+            self._unsent, self._engine.pong = self._engine.pong, b""
+            try:
+                sent = self._transport.send_some(self._unsent)
+                self._unsent = self._unsent[sent:]
+                self._bytes_sent += sent
+            except trio.BrokenResourceError:
+                self._unsent = b""  # there may still be something to read; the next send finds out
+        if self._unsent:
+            self._flushing = True
+            self._owner.start_service(self._flush)
+
     async def _flush(self) -> None:
-        """Send the control output that is due, unless a task is sending: then that task does."""
+        """`_flush_soon` where that has to wait. Its errors are on the handle's record."""
+        self._flushing = False
         if self._writing.held or self._life.send is not Send.IDLE:
             return
         self._writing.held = True
         try:
             while self._due and self._life.phase is Phase.OPEN:
                 await self._transmit(b"")
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass
         finally:
-            self._release_writing()
-
-    async def _transmit_all(self, frame: bytes, sent: int = 0) -> None:
-        """`_transmit`, and then the control frames that became due meanwhile."""
-        await self._transmit(frame, sent)
-        while self._due and self._life.phase is Phase.OPEN:
-            await self._transmit(b"")
+            self._writing.release()
 
     @enable_ki_protection
     async def _transmit(self, frame: bytes, sent: int = 0) -> None:
@@ -237,12 +261,7 @@ class Link(Handle):
     @enable_ki_protection
     def _release_writing(self) -> None:
         self._writing.release()
-        life = self._life
-        if self._due and not self._writing.held and life.phase is Phase.OPEN and life.send is Send.IDLE:
-            # The sender was cancelled, and nobody follows: the reader, which left this to him, does it.
-            self._nudged = life.receive is Receive.BUSY
-            if self._nudged:
-                self._transport.wake_receiver()
+        self._flush_soon()
 
     # --- errors --------------------------------------------------------------------------------------------------
 

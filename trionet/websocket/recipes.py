@@ -38,6 +38,9 @@ __all__ = ["to_websocket_client", "to_websocket_server"]
 
 LINGER_SECONDS: Final = 1.0
 LINGER_BYTES: Final = 65536
+EMPTY_LINES: Final = 16
+"""How many may stand before a request (RFC 9112 §2.2 asks for one at least): an endless row is no request."""
+
 SHOWN: Final = 32
 """How many unexpected bytes a message shows."""
 
@@ -191,18 +194,19 @@ class _ServerRecipe(_Once):
             key = handshake.check_request(head)
             self._chosen = handshake.choose_subprotocol(head.headers, self._subprotocols)
         except handshake.NotAcceptableError as exc:
-            await wire.send_all(_wire_form(exc.answer))
+            await wire.send_all(_wire_form(exc.answer))  # noqa: ASYNC120 - a cancellation outranks the refusal
             raise UpgradeRefusedError(f"no acceptable WebSocket handshake: {exc}", exc.answer) from None
-        self._path = head.target
+        self._path = handshake.resource_name(head.target)
         self._peer_headers = head.headers
         await wire.send_all(handshake.accept_response(key, self._chosen, self._extra))
 
     async def _read_request(self, wire: Wire) -> RequestHead:
         """The request; one that is not HTTP, or has a body, is answered and fails the upgrade."""
         try:
-            data = b"\r\n"
-            while data in (b"\r\n", b"\r\n\r\n"):  # empty lines before the request (RFC 9112 §2.2)
-                data = await wire.receive_until(b"\r\n\r\n", max_bytes=MAX_HEAD)
+            data = await wire.receive_until(b"\r\n\r\n", max_bytes=MAX_HEAD)
+            for _ in range(EMPTY_LINES // 2):
+                if data == b"\r\n\r\n":
+                    data = await wire.receive_until(b"\r\n\r\n", max_bytes=MAX_HEAD)
             if not data:
                 raise UpgradeFailedError(f"the client ended the connection before its request did{_shown(wire.unread)}")
             data = data.removeprefix(b"\r\n")
