@@ -5,6 +5,7 @@ import logging
 import os
 import resource
 import socket
+import ssl
 import stat
 
 import pytest
@@ -196,6 +197,8 @@ async def test_drain_forces_what_is_left_at_the_deadline(nursery, autojump_clock
         assert await receive_all(client) == b""
     with pytest.raises(ValueError, match="timeout must be at least 0"):
         await server.drain(-1)
+    with pytest.raises(TypeError, match="timeout must be a number of seconds, not '5'"):
+        await server.drain("5")
 
 
 async def test_drain_counts_a_connection_that_was_moved_out_of_the_servers_tree(nursery, autojump_clock):
@@ -290,10 +293,11 @@ async def test_max_connections_makes_others_wait_in_the_backlog(serving, nursery
         ({"max_connections": 0}, "max_connections must be at least 1.*0"),
         ({"drain_timeout": -1}, "drain_timeout must be at least 0.*-1"),
         ({"handshake_timeout": float("nan")}, "handshake_timeout must be at least 0.*nan"),
+        ({"max_connections": "5"}, "max_connections must be a number, not '5'"),
     ],
 )
 def test_limits_are_checked(options, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         trionet.Limits(**options)
 
 
@@ -366,3 +370,527 @@ async def test_serve_names_what_does_not_listen():
     one, other = tcp_sockets()
     with one, other, pytest.raises(ValueError, match="does not listen"):
         await trionet.serve(echo, [one])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"limits": 5}, "limits must be a trionet.Limits, not 5"),
+        ({"ssl_context": True}, "ssl_context.*True"),
+        ({"ssl_context": ssl.create_default_context()}, "PROTOCOL_TLS_CLIENT|client"),
+    ],
+)
+async def test_serve_checks_its_arguments_before_it_takes_the_listeners(options, message):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        with pytest.raises((TypeError, ValueError), match=message):
+            await trionet.serve(echo, [listener], **options)
+        assert listener.fileno() >= 0
+    before = open_descriptors()
+    with pytest.raises((TypeError, ValueError), match=message):
+        await trionet.serve_tcp(echo, 0, **options)
+    assert open_descriptors() == before
+
+
+async def test_a_listener_that_does_not_listen_leaves_the_others_alone():
+    (good,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    one, other = tcp_sockets()
+    with one, other, pytest.raises(ValueError, match="does not listen"):
+        await trionet.serve(echo, [good, one])
+    assert good.socket.fileno() >= 0
+    await good.aclose()
+    with pytest.raises(ValueError, match="is closed"):
+        await trionet.serve(echo, [good])
+
+
+async def test_a_handler_that_was_called_too_early_is_refused():
+    coroutine = echo(None)
+    with pytest.raises(TypeError, match="pass the function itself, without calling it"):
+        await trionet.serve_tcp(coroutine, 0)
+    coroutine.close()
+    with pytest.raises(TypeError, match="handler must be an async function, not 8080"):
+        await trionet.serve_tcp(8080, echo)
+
+
+async def test_a_handler_that_is_not_async_is_told_so(serving, nursery, caplog):
+    def handler(connection):
+        return None
+
+    server = await serving(handler)
+    async with trionet.open_scope() as scope:
+        assert await receive_all(await dial(scope, server)) == b""
+    await wait_all_tasks_blocked()
+    assert "handler must be an async function" in caplog.text
+    assert server.statistics().failed == 1
+    nursery.cancel_scope.cancel()
+
+
+# --- handlers that fail, in every way -------------------------------------------------------------------------------
+
+
+async def test_what_a_handler_raises_while_the_server_is_cancelled_is_logged(caplog):
+    """Two tasks of one connection: one fails as it is cancelled, the other one just ends. The server ends quietly."""
+
+    async def handler(connection):
+        connection.scope.start_soon(trio.sleep_forever)
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise ZeroDivisionError("while cancelled")
+
+    async with trio.open_nursery() as nursery:
+        server = await nursery.start(trionet.serve_tcp, handler, 0)
+        async with trionet.open_tcp("localhost", server.port):
+            while not server.connections:
+                await trio.lowlevel.checkpoint()
+            await wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+    assert "while cancelled" in caplog.text
+    assert server.statistics().failed == 1
+    assert server.statistics().open == 0
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, GeneratorExit])
+async def test_what_ends_a_program_ends_the_server(error, caplog):
+    before = open_descriptors()
+
+    async def handler(connection):
+        raise error
+
+    with pytest.RaisesGroup(error, flatten_subgroups=True):
+        async with trio.open_nursery() as nursery:
+            server = await nursery.start(trionet.serve_tcp, handler, 0)
+            async with trionet.open_tcp("localhost", server.port) as client:
+                await receive_all(client)
+                await trio.sleep_forever()
+    assert open_descriptors() == before
+
+
+async def test_of_a_mixed_group_the_failure_is_logged_and_the_rest_goes_on(caplog):
+    async def handler(connection):
+        raise BaseExceptionGroup("both", [ValueError("logged"), SystemExit(3)])
+
+    with pytest.RaisesGroup(SystemExit, flatten_subgroups=True):
+        async with trio.open_nursery() as nursery:
+            server = await nursery.start(trionet.serve_tcp, handler, 0)
+            async with trionet.open_tcp("localhost", server.port):
+                await trio.sleep_forever()
+    assert "logged" in caplog.text
+
+
+async def test_a_handler_that_swallows_cancellation_ends_all_the_same(nursery, autojump_clock):
+    async def handler(connection):
+        with pytest.raises(trio.Cancelled):
+            await trio.sleep_forever()
+        with pytest.raises(trionet.HandleClosedError):
+            await connection.send_all(b"too late")
+
+    server = await nursery.start(trionet.serve_tcp, handler, 0)
+    async with trionet.open_scope() as scope:
+        client = await scope.connect_tcp("localhost", server.port)
+        while not server.connections:
+            await trio.lowlevel.checkpoint()
+        await wait_all_tasks_blocked()
+        report = await server.drain(3)
+        assert len(report.forced) == 1
+        assert await receive_all(client) == b""
+    await wait_all_tasks_blocked()
+    assert server.statistics().open == 0
+    assert server.statistics().failed == 0
+
+
+async def test_several_tasks_that_notice_the_drain_are_no_failure(nursery, caplog):
+    """A handler has two tasks that wait for input, each on a connection of its scope: the drain wakes both."""
+
+    async def handler(connection):
+        other = await connection.scope.connect_tcp("127.0.0.1", backend.port)
+        connection.scope.start_soon(other.receive_some)
+        await connection.receive_some()
+
+    async def silent(connection):
+        await trio.sleep_forever()
+
+    backend = await nursery.start(trionet.serve_tcp, silent, 0)
+    server = await nursery.start(trionet.serve_tcp, handler, 0)
+    async with trionet.open_scope() as scope:
+        await scope.connect_tcp("localhost", server.port)
+        while not backend.connections:
+            await trio.lowlevel.checkpoint()
+        await wait_all_tasks_blocked()
+        assert (await server.drain(10)).clean
+    assert not caplog.records
+    assert server.statistics().failed == 0
+    nursery.cancel_scope.cancel()
+
+
+# --- drain, in every situation --------------------------------------------------------------------------------------
+
+
+async def stubborn(connection):
+    await trio.sleep_forever()
+
+
+async def serve_stubborn(nursery, clients, handler=stubborn, **options):
+    server = await nursery.start(lambda task_status: trionet.serve_tcp(handler, 0, task_status=task_status, **options))
+    for _ in range(clients):
+        await nursery.start(hold_open, server.port)
+    while len(server.connections) < clients:
+        await trio.lowlevel.checkpoint()
+    await wait_all_tasks_blocked()
+    return server
+
+
+async def hold_open(port, task_status):
+    """A client that stays until the server ends the connection."""
+    async with trionet.open_tcp("localhost", port) as client:
+        task_status.started()
+        await receive_all(client)
+
+
+async def test_two_drains_end_together(nursery, autojump_clock):
+    """The first drain waits without a deadline, the second cuts off what is left: that is the end of the first too."""
+    server = await serve_stubborn(nursery, 2)
+    reports = []
+
+    @nursery.start_soon
+    async def patient():
+        reports.append(await server.drain(float("inf")))
+
+    await wait_all_tasks_blocked()
+    reports.append(await server.drain(3))
+    await wait_all_tasks_blocked()
+    assert len(reports) == 2
+    assert [len(report.forced) for report in reports] == [2, 2]
+    assert [report.drained for report in reports] == [0, 0]
+    again = await server.drain(0)
+    assert (again.drained, again.forced) == (0, ())
+
+
+async def test_a_cancelled_drain_cuts_off_what_is_left(nursery):
+    server = await serve_stubborn(nursery, 1)
+    with trio.CancelScope() as cancel:
+        nursery.start_soon(wait_and_cancel, cancel)
+        await server.drain(float("inf"))
+    assert cancel.cancelled_caught
+    await wait_all_tasks_blocked()
+    assert server.statistics().open == 0
+
+
+async def wait_and_cancel(cancel):
+    await wait_all_tasks_blocked()
+    cancel.cancel()
+
+
+async def test_a_drain_while_the_server_is_cancelled_ends(nursery):
+    server = await nursery.start(trionet.serve_tcp, echo, 0)
+    server.scope.cancel()
+    assert (await server.drain(float("inf"))).clean
+
+
+def begun_and_not_run(server):
+    """Accept a client by hand, so that its handler's task has not run yet."""
+    client = socket.create_connection(("127.0.0.1", server.port))
+    while not server._open:
+        for listener in server.listeners:
+            server._accept_batch(listener)
+    return client
+
+
+@pytest.mark.parametrize("timeout", [0, 60])
+async def test_a_connection_whose_handler_has_not_begun_is_drained(nursery, timeout, caplog):
+    """It was accepted in the very tick of the drain: it is closed like one that waits for input, and nothing hangs."""
+    server = await nursery.start(trionet.serve_tcp, echo, 0)
+    with begun_and_not_run(server) as client:
+        assert server.connections == ()
+        assert server.statistics().open == 1
+        report = await server.drain(timeout)
+        assert report.seconds < 30
+        assert report.clean is (timeout > 0)
+        await wait_all_tasks_blocked()
+        client.settimeout(5)
+        assert client.recv(1) == b""
+    assert not caplog.records
+    assert server.statistics() == trionet.ServerStatistics(accepted=1, open=0, failed=0, accept_errors=0)
+
+
+async def test_a_handler_without_a_connection_is_reported_when_it_is_cut_off(nursery, autojump_clock):
+    """It has closed its connection and goes on working: the drain waits for it, and says when it was cut off."""
+
+    async def handler(connection):
+        await connection.aclose()
+        await trio.sleep_forever()
+
+    server = await serve_stubborn(nursery, 1, handler)
+    report = await server.drain(3)
+    assert not report.clean
+    assert report.drained == 0
+    assert "handler" in report.forced[0].handle
+
+
+async def test_a_moved_connection_that_outlives_the_drain_is_closed_and_reported(nursery, autojump_clock):
+    async with trionet.open_scope() as elsewhere:
+
+        async def handler(connection):
+            moved.append(elsewhere.adopt(connection.transfer(elsewhere).detach()))
+
+        moved = []
+        server = await nursery.start(trionet.serve_tcp, handler, 0)
+        client = await elsewhere.connect_tcp("localhost", server.port)
+        while not moved:
+            await trio.lowlevel.checkpoint()
+        await wait_all_tasks_blocked()
+        report = await server.drain(3)
+        assert report.seconds == pytest.approx(3)
+        assert [entry.reason for entry in report.forced] == [Reason.ABORTED]
+        assert "open>" in report.forced[0].handle
+        assert report.drained == 0
+        assert moved[0].end.reason is Reason.ABORTED
+        assert await receive_all(client) == b""
+        assert server.statistics().open == 0
+
+
+async def test_a_capsule_that_nobody_adopted_is_drained_too(nursery, autojump_clock):
+    async def handler(connection):
+        connection.detach()
+        await trio.sleep_forever()
+
+    server = await serve_stubborn(nursery, 1, handler)
+    report = await server.drain(1)
+    assert len(report.forced) == 1
+    assert "Detached" in report.forced[0].handle
+
+
+# --- accepting, when it goes wrong ----------------------------------------------------------------------------------
+
+
+async def test_two_listeners_share_the_limit_of_connections(nursery):
+    """Both loops wait for room; when there is some, neither has been forgotten."""
+    listeners = [
+        *await trio.open_tcp_listeners(0, host="127.0.0.1"),
+        *await trio.open_tcp_listeners(0, host="127.0.0.1"),
+    ]
+    ports = [listener.socket.getsockname()[1] for listener in listeners]
+
+    async def run(task_status):
+        await trionet.serve(echo, listeners, limits=trionet.Limits(max_connections=1), task_status=task_status)
+
+    server = await nursery.start(run)
+    async with trionet.open_scope() as scope:
+        first = await scope.connect_tcp("127.0.0.1", ports[0])
+        await first.send_all(b"x")
+        await first.receive_some()
+        others = [await scope.connect_tcp("127.0.0.1", port) for port in ports]
+        await wait_all_tasks_blocked()
+        assert server.statistics().accepted == 1
+        await first.aclose()
+        with trio.fail_after(5):
+            for client in others:
+                await client.send_all(b"x")
+
+            async def use(client):
+                assert await client.receive_some() == b"x"
+                await client.aclose()
+
+            for client in others:
+                scope.start_soon(use, client)
+    assert server.statistics().accepted == 3
+    nursery.cancel_scope.cancel()
+
+
+async def test_serve_ends_when_it_drains_at_its_limit():
+    """The accept loops wait for room, on listeners that the drain closes: they end, and quietly."""
+    async with trio.open_nursery() as nursery:
+        server = await serve_stubborn(nursery, 1, echo, limits=trionet.Limits(max_connections=1))
+        with trio.fail_after(5):
+            assert (await server.drain(4)).clean
+
+
+async def test_a_listener_that_fails_for_good_ends_the_server():
+    """Somebody shut the listening socket down: no accept can succeed any more, so this must not be tried for ever."""
+    with pytest.RaisesGroup(pytest.RaisesExc(OSError, match="accept on .*failed"), flatten_subgroups=True):
+        async with trio.open_nursery() as nursery:
+            server = await nursery.start(trionet.serve_tcp, echo, 0)
+            server.listeners[0].shutdown(socket.SHUT_RDWR)
+            await trio.sleep_forever()
+    assert server.addresses == ()
+
+
+async def test_a_listener_that_is_closed_under_its_loop_ends_it_quietly(nursery):
+    async with trio.open_nursery() as inner:
+        server = await inner.start(trionet.serve_tcp, echo, 0)
+        for listener in server.listeners:
+            trio.lowlevel.notify_closing(listener)
+            listener.close()
+
+
+async def test_descriptors_run_out_at_the_limit_and_the_server_is_drained(nursery, caplog):
+    """The drain comes while the accept loop waits for descriptors."""
+    async with trio.open_nursery() as inner:
+        server = await inner.start(trionet.serve_tcp, echo, 0)
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        lowest_free = os.dup(0)
+        os.close(lowest_free)
+        with socket.socket() as client:
+            client.setblocking(False)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, hard))
+            try:
+                client.connect_ex(("127.0.0.1", server.port))
+                while not server.statistics().accept_errors:
+                    await trio.lowlevel.checkpoint()
+                await server.drain(1)
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+# --- TLS ------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_handshake_that_never_ends_holds_its_place_for_so_long_and_no_other_up(
+    nursery, server_context, client_context, mock_clock
+):
+    limits = trionet.Limits(max_connections=2, handshake_timeout=7)
+    server = await nursery.start(
+        lambda task_status: trionet.serve_tcp(
+            echo, 0, ssl_context=server_context, limits=limits, task_status=task_status
+        )
+    )
+    async with trionet.open_scope() as scope:
+        silent = await scope.connect_tcp("localhost", server.port)
+        busy = await (await scope.connect_tcp("localhost", server.port)).upgrade(
+            trionet.to_tls_client("localhost", ssl_context=client_context)
+        )
+        await busy.send_all(b"x")
+        assert await busy.receive_some() == b"x"
+        mock_clock.jump(6.9)
+        await wait_all_tasks_blocked()
+        assert server.statistics().open == 2
+        mock_clock.jump(0.2)
+        assert await receive_all(silent) == b""
+        scope.start_soon(busy.aclose)
+        while server.connections:
+            await trio.lowlevel.checkpoint()
+        await wait_all_tasks_blocked()
+        assert server.statistics() == trionet.ServerStatistics(accepted=2, open=0, failed=0, accept_errors=0)
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_drain_during_handshakes(nursery, server_context, client_context, caplog):
+    """One handshake goes on while the server drains, and its client is let go afterwards; a stuck one is cut off."""
+    server = await nursery.start(
+        lambda task_status: trionet.serve_tcp(echo, 0, ssl_context=server_context, task_status=task_status)
+    )
+    async with trionet.open_scope() as scope:
+        client = await scope.connect_tcp("localhost", server.port)
+        while not server.connections:
+            await trio.lowlevel.checkpoint()
+        await wait_all_tasks_blocked()
+        reports = []
+
+        @nursery.start_soon
+        async def drain():
+            reports.append(await server.drain(60))
+
+        await wait_all_tasks_blocked()
+        with trio.fail_after(5):
+            tls = await client.upgrade(trionet.to_tls_client("localhost", ssl_context=client_context))
+            assert await receive_all(tls) == b""
+            await tls.aclose()
+        await wait_all_tasks_blocked()
+        assert reports[0].clean
+    assert server.statistics().failed == 0
+    assert not caplog.records
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_drain_cuts_off_a_handshake_that_never_ends(nursery, server_context, autojump_clock, caplog):
+    server = await nursery.start(
+        lambda task_status: trionet.serve_tcp(echo, 0, ssl_context=server_context, task_status=task_status)
+    )
+    async with trionet.open_scope() as scope:
+        client = await scope.connect_tcp("localhost", server.port)
+        while not server.connections:
+            await trio.lowlevel.checkpoint()
+        await wait_all_tasks_blocked()
+        report = await server.drain(3)
+        assert report.seconds == pytest.approx(3)
+        assert len(report.forced) == 1
+        assert await receive_all(client) == b""
+    assert server.statistics().failed == 0
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+# --- WebSocket ------------------------------------------------------------------------------------------------------
+
+
+async def open_websocket(scope, server):
+    connection = await scope.connect_tcp("localhost", server.port)
+    return await connection.upgrade(trionet.to_websocket_client("ws://localhost/"))
+
+
+@pytest.mark.parametrize("loop", ["iterates", "gets"])
+async def test_a_drained_websocket_is_told_1001(nursery, caplog, loop):
+    async def handler(connection):
+        websocket = await connection.upgrade(trionet.to_websocket_server())
+        if loop == "iterates":
+            async for message in websocket:
+                await websocket.send_message(message)
+        while True:
+            await websocket.send_message(await websocket.get_message())
+
+    server = await nursery.start(trionet.serve_tcp, handler, 0)
+    async with trionet.open_scope() as scope:
+        websocket = await open_websocket(scope, server)
+        await websocket.send_message("x")
+        assert await websocket.get_message() == "x"
+
+        @nursery.start_soon
+        async def drain():
+            assert (await server.drain(10)).clean
+
+        with pytest.raises(trionet.ConnectionClosed) as caught:
+            await websocket.get_message()
+        assert caught.value.reason.code == 1001
+    await wait_all_tasks_blocked()
+    assert server.statistics().open == 0
+    assert server.statistics().failed == 0
+    assert not caplog.records
+
+
+async def test_a_websocket_whose_handler_raises_is_told_1011(nursery, caplog):
+    async def handler(connection):
+        websocket = await connection.upgrade(trionet.to_websocket_server())
+        await websocket.get_message()
+        raise ZeroDivisionError
+
+    server = await nursery.start(trionet.serve_tcp, handler, 0)
+    async with trionet.open_scope() as scope:
+        websocket = await open_websocket(scope, server)
+        await websocket.send_message("x")
+        with pytest.raises(trionet.ConnectionClosed) as caught:
+            await websocket.get_message()
+        assert caught.value.reason.code == 1011
+    await wait_all_tasks_blocked()
+    assert server.statistics().open == 0
+    assert server.statistics().failed == 1
+    nursery.cancel_scope.cancel()
+
+
+async def test_an_idle_tls_client_is_told_of_the_drain(nursery, server_context, client_context, caplog):
+    """Its handler waits for input and is woken by the drain: the client sees a proper end, and no truncation."""
+    server = await nursery.start(
+        lambda task_status: trionet.serve_tcp(echo, 0, ssl_context=server_context, task_status=task_status)
+    )
+    async with trionet.open_scope() as scope:
+        client = await scope.connect_tcp("localhost", server.port)
+        tls = await client.upgrade(trionet.to_tls_client("localhost", ssl_context=client_context))
+        await tls.send_all(b"x")
+        assert await tls.receive_some() == b"x"
+
+        @nursery.start_soon
+        async def drain():
+            assert (await server.drain(60)).clean
+
+        with trio.fail_after(5):
+            assert await receive_all(tls) == b""
+            await tls.aclose()
+    assert not caplog.records
+    nursery.cancel_scope.cancel()

@@ -31,7 +31,7 @@ from .owner import DrainReport, Forced
 from .ownership import Blocker, End, Phase, Reason
 from .recipe import Recipe, handshake_deadline
 from .scope import Scope, open_scope, open_tcp, open_unix
-from .server import Limits, Server, serve, serve_tcp, serve_unix
+from .server import Limits, Server, ServerStatistics, serve, serve_tcp, serve_unix
 from .tls import to_plaintext, to_tls_client, to_tls_server
 from .transport.tls import TLSInfo
 from .wire import Wire
@@ -66,6 +66,7 @@ __all__ = [
     "Scope",
     "ScopeClosedError",
     "Server",
+    "ServerStatistics",
     "Statistics",
     "TLSInfo",
     "TooManyRedirectsError",

@@ -6,6 +6,7 @@ into errors.
 
 from __future__ import annotations
 
+import errno
 import operator
 import os
 import socket
@@ -19,7 +20,10 @@ from .adopt import take_socket
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["check_port", "tcp_socket", "unix_socket"]
+__all__ = ["check_host", "check_port", "shown", "tcp_socket", "unix_address", "unix_socket"]
+
+_MAX_UNIX_PATH = 107
+"""Bytes: what ``sun_path`` has room for, without the NUL at its end (unix(7)). An abstract address needs no NUL."""
 
 
 @enable_ki_protection
@@ -30,13 +34,13 @@ async def tcp_socket(
 
     Cancellation: nothing stays open.
     """
-    host = _check_host(host)
+    host = check_host(host)
     port = check_port(port, 1)
     try:
         stream = await trio.open_tcp_stream(
             host, port, happy_eyeballs_delay=happy_eyeballs_delay, local_address=local_address
         )
-    except OSError as exc:
+    except (OSError, UnicodeError) as exc:  # UnicodeError: the idna codec's, on a label that is empty or too long
         raise _named(exc, f"{host if isinstance(host, str) else host.decode('latin-1')}:{port}") from exc
     return take_socket(stream.socket)
 
@@ -47,15 +51,13 @@ async def unix_socket(path: str | bytes | os.PathLike[str]) -> socket.socket:
 
     Cancellation: nothing stays open.
     """
-    name = os.fsencode(path)
-    if not name:
-        raise ValueError("path must not be empty")
+    name = unix_address(path, "connect to")
     sock = trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         await sock.connect(name)
     except OSError as exc:
         sock.close()
-        raise _named(exc, os.fsdecode(name)) from exc
+        raise _named(exc, shown(name)) from exc
     except BaseException:
         sock.close()
         raise
@@ -73,7 +75,30 @@ def check_port(port: int, lowest: int) -> int:
     return number
 
 
-def _check_host(host: str | bytes) -> str | bytes:
+def unix_address(path: str | bytes | os.PathLike[str], doing: str) -> bytes:
+    """The address of a Unix socket, else a clear error; `doing` is what was to be done with it.
+
+    A name that begins with NUL is an address in Linux's abstract namespace, and no file (unix(7)).
+    """
+    name = os.fsencode(path)
+    if not name:
+        raise ValueError("path must not be empty")
+    abstract = name.startswith(b"\0")
+    if b"\0" in name and not abstract:
+        raise ValueError(f"path must not contain NUL, except at the beginning (an abstract address), not {path!r}")
+    if len(name) > _MAX_UNIX_PATH + abstract:
+        text = f"cannot {doing} {shown(name)}: a socket's path has at most {_MAX_UNIX_PATH} bytes, not {len(name)}"
+        raise OSError(errno.ENAMETOOLONG, text)
+    return name
+
+
+def shown(name: bytes) -> str:
+    """A Unix socket's address for people: an abstract one with ``@`` for its NULs, as ss(8) shows it."""
+    return os.fsdecode(name.replace(b"\0", b"@"))
+
+
+def check_host(host: str | bytes) -> str | bytes:
+    """`host` if it can be a host name or an IP address, else a clear error."""
     if not isinstance(host, (str, bytes)):
         raise TypeError(f"host must be a str or bytes, not {host!r}")
     if not host:
@@ -81,21 +106,23 @@ def _check_host(host: str | bytes) -> str | bytes:
     text = host if isinstance(host, str) else host.decode("latin-1")
     if text.startswith("[") or "/" in text or any(character.isspace() or character == "\0" for character in text):
         raise ValueError(f"host must be a bare host name or IP address, without brackets, scheme or path, not {host!r}")
+    if text.count(":") == 1:
+        raise ValueError(f"host must come without a port, which is an argument of its own, not {host!r}")
     if len(text) > 255:
         raise ValueError(f"host must have at most 255 characters, not {len(text)}")
     return host
 
 
-def _named(exc: OSError, target: str) -> OSError:
+def _named(exc: OSError | UnicodeError, target: str) -> OSError:
     """The same kind of error, with the target and every cause in its message."""
-    causes = list(_leaves(exc))
-    kinds = {type(cause) for cause in causes}
-    kind = kinds.pop() if len(kinds) == 1 else OSError
-    reasons = "; ".join(dict.fromkeys(cause.strerror or str(cause) for cause in causes))
+    causes = list(_leaves(exc)) if isinstance(exc, OSError) else []
+    reasons = "; ".join(dict.fromkeys(cause.strerror or str(cause) for cause in causes)) or f"no host name ({exc})"
     text = f"cannot connect to {target}: {reasons} (nothing was sent: a retry is safe)"
-    if issubclass(kind, UnicodeError):
-        return OSError(text)
-    return kind(causes[0].errno, text)
+    kinds = {(type(cause), cause.errno) for cause in causes}
+    if len(kinds) == 1:
+        kind, number = kinds.pop()
+        return kind(number, text)
+    return OSError(text)
 
 
 def _leaves(exc: BaseException) -> Iterator[OSError]:

@@ -23,6 +23,9 @@ class Limits:
     handshake_timeout: float = 10.0
 
     def __post_init__(self) -> None:
+        for name in ("max_connections", "drain_timeout", "handshake_timeout"):
+            if not isinstance(getattr(self, name), (int, float)):
+                raise TypeError(f"{name} must be a number, not {getattr(self, name)!r}")
         if not self.max_connections >= 1:
             raise ValueError(f"max_connections must be at least 1 (math.inf: no limit), not {self.max_connections!r}")
         for name in ("drain_timeout", "handshake_timeout"):

@@ -1,0 +1,55 @@
+"""Where a served connection is, and whether it has ended: however often it was upgraded, and wherever it was moved."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from trio.lowlevel import enable_ki_protection
+
+from ..owner import Forced
+from ..ownership import Reason
+
+if TYPE_CHECKING:
+    from ..owner import Owner
+    from .server import Server
+
+__all__ = ["Watched"]
+
+
+class Watched:
+    """Counts one connection until its handler has ended *and* its endpoint is closed, wherever that was moved to."""
+
+    __slots__ = ("_owner", "_parts", "_server", "first", "opened_at")
+
+    def __init__(self, server: Server, owner: Owner, opened_at: str) -> None:
+        self._server = server
+        self._owner = owner
+        self._parts = 2  # the handler and the endpoint
+        self.opened_at = opened_at
+        self.first: Any = None
+        """What the connection began as. Its successors lead to whoever owns the endpoint now."""
+
+    def endpoint_closed(self) -> None:
+        """The endpoint is closed."""
+        self._done()
+
+    def handler_done(self) -> None:
+        """The handler has ended."""
+        self._done()
+
+    @enable_ki_protection
+    def force(self) -> Forced:
+        """Close the endpoint if it lives on outside of the connection's scope; in any case, say what was cut off."""
+        member = self.first
+        while member.end is not None and member.end.successor is not None:
+            member = member.end.successor
+        if member.end is not None:
+            return Forced(f"handler of {self._owner.name}, without a connection", self.opened_at, Reason.ABORTED, ())
+        name, blockers = repr(member), member.blockers
+        member.abort()
+        return Forced(name, member.opened_at, Reason.ABORTED, blockers)
+
+    def _done(self) -> None:
+        self._parts -= 1
+        if not self._parts:
+            self._server.forget(self._owner)
