@@ -25,7 +25,7 @@ from trionet.cli.render import WIDTH, Display
 from trionet.cli.steps import STEPS, Stage, Step, expect
 from trionet.owner import DrainReport, Forced
 from trionet.ownership import Reason
-from trionet.server.serve import ServerStatistics
+from trionet.server import ServerStatistics
 from trionet.wire import Wire
 
 ROOT = Path(trionet.__file__).parent.parent

@@ -18,6 +18,10 @@ from trionet import Phase
 from .pairs import open_descriptors, tcp_sockets
 from .test_handle import Greeting
 
+pytestmark = pytest.mark.skipif(
+    sys.version_info[:3] == (3, 13, 0), reason="Python 3.13.0 does not report every bytecode to sys.settrace"
+)
+
 STEPS = ("detach", "adopt", "transfer", "abort", "adopt_socket", "upgrade", "aclose", "leave")
 
 

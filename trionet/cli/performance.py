@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from .. import DrainReport
     from ..inspect import Timeline
-    from ..server.serve import ServerStatistics
+    from ..server import ServerStatistics
     from .steps import Stage, Step
 
 __all__ = ["Outcome", "Result", "perform"]

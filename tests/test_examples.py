@@ -1,0 +1,126 @@
+"""Every program in ``examples/`` runs, and prints what it should."""
+
+from __future__ import annotations
+
+import os
+import re
+import runpy
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import trio
+
+import trionet
+from trionet import Phase
+
+from .pairs import tcp_pair
+
+ROOT = Path(__file__).parent.parent
+EXAMPLES = {
+    "length_prefixed": r"b'stressed'\n1 closed gracefully, 0 by force, in .* s\n",
+    "starttls": r"TLSv1\.3 b'250 a secret\\r\\n'\n\d closed gracefully, 0 by force, in .* s\n",
+}
+"""What each one that ends by itself prints."""
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
+
+
+def start(name: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-W", "error", str(ROOT / "examples" / f"{name}.py")]
+    return subprocess.Popen(
+        command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True
+    )
+
+
+def test_every_example_is_tested() -> None:
+    assert {path.stem for path in (ROOT / "examples").glob("*.py")} == {*EXAMPLES, "graceful_server"}
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_an_example_that_ends_by_itself(name: str) -> None:
+    with start(name) as process:
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert re.fullmatch(EXAMPLES[name], out), out
+    assert err == ""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_graceful_server_ends_on_a_signal(number: signal.Signals) -> None:
+    """One client is in the middle of a dialogue and waits; the server says goodbye to it and ends."""
+    with start("graceful_server") as process:
+        assert process.stdout is not None
+        try:
+            port = int(process.stdout.readline().split()[-1])
+            with socket.create_connection(("127.0.0.1", port), timeout=60) as client:
+                client.sendall(b"hello\n")
+                assert client.recv(100) == b"you said: hello\n"
+                process.send_signal(number)
+                assert client.recv(100) == b""
+            out, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert process.returncode == 0, err
+    assert re.fullmatch(r"1 closed gracefully, 0 by force, in .* s\n", out), out
+    assert err == ""
+
+
+# --- what docs/recipes.md says about its example -------------------------------------------------------------------
+
+length_prefixed = runpy.run_path(str(ROOT / "examples" / "length_prefixed.py"))
+to_messages = length_prefixed["to_messages"]
+
+
+async def test_messages_behind_the_hello_are_the_first_ones() -> None:
+    """The peer has sent its hello and a message in one piece, before the upgrade began."""
+    async with trionet.open_scope() as scope:
+        ours, theirs = tcp_pair(scope)
+        await theirs.send_all(b"MSG/1\n\0\0\0\2hi\0\0\0\0")
+        await ours.peek(1)
+        stream = await ours.upgrade(to_messages())
+        assert await stream.get_message() == b"hi"
+        elsewhere = stream.transfer(scope)
+        assert elsewhere.max_size == 65536
+        assert await elsewhere.get_message() == b""
+        await theirs.send_eof()
+        assert await elsewhere.get_message() is None
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "phase"),
+    [
+        (b"NO\n", trionet.UpgradeRefusedError, Phase.OPEN),
+        (b"WHAT\n", trionet.UpgradeFailedError, Phase.CLOSED),
+        (b"x" * 64, trionet.LimitExceededError, Phase.CLOSED),
+    ],
+)
+async def test_a_peer_that_does_not_say_hello(answer: bytes, error: type[Exception], phase: Phase) -> None:
+    async with trionet.open_scope() as scope:
+        ours, theirs = tcp_pair(scope)
+        await theirs.send_all(answer)
+        with pytest.raises(error):
+            await ours.upgrade(to_messages())
+        assert ours.phase is phase
+
+
+async def test_a_message_that_is_too_long_or_cut_off_is_an_error_and_a_cancelled_receive_loses_nothing() -> None:
+    async with trionet.open_scope() as scope:
+        ours, theirs = tcp_pair(scope)
+        await theirs.send_all(b"MSG/1\n\0\0\0\2h")
+        stream = await ours.upgrade(to_messages(max_size=5))
+        with trio.move_on_after(0.01):
+            await stream.get_message()
+        await theirs.send_all(b"i\0\0\0\x06")
+        assert await stream.get_message() == b"hi"
+        with pytest.raises(trionet.LimitExceededError, match="6 bytes was announced, and max_size is 5"):
+            await stream.get_message()
+    async with trionet.open_scope() as scope:
+        ours, theirs = tcp_pair(scope)
+        await theirs.send_all(b"MSG/1\n\0\0")
+        await theirs.send_eof()
+        stream = await ours.upgrade(to_messages())
+        with pytest.raises(trionet.RemoteProtocolError):
+            await stream.get_message()
