@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import math
 import os
 import resource
 import socket
@@ -893,4 +894,50 @@ async def test_an_idle_tls_client_is_told_of_the_drain(nursery, server_context, 
             assert await receive_all(tls) == b""
             await tls.aclose()
     assert not caplog.records
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_drain_reaches_the_scopes_that_a_handler_has_opened(nursery):
+    """A handler dials a backend in a scope of its own and waits for it: the drain tells that connection too."""
+    ends = []
+
+    async def handler(connection):
+        async with connection.scope.open_scope(name="inner") as inner:
+            backend = await inner.connect_tcp("127.0.0.1", silent.port)
+            with pytest.raises(trionet.HandleClosedError):
+                await backend.receive_some()
+            assert inner.draining.is_set()
+            ends.append(backend)
+
+    async def say_nothing(connection):
+        await connection.receive_some()
+
+    silent = await nursery.start(trionet.serve_tcp, say_nothing, 0)
+    server = await nursery.start(trionet.serve_tcp, handler, 0)
+    async with trionet.open_tcp("localhost", server.port) as client:
+        with trio.fail_after(20):
+            while silent.statistics().open == 0:
+                await trio.lowlevel.checkpoint()
+            await wait_all_tasks_blocked()
+            assert (await server.drain(math.inf)).clean
+        assert await receive_all(client) == b""
+    assert ends[0].end.reason is Reason.LOCAL
+    nursery.cancel_scope.cancel()
+
+
+async def test_what_is_forced_in_a_scope_that_a_handler_has_opened_is_reported(nursery, autojump_clock):
+    async def handler(connection):
+        async with connection.scope.open_scope(name="inner") as inner:
+            inner.adopt(trio.testing.memory_stream_pair()[0])
+            ready.set()
+            await trio.sleep_forever()
+
+    ready = trio.Event()
+    server = await nursery.start(trionet.serve_tcp, handler, 0)
+    async with trionet.open_tcp("localhost", server.port):
+        await ready.wait()
+        report = await server.drain(1)
+        assert len(report.forced) == 2
+        assert "test_server.py" in report.forced[0].opened_at
+        assert "accept() for" in report.forced[1].opened_at
     nursery.cancel_scope.cancel()

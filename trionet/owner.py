@@ -144,6 +144,9 @@ class Owner:
         self._members: dict[Member, int] = {}
         self._serial = itertools.count()
         self._unreleased: set[Transport] = set()
+        self._children: dict[Owner, None] = {}
+        if parent is not None:
+            parent._children[self] = None
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else "closing" if self.shut else "open"
@@ -211,6 +214,18 @@ class Owner:
         """From now on nothing can be opened here."""
         self.shut = True
         self.draining.set()
+
+    def tree(self) -> list[Owner]:
+        """This owner and all that are open below it, outermost first."""
+        return [self, *(owner for child in self._children for owner in child.tree())]
+
+    @enable_ki_protection
+    def retire(self) -> None:
+        """The server drains: every handle, also of the scopes below, closes as soon as its user waits for input."""
+        for owner in self.tree():
+            owner.draining.set()
+            for member in owner.members:
+                member.retire()
 
     @enable_ki_protection
     def abort_all(self, event: Event = Event.SCOPE_CANCELLED) -> None:
@@ -291,6 +306,8 @@ class Owner:
                 for transport in tuple(self._unreleased):
                     await self._release(transport)
         self.closed = True
+        if self.parent is not None:
+            self.parent._children.pop(self, None)
 
 
 @asynccontextmanager

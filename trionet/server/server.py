@@ -18,7 +18,7 @@ from ..capsule import Detached
 from ..connection import Connection
 from ..errors import HandleClosedError
 from ..listen import close_listener
-from ..owner import DrainReport, Owner
+from ..owner import DrainReport, Forced, Owner
 from ..scope import Scope, open_child
 from ..tls import to_tls_server
 from ..transport.socket import SocketTransport
@@ -309,7 +309,8 @@ class Server:
         self.stop_accepting()
         owners = tuple(self._open)
         try:
-            self._retire(owners)
+            for owner in owners:
+                owner.retire()
             with trio.move_on_after(timeout):
                 while self._open:
                     await self._stopped.park()
@@ -326,17 +327,17 @@ class Server:
         for owner, watched in tuple(self._open.items()):
             if owner.public is not None:
                 owner.public.cancel()
-            before = len(owner.report.forced)
-            owner.abort_all()
-            if len(owner.report.forced) == before:
-                owner.report = replace(owner.report, forced=(*owner.report.forced, watched.force()))
+            forced = [entry for inner in reversed(owner.tree()) for entry in _cut_off(inner)]
+            owner.report = replace(owner.report, forced=(*owner.report.forced, *(forced or [watched.force()])))
 
-    @enable_ki_protection
-    def _retire(self, owners: tuple[Owner, ...]) -> None:
-        for owner in owners:
-            owner.draining.set()
-            for member in owner.members:
-                member.retire()
+
+def _cut_off(owner: Owner) -> tuple[Forced, ...]:
+    """Close everything this owner has: what that was. Taken out of its report, to stand in that of the connection."""
+    before = owner.report
+    owner.abort_all()
+    forced = owner.report.forced[len(before.forced) :]
+    owner.report = before
+    return forced
 
 
 def _leaves(exc: BaseException) -> list[BaseException]:
