@@ -1,4 +1,4 @@
-"""HTTP: fields and message heads, without I/O."""
+"""HTTP/1.1 without I/O: fields, message heads, framing and bodies, and the machines of both sides."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NoReturn
 
 import httptools
 
@@ -26,6 +26,9 @@ __all__ = [
     "ResponseHead",
     "parse_request",
     "parse_response",
+    "parse_trailers",
+    "request_line",
+    "status_line",
     "write_request",
     "write_response",
 ]
@@ -37,7 +40,8 @@ _REQUEST_LINE: Final = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+) ([!-\x22\x24
 _STATUS_LINE: Final = re.compile(rb"HTTP/([0-9])\.([0-9]) ([1-9][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*))?")
 _ABSOLUTE: Final = re.compile(rb"[A-Za-z][A-Za-z0-9+.\-]*://.+")
 _HOST: Final = re.compile(rb"[A-Za-z0-9._~%!$&'()*+,;=:\[\]\-]*")
-_NOT_IN_A_HEAD: Final = bytes({*range(32), 127} - {*b"\t\r\n"})
+_TEXT: Final = bytes({9, *range(32, 256)} - {127})
+_VERSIONS: Final = {(b"1", b"0"): "1.0", (b"1", b"1"): "1.1"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +92,8 @@ def parse_request(data: bytes) -> RequestHead:
         raise RemoteProtocolError(f"not a request line (method, target and version, single spaces): {_shown(line)}")
     method, target, major, minor = match.groups()
     version = _check_version(major, minor)
-    _check_target(method, target)
+    if target[0] != 47 or method == b"CONNECT":  # the usual target begins with a slash
+        _check_target(method, target)
     fields = _Fields()
     _feed(httptools.HttpRequestParser(fields), data)
     _check_host(fields.raw, version)
@@ -114,6 +119,45 @@ def parse_response(data: bytes) -> ResponseHead:
     return ResponseHead(int(status), (reason or b"").decode("latin-1"), version, Headers.from_wire(fields.raw))
 
 
+def parse_trailers(data: bytes) -> Headers:
+    """The fields of a trailer section, from its first byte to the blank line.
+
+    Raises:
+        RemoteProtocolError: they are malformed.
+
+    Source: RFC 9112 §7.1.2; the fields have the syntax of a head's.
+    """
+    whole = b"HTTP/1.1 200 OK\r\n" + data  # llhttp reads fields behind a first line only
+    _check_lines(whole)
+    fields = _Fields()
+    _feed(httptools.HttpResponseParser(fields), whole)
+    return Headers.from_wire(fields.raw)
+
+
+def request_line(method: str, target: str) -> bytes:
+    """The first line of an HTTP/1.1 request, with its CRLF.
+
+    Raises:
+        LocalProtocolError: method or target cannot be sent.
+    """
+    line = b"%b %b HTTP/1.1" % (method.encode("latin-1", "replace"), target.encode("ascii", "replace"))
+    if not target.isascii() or not _REQUEST_LINE.fullmatch(line):
+        raise LocalProtocolError(f"{method!r} {target!r} is no request line: percent-encode the target")
+    return line + b"\r\n"
+
+
+def status_line(status: int, reason: str) -> bytes:
+    """The first line of an HTTP/1.1 response, with its CRLF.
+
+    Raises:
+        LocalProtocolError: status or reason cannot be sent.
+    """
+    line = b"HTTP/1.1 %d %b" % (status, reason.encode("latin-1", "replace"))
+    if not _STATUS_LINE.fullmatch(line):
+        raise LocalProtocolError(f"{status!r} {reason!r} is no status line")
+    return line + b"\r\n"
+
+
 def write_request(method: str, target: str, headers: HeaderInput | Headers) -> bytes:
     """An HTTP/1.1 request head.
 
@@ -121,10 +165,7 @@ def write_request(method: str, target: str, headers: HeaderInput | Headers) -> b
         LocalProtocolError: method or target cannot be sent.
         ValueError, TypeError: a field cannot be sent; see `Headers`.
     """
-    wire_method, wire_target = method.encode("latin-1", "replace"), target.encode("ascii", "replace")
-    if not target.isascii() or not _REQUEST_LINE.fullmatch(b"%b %b HTTP/1.1" % (wire_method, wire_target)):
-        raise LocalProtocolError(f"{method!r} {target!r} is no request line: percent-encode the target")
-    return b"%b %b HTTP/1.1\r\n%b\r\n" % (wire_method, wire_target, _fields(headers))
+    return b"%b%b\r\n" % (request_line(method, target), _fields(headers))
 
 
 def write_response(status: int, reason: str, headers: HeaderInput | Headers) -> bytes:
@@ -134,10 +175,7 @@ def write_response(status: int, reason: str, headers: HeaderInput | Headers) -> 
         LocalProtocolError: status or reason cannot be sent.
         ValueError, TypeError: a field cannot be sent; see `Headers`.
     """
-    line = b"HTTP/1.1 %d %b" % (status, reason.encode("latin-1", "replace"))
-    if not _STATUS_LINE.fullmatch(line):
-        raise LocalProtocolError(f"{status!r} {reason!r} is no status line")
-    return b"%b\r\n%b\r\n" % (line, _fields(headers))
+    return b"%b%b\r\n" % (status_line(status, reason), _fields(headers))
 
 
 def _fields(headers: HeaderInput | Headers) -> bytes:
@@ -151,21 +189,26 @@ def _check_lines(data: bytes) -> bytes:
     """Check how the head is made up of lines; the first line."""
     if not data.endswith(b"\r\n\r\n"):
         raise RemoteProtocolError("a message head has to end with a blank line")
-    if not data.count(b"\r\n") == data.count(b"\n") == data.count(b"\r"):
-        raise RemoteProtocolError("bare CR or LF in a message head (RFC 9112 §2.2)")
-    if len(data.translate(None, _NOT_IN_A_HEAD)) != len(data):
-        raise RemoteProtocolError("control character in a message head (RFC 9110 §5.5)")
+    if len(data.translate(None, _TEXT)) != 2 * data.count(b"\r\n"):
+        _refuse_controls(data)
     if b"\r\n " in data or b"\r\n\t" in data:
         raise RemoteProtocolError("obsolete line folding, or whitespace before the first field (RFC 9112 §5.2)")
     if data.find(b"\r\n\r\n") != len(data) - 4:
         raise RemoteProtocolError("more than one head")
-    return data[: data.find(b"\r\n")]
+    return data[: data.index(b"\r\n")]
+
+
+def _refuse_controls(data: bytes) -> NoReturn:
+    if data.count(b"\r\n") == data.count(b"\n") == data.count(b"\r"):
+        raise RemoteProtocolError("control character in a message head (RFC 9110 §5.5)")
+    raise RemoteProtocolError("bare CR or LF in a message head (RFC 9112 §2.2)")
 
 
 def _check_version(major: bytes, minor: bytes) -> str:
-    if major != b"1" or minor not in (b"0", b"1"):
+    version = _VERSIONS.get((major, minor))
+    if version is None:
         raise RemoteProtocolError(f"HTTP/{major.decode()}.{minor.decode()} is not spoken here; 1.0 and 1.1 are", 505)
-    return f"1.{minor.decode()}"
+    return version
 
 
 def _check_target(method: bytes, target: bytes) -> None:
@@ -175,7 +218,7 @@ def _check_target(method: bytes, target: bytes) -> None:
     elif target == b"*":
         good = method == b"OPTIONS"
     else:
-        good = target.startswith(b"/") or _ABSOLUTE.fullmatch(target) is not None
+        good = _ABSOLUTE.fullmatch(target) is not None
     if not good:
         raise RemoteProtocolError(f"not a request target for {method.decode()}: {_shown(target)}")
 

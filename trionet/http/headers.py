@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, cast
 
-__all__ = ["HeaderInput", "Headers", "is_token", "split_list"]
+__all__ = ["HeaderInput", "Headers", "as_pairs", "check_name", "check_value", "is_token", "split_list"]
 
 HeaderInput = Mapping[str, str] | Iterable[tuple[str | bytes, str | bytes]]
 """What is taken for header fields: (name, value) pairs, a mapping, or `Headers`."""
@@ -38,15 +38,12 @@ class Headers:
         if isinstance(fields, Headers):
             self._raw: tuple[tuple[bytes, bytes], ...] = fields._raw
             return
-        pairs = cast(
-            "Iterable[tuple[str | bytes, str | bytes]]", fields.items() if isinstance(fields, Mapping) else fields
-        )
-        self._raw = tuple((_check_name(name), _check_value(name, value)) for name, value in pairs)
+        self._raw = tuple((check_name(name), check_value(name, value)) for name, value in as_pairs(fields))
 
     @classmethod
     def from_wire(cls, raw: Iterable[tuple[bytes, bytes]]) -> Headers:
         """Fields that a parser has checked."""
-        headers = cls()
+        headers = cls.__new__(cls)  # past `__init__`, which would look at what it is given
         headers._raw = tuple(raw)
         return headers
 
@@ -106,6 +103,14 @@ class Headers:
         return groups
 
 
+def as_pairs(fields: HeaderInput | Headers) -> Iterable[tuple[str | bytes, str | bytes]]:
+    """What is taken for header fields, as pairs that are not checked yet."""
+    if isinstance(fields, Headers):
+        return fields.raw
+    pairs = fields.items() if isinstance(fields, Mapping) else fields
+    return cast("Iterable[tuple[str | bytes, str | bytes]]", pairs)
+
+
 def is_token(name: bytes) -> bool:
     """Whether this is a token (RFC 9110 §5.6.2)."""
     return _TOKEN.fullmatch(name) is not None
@@ -127,14 +132,18 @@ def _as_wire(what: str, text: str | bytes) -> bytes:
         raise ValueError(f"header {what} {text!r} has characters outside of latin-1; encode them yourself") from None
 
 
-def _check_name(name: str | bytes) -> bytes:
+def check_name(name: str | bytes) -> bytes:
+    """A field's name as it goes on the wire; raises what `Headers` raises."""
     wire = _as_wire("name", name)
     if not is_token(wire):
         raise ValueError(f"header name {name!r} is not a token: letters, digits and !#$%&'*+-.^_`|~ (RFC 9110 §5.6.2)")
     return wire
 
 
-def _check_value(name: str | bytes, value: str | bytes) -> bytes:
+def check_value(name: str | bytes, value: str | bytes) -> bytes:
+    """A field's value as it goes on the wire; raises what `Headers` raises."""
+    if isinstance(value, str) and value.isascii() and value.isprintable():  # the usual case, without the pattern
+        return value.strip(" ").encode()
     wire = _as_wire("value", value).strip(b" \t")
     if not _VALUE.fullmatch(wire):
         raise ValueError(f"value of header {name!r} has a control character such as CR, LF or NUL: {value!r}")

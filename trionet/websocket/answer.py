@@ -5,13 +5,13 @@ A refusal leaves the connection usable only if the end of its body is certain: c
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Final
 
 from ..errors import LimitExceededError, RemoteProtocolError
+from ..http.body_reader import make_reader
+from ..http.framing import UNTIL_EOF, FieldSummary
 from ..http.head import MAX_HEAD, ResponseHead, parse_response
-from ..http.headers import split_list
-from ..transport.protocol import MAX_RECEIVE
+from ..http.inbox import Inbox
 
 if TYPE_CHECKING:
     from ..wire import Wire
@@ -20,8 +20,6 @@ __all__ = ["MAX_BODY", "read_body", "read_head"]
 
 MAX_BODY: Final = 65536
 """Bytes of a refusal's body that are read at most."""
-
-_CHUNK_SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,8})(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?\r\n")
 
 
 async def read_head(wire: Wire) -> ResponseHead:
@@ -44,7 +42,7 @@ def _rest(wire: Wire) -> str:
 
 
 async def read_body(wire: Wire, head: ResponseHead) -> tuple[bytes, bool]:
-    """The body, and whether the connection can be used after it.
+    """The body, and whether the connection can be used after it. Trailers are dropped.
 
     Raises:
         RemoteProtocolError: the body's framing is malformed, or EOF came in the middle of it.
@@ -52,71 +50,24 @@ async def read_body(wire: Wire, head: ResponseHead) -> tuple[bytes, bool]:
 
     Cancellation: the upgrade has failed.
     """
-    lengths = head.headers.get_list("Content-Length")
-    codings = head.headers.get("Transfer-Encoding")
-    options = [option.lower() for option in split_list(head.headers.get_list("Connection"))]
-    closes = "close" in options or head.http_version == "1.0"
-    if head.status in (204, 304):
-        return b"", not closes
-    if codings is not None:
-        if lengths or codings.lower() != "chunked":
-            raise RemoteProtocolError(f"Transfer-Encoding {codings!r} with Content-Length {lengths}: framing in doubt")
-        return await _read_chunks(wire), not closes
-    if not lengths:
-        return await _read_until_eof(wire), False
-    if len(set(lengths)) > 1 or not (lengths[0].isascii() and lengths[0].isdigit()):
-        raise RemoteProtocolError(f"Content-Length {lengths} is not one number")
-    return await _read_exactly(wire, int(lengths[0])), not closes
-
-
-async def _read_exactly(wire: Wire, size: int) -> bytes:
-    _check_size(size)
-    while len(wire.unread) < size:
-        await _fill(wire)
-    return wire.take(size)
-
-
-async def _fill(wire: Wire) -> None:
-    data = await wire.transport.receive_some(MAX_RECEIVE)
-    wire.unread += data
-    if not data:
-        raise RemoteProtocolError("the server ended the connection in the middle of its answer")
-
-
-async def _read_until_eof(wire: Wire) -> bytes:
-    body = bytearray()
-    while data := await wire.receive_some():
-        body += data
-        _check_size(len(body))
-    return bytes(body)
-
-
-async def _read_chunks(wire: Wire) -> bytes:
-    """RFC 9112 §7.1; trailers are read and dropped."""
-    body = bytearray()
+    fields = FieldSummary(head.headers.raw)
+    framing = fields.of_response(head, "GET")
+    _check_size(framing)
+    reader, inbox, body = make_reader(framing), Inbox(), bytearray()
     while True:
-        line = await wire.receive_until(b"\r\n", max_bytes=4096)
-        match = _CHUNK_SIZE.fullmatch(line)
-        if match is None:
-            raise RemoteProtocolError(f"not a chunk size: {line[:64]!r}")
-        size = int(match[1], 16)
-        if not size:
+        got = reader.read(inbox)
+        if got is None:
+            data = await wire.receive_some()
+            inbox.feed(data)
+            got = reader.at_eof() if not data else b""
+        if not isinstance(got, bytes):
             break
-        _check_size(len(body) + size)
-        chunk = await _read_exactly(wire, size + 2)
-        if not chunk.endswith(b"\r\n"):
-            raise RemoteProtocolError("chunk data runs over its size")
-        body += chunk[:-2]
-    trailers = 0
-    while (line := await wire.receive_until(b"\r\n", max_bytes=4096)) != b"\r\n":
-        trailers += len(line)
-        if not line or trailers > MAX_HEAD:
-            raise RemoteProtocolError("the server's answer ends in the middle of its trailers")
-        if b"\r" in line[:-2] or b"\n" in line[:-2]:
-            raise RemoteProtocolError("bare CR or LF in the trailers of the server's answer")
-    return bytes(body)
+        body += got
+        _check_size(len(body))
+    wire.put_back(inbox.clear())
+    return bytes(body), framing != UNTIL_EOF and fields.persists(head.http_version)
 
 
 def _check_size(size: int) -> None:
-    if size > MAX_BODY + 2:
+    if size > MAX_BODY:
         raise LimitExceededError(f"the refusal has a body of {size} bytes; at most {MAX_BODY} are read")

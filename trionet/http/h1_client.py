@@ -1,0 +1,189 @@
+"""The client's side of an HTTP/1.1 connection, without I/O: requests out, responses in.
+
+A connection that is used again has to be proved fit for it: both messages complete, nothing behind the response, no
+objection of either side. Whatever comes unasked is a fault, for it would be taken for the answer to the next request.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from ..errors import LocalProtocolError, RemoteProtocolError
+from .body_writer import make_writer
+from .framing import CHUNKED, NO_BODY, UNTIL_EOF, FieldSummary
+from .h1 import H1Limits, H1Machine
+from .head import parse_response, request_line
+from .outgoing import OutgoingFields
+from .states import Half, Step
+
+if TYPE_CHECKING:
+    from .body_writer import Buffer
+    from .framing import Framing
+    from .h1 import Event
+    from .head import ResponseHead
+    from .headers import HeaderInput, Headers
+
+__all__ = ["H1Client"]
+
+_HAVE_CONTENT: Final = frozenset({"POST", "PUT", "PATCH"})
+
+
+class H1Client(H1Machine):
+    """A client's HTTP/1.1 machine.
+
+    Attributes:
+        method: The method of the present request; empty before it is sent.
+        upgrade: The protocols that the present request offers to switch to, lower case.
+        awaits_continue: Whether the body is to be held back until 100 (Continue), a final response or a timeout comes
+            (RFC 9110 §10.1.1).
+    """
+
+    __slots__ = ("_informed", "awaits_continue", "method", "upgrade")
+
+    def __init__(self, leftover: bytes = b"", limits: H1Limits = H1Limits()) -> None:  # noqa: B008
+        super().__init__(leftover, limits)
+        self._forget()
+
+    def _forget(self) -> None:
+        self.method = ""
+        self.upgrade: tuple[bytes, ...] = ()
+        self.awaits_continue = False
+        self._informed = 0
+
+    @property
+    def reusable(self) -> bool:
+        """Whether this exchange is complete, and proves that the connection can carry another one."""
+        done = self.ours is Half.DONE and self.peer is Half.DONE
+        return done and self.keep_alive and not len(self._inbox) and not self.received_eof
+
+    def start_next_cycle(self) -> None:
+        """Begin the next exchange; see `H1Machine.start_next_cycle`.
+
+        Raises:
+            LocalProtocolError: a message is not complete, or the connection ends with this exchange.
+            RemoteProtocolError: there are bytes behind the response.
+        """
+        if len(self._inbox) and self.peer is Half.DONE:
+            fault = RemoteProtocolError(f"unasked bytes behind the response: {self._inbox.peek(32)!r}")
+            self._fail(fault)
+            raise fault
+        super().start_next_cycle()
+
+    # --- writing -------------------------------------------------------------------------------------------------
+
+    def request(self, method: str, target: str, headers: HeaderInput | Headers, body: Buffer = b"") -> bytes:
+        """The bytes of a whole request. Raises what `send_head` raises."""
+        size = body.nbytes if isinstance(body, memoryview) else len(body)
+        head = self.send_head(method, target, headers, length=size)
+        if size:
+            head += self.send_data(body)
+        return head + self.send_end()
+
+    def send_head(self, method: str, target: str, headers: HeaderInput | Headers, *, length: int | None = 0) -> bytes:
+        """The bytes of a request's head.
+
+        Args:
+            method: A token, as upper case as it is meant.
+            target: What stands in the request line: a path with its query, an absolute URL, ``*``, ``host:port``.
+            headers: Host is among them. Content-Length and Transfer-Encoding are added as they are needed.
+            length: Bytes of the body. None: not known; it is sent in chunks.
+
+        Raises:
+            LocalProtocolError: the last exchange is not over, or the head cannot be sent.
+            ValueError, TypeError: a field cannot be sent; see `Headers`.
+        """
+        if self.ours is not Half.IDLE or self.peer is not Half.IDLE or not self.keep_alive:
+            raise LocalProtocolError(f"no request now: our side is {self.ours.value}, the peer's {self.peer.value}")
+        line = request_line(method, target)
+        fields = OutgoingFields(headers)
+        if b"host" not in fields.picked:
+            raise LocalProtocolError("a request needs Host (RFC 9112 §3.2)")
+        if b"content-length" in fields.picked:
+            length = fields.length(length or None)
+        framing = CHUNKED if length is None else length
+        if framing != NO_BODY and method == "CONNECT":
+            raise LocalProtocolError("CONNECT has no body (RFC 9110 §9.3.6)")
+        parts = [line, *fields.lines]
+        if framing == CHUNKED:
+            parts.append(b"Transfer-Encoding: chunked\r\n")
+        elif b"content-length" not in fields.picked and (framing or method in _HAVE_CONTENT):
+            parts.append(b"Content-Length: %d\r\n" % framing)
+        parts.append(b"\r\n")
+        self._begin(method, fields, framing)
+        return b"".join(parts)
+
+    def _begin(self, method: str, fields: OutgoingFields, framing: Framing) -> None:
+        self._step_ours(Step.HEAD)
+        self._writer = make_writer(framing)
+        self.method = method
+        options = fields.tokens(b"connection")
+        if b"close" in options:
+            self.keep_alive = False
+        if b"upgrade" in options and framing == NO_BODY:
+            self.upgrade = tuple(fields.tokens(b"upgrade"))
+        self.awaits_continue = framing != NO_BODY and b"100-continue" in fields.tokens(b"expect")
+
+    # --- reading -------------------------------------------------------------------------------------------------
+
+    def _read_head(self) -> Event:
+        data = self._cut_head()
+        if data is None:
+            return self._no_head()
+        if self.ours is Half.IDLE:
+            raise RemoteProtocolError(f"a response that nobody asked for: {data[:32]!r}")
+        head = parse_response(data)
+        self._check_fields(head.headers)
+        fields = FieldSummary(head.headers.raw)
+        self.peer = Half.HEAD
+        self.awaits_continue = self.awaits_continue and 100 < head.status < 200
+        if head.status < 200:
+            self._inform(head, fields)
+        else:
+            self._answer(head, fields)
+        return head
+
+    def _inform(self, head: ResponseHead, fields: FieldSummary) -> None:
+        fields.of_response(head, self.method)
+        if head.status == 101:
+            chosen = fields.upgrade
+            if not chosen or not {*chosen} <= {*self.upgrade} or self.ours not in (Half.DONE, Half.MUST_CLOSE):
+                raise RemoteProtocolError(f"101 to {chosen!r}, where the request offers {self.upgrade!r}")
+            self._switch()
+            return
+        self._informed += 1
+        if self._informed > self.limits.max_informational:
+            raise RemoteProtocolError(f"more than {self.limits.max_informational} informational heads")
+        self._step_peer(Step.INFORM)
+
+    def _answer(self, head: ResponseHead, fields: FieldSummary) -> None:
+        framing = fields.of_response(head, self.method)
+        if self.method == "CONNECT" and head.status < 300:
+            self._switch()
+            return
+        self._step_peer(Step.HEAD)
+        self._expect_body(framing)
+        if framing == UNTIL_EOF or not fields.persists(head.http_version):
+            self.keep_alive = False
+        if head.status == 204 and (fields.chunked or fields.length):
+            self.keep_alive = False  # it has no body, but who knows whether the server thinks so (RFC 9112 §6.3)
+
+    def _switch(self) -> None:
+        self.ours = Half.DONE
+        self._step_ours(Step.SWITCH)
+        self._step_peer(Step.SWITCH)
+
+    def _check_start(self, start: bytes) -> bool:
+        if self.ours is Half.IDLE:
+            raise RemoteProtocolError(f"bytes that nobody asked for: {self._inbox.peek(32)!r}")
+        if not b"HT".startswith(start):
+            raise RemoteProtocolError(f"a response does not begin with {start!r}")
+        return True
+
+    def _fail(self, fault: RemoteProtocolError) -> None:
+        fault.status_hint = 502  # what a gateway answers when its server is at fault (RFC 9110 §15.6.3)
+        super()._fail(fault)
+
+    def _end_idle(self) -> None:
+        if self.ours is not Half.IDLE:
+            raise RemoteProtocolError("the server ended the connection instead of answering")
+        super()._end_idle()

@@ -1,0 +1,296 @@
+"""The server's side of an HTTP/1.1 connection, without I/O: requests in, responses out.
+
+It decides what a program should not have to: how a response is framed (by version, method and status), whether the
+connection goes on after it, and which of the bytes behind a request are another one.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Final
+
+from ..errors import LocalProtocolError, RemoteProtocolError
+from .body_writer import Ignored, make_writer
+from .framing import CHUNKED, NO_BODY, UNTIL_EOF, FieldSummary
+from .h1 import H1Limits, H1Machine
+from .head import RequestHead, parse_request, status_line
+from .outgoing import OutgoingFields, date_line
+from .states import Half, Step
+
+if TYPE_CHECKING:
+    from .body_writer import Buffer
+    from .framing import Framing
+    from .h1 import Event
+    from .headers import HeaderInput, Headers
+
+__all__ = ["H1Server"]
+
+_BODY: Final = Half.BODY
+_REASONS: Final = {status.value: status.phrase for status in HTTPStatus}
+_LINES: Final = {status: status_line(status, reason) for status, reason in _REASONS.items()}
+_TOKEN_BYTES: Final = frozenset(b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
+_IGNORED: Final = Ignored()
+
+
+class H1Server(H1Machine):
+    """A server's HTTP/1.1 machine.
+
+    Attributes:
+        request: The head of the present request, once it is read.
+        upgrade: The protocols that the request offers to switch to, lower case; none unless a switch is possible:
+            HTTP/1.1, no body, `Connection: upgrade` (RFC 9110 §7.8).
+        awaits_continue: Whether the client waits for 100 (Continue) before it sends the body (RFC 9110 §10.1.1).
+    """
+
+    __slots__ = ("_blank_lines", "awaits_continue", "request", "upgrade")
+
+    def __init__(self, leftover: bytes = b"", limits: H1Limits = H1Limits()) -> None:  # noqa: B008
+        super().__init__(leftover, limits)
+        self._forget()
+
+    def _forget(self) -> None:
+        self.request: RequestHead | None = None
+        self.upgrade: tuple[str, ...] = ()
+        self.awaits_continue = False
+        self._blank_lines = 0
+
+    # --- reading -------------------------------------------------------------------------------------------------
+
+    def receive(self, data: bytes) -> None:
+        """Take bytes from the peer. What comes behind the last request is dropped (RFC 9112 §9.6)."""
+        if self.peer is _BODY:
+            self.awaits_continue = False  # it did not wait
+        super().receive(data)
+
+    def _read_head(self) -> Event:
+        if self.peer is Half.IDLE:
+            self._skip_blank_lines()
+        data = self._cut_head()
+        if data is None:
+            return self._no_head()
+        head = parse_request(data)
+        self._check_fields(head.headers)
+        if len(head.target) > self.limits.max_target:
+            raise self._long_target()
+        self._begin(head, FieldSummary(head.headers.raw))
+        return head
+
+    def _begin(self, head: RequestHead, fields: FieldSummary) -> None:
+        framing = fields.of_request(head)
+        if head.target[0] != "/":
+            _check_authority(head)
+        self.request = head
+        self.peer = Half.HEAD
+        self._step_peer(Step.HEAD)
+        self._expect_body(framing)
+        self.ours = Half.HEAD
+        if not fields.persists(head.http_version) and head.method != "CONNECT":
+            self.keep_alive = False  # CONNECT: its answer decides
+        if head.http_version == "1.1" and framing == NO_BODY and self.keep_alive and b"upgrade" in fields.options:
+            self.upgrade = tuple(name.decode("latin-1") for name in fields.upgrade)
+        if fields.expect and framing != NO_BODY and head.http_version == "1.1":
+            self.awaits_continue = b"100-continue" in fields.expect and not len(self._inbox)
+
+    def _skip_blank_lines(self) -> None:
+        most = self.limits.max_blank_lines
+        self._blank_lines += self._inbox.skip_lines(most + 1 - self._blank_lines)
+        if self._blank_lines > most:
+            raise RemoteProtocolError(f"more than {most} empty lines before a request (max_blank_lines)")
+
+    def _check_start(self, start: bytes) -> bool:
+        if start == b"\r" and not self.received_eof:
+            return False  # half an empty line
+        if start[0] not in _TOKEN_BYTES:
+            raise RemoteProtocolError(f"a request does not begin with {start!r}")
+        return True
+
+    def _oversize(self, data: bytes) -> RemoteProtocolError:
+        end = data.find(b"\r\n")
+        if end < 0 or end > self.limits.max_target + 64:  # with method and version
+            return self._long_target()
+        return super()._oversize(data)
+
+    def _long_target(self) -> RemoteProtocolError:
+        return RemoteProtocolError(f"a target of more than {self.limits.max_target} characters (max_target)", 414)
+
+    def _fail(self, fault: RemoteProtocolError) -> None:
+        super()._fail(fault)
+        if self.ours is Half.IDLE:
+            self.ours = Half.HEAD  # the error can be answered
+
+    # --- writing -------------------------------------------------------------------------------------------------
+
+    def inform(self, status: int, headers: HeaderInput | Headers = ()) -> bytes:
+        """The bytes of an informational response; none to HTTP/1.0, which knows none (RFC 9110 §15.2).
+
+        Raises:
+            LocalProtocolError: no request waits for its answer, or this is no informational status. For 101: `switch`.
+            ValueError, TypeError: a field cannot be sent; see `Headers`.
+        """
+        if not 100 <= status < 200 or status == 101:
+            raise LocalProtocolError(f"{status} is no informational status")
+        fields = OutgoingFields(headers)
+        if b"content-length" in fields.picked:
+            raise LocalProtocolError("Content-Length in an informational response (RFC 9110 §8.6)")
+        line = _first_line(status, None)
+        self._step_ours(Step.INFORM)
+        if status == 100:
+            self.awaits_continue = False
+        if self.request is None or self.request.http_version == "1.0":
+            return b""
+        return b"%b%b\r\n" % (line, b"".join(fields.lines))
+
+    def respond(
+        self,
+        status: int,
+        headers: HeaderInput | Headers = (),
+        body: Buffer = b"",
+        *,
+        reason: str | None = None,
+    ) -> bytes:
+        """The bytes of a whole response. Raises what `send_head` raises."""
+        size = body.nbytes if isinstance(body, memoryview) else len(body)
+        parts, framing = self._answer(status, headers, size, reason)
+        if framing:  # without a body's writer: all of it is here
+            parts.append(body)
+        self._step_ours(Step.END)
+        if not self.keep_alive:
+            self._settle()
+        return b"".join(parts)
+
+    def send_head(
+        self,
+        status: int,
+        headers: HeaderInput | Headers = (),
+        *,
+        length: int | None = None,
+        reason: str | None = None,
+    ) -> bytes:
+        """The bytes of a response's head.
+
+        Args:
+            status: 200 to 999.
+            headers: Date, Connection, Content-Length and Transfer-Encoding are added as they are needed. A
+                Content-Length that is given counts as `length`; `Connection: close` ends the connection.
+            length: Bytes of the body. None: not known; it is sent in chunks, or to HTTP/1.0 until EOF.
+            reason: The reason phrase; the usual one if None.
+
+        Raises:
+            LocalProtocolError: no request waits for its answer, or the fields do not fit the status or the length.
+            ValueError, TypeError: a field cannot be sent; see `Headers`.
+        """
+        parts, framing = self._answer(status, headers, length, reason)
+        self._writer = _IGNORED if self._head_only else make_writer(framing)
+        return b"".join(parts)
+
+    def _answer(
+        self, status: int, headers: HeaderInput | Headers, length: int | None, reason: str | None
+    ) -> tuple[list[Buffer], Framing]:
+        """Take the step to a response's body: the parts of the head, and how the body is framed."""
+        if self.ours is not Half.HEAD:
+            raise LocalProtocolError(f"no request waits for an answer: our side is {self.ours.value}")
+        if not 200 <= status <= 999:
+            raise LocalProtocolError(f"{status} is not the status of a final response")
+        fields = OutgoingFields(headers)
+        parts: list[Buffer] = [_first_line(status, reason), *fields.lines]
+        framing = self._frame(status, fields, length, parts)
+        keep_alive = self._goes_on(status, fields, framing)
+        if b"date" not in fields.picked:
+            parts.append(date_line())
+        if not keep_alive:
+            if b"close" not in fields.tokens(b"connection"):
+                parts.append(b"Connection: close\r\n")
+        elif self.request is not None and self.request.http_version == "1.0":
+            parts.append(b"Connection: keep-alive\r\n")
+        parts.append(b"\r\n")
+        self._step_ours(Step.HEAD)
+        self.awaits_continue = False
+        if not keep_alive:
+            self._give_up()
+        return parts, NO_BODY if self._head_only else framing
+
+    @property
+    def _head_only(self) -> bool:
+        return self.request is not None and self.request.method == "HEAD"
+
+    def _frame(self, status: int, fields: OutgoingFields, length: int | None, parts: list[Buffer]) -> Framing:
+        """How the body is framed; adds the field that says so (RFC 9112 §6, RFC 9110 §8.6)."""
+        request, given = self.request, b"content-length" in fields.picked
+        if status in (204, 304):
+            if length or (given and status == 204):
+                raise LocalProtocolError(f"{status} has no body; nor has 204 a Content-Length (RFC 9110 §8.6)")
+            fields.length(None)  # with 304 it is the one that 200 would have had
+            return NO_BODY
+        head_only = self._head_only
+        length = fields.length(length or None if head_only else length)
+        if head_only and length is None:
+            return NO_BODY  # an empty body may as well be one left out: its length is not told
+        if length is not None:
+            if not given:
+                parts.append(b"Content-Length: %d\r\n" % length)
+            return length
+        if request is None or request.http_version == "1.0":
+            return UNTIL_EOF
+        parts.append(b"Transfer-Encoding: chunked\r\n")
+        return CHUNKED
+
+    def _goes_on(self, status: int, fields: OutgoingFields, framing: Framing) -> bool:
+        """Whether the connection carries another request after this response (RFC 9112 §9.3)."""
+        if not self.keep_alive or framing == UNTIL_EOF or b"close" in fields.tokens(b"connection"):
+            return False
+        if self.awaits_continue:
+            return False  # whether the body comes after all, nobody knows (RFC 9110 §10.1.1)
+        if self.received_eof and not len(self._inbox):
+            return False
+        # What follows a refused CONNECT may be meant for the tunnel; it must not be taken for requests.
+        return self.request is not None and self.request.method != "CONNECT"
+
+    def switch(self, headers: HeaderInput | Headers = (), *, status: int = 101) -> bytes:
+        """The bytes that accept an upgrade (101) or CONNECT (2xx). HTTP ends here; see `take_leftover`.
+
+        Args:
+            headers: For 101 they name the protocol in Upgrade, one that `upgrade` offers; Connection is added.
+            status: 101, or a 2xx for CONNECT.
+
+        Raises:
+            LocalProtocolError: the request does not allow it, is not read to its end, or is answered already.
+            ValueError, TypeError: a field cannot be sent; see `Headers`.
+        """
+        fields = OutgoingFields(headers)
+        parts = [_first_line(status, None), *fields.lines]
+        if status == 101:
+            chosen = fields.tokens(b"upgrade")
+            if not chosen or not {name.decode("latin-1") for name in chosen} <= {*self.upgrade}:
+                raise LocalProtocolError(f"101 to {chosen}, where the request offers {list(self.upgrade)}")
+            if b"upgrade" not in fields.tokens(b"connection"):
+                parts.append(b"Connection: Upgrade\r\n")
+        elif not 200 <= status < 300 or self.request is None or self.request.method != "CONNECT":
+            raise LocalProtocolError(f"{status} switches no protocol here: 101 after Upgrade does, 2xx after CONNECT")
+        if b"content-length" in fields.picked:
+            raise LocalProtocolError("Content-Length, where no body can follow (RFC 9110 §8.6)")
+        if self.ours is not Half.HEAD or self.peer is not Half.DONE:
+            raise LocalProtocolError(f"no switch: our side is {self.ours.value}, the request {self.peer.value}")
+        self._step_ours(Step.SWITCH)
+        self._step_peer(Step.SWITCH)
+        parts.append(b"\r\n")
+        return b"".join(parts)
+
+
+def _first_line(status: int, reason: str | None) -> bytes:
+    if reason is None:
+        return _LINES.get(status) or status_line(status, "")
+    return status_line(status, reason)
+
+
+def _check_authority(head: RequestHead) -> None:
+    """An absolute target and Host have to name the same host; else the next reader may see another one.
+
+    Source: RFC 9112 §3.2, which has the client send them alike.
+    """
+    _, mark, rest = head.target.partition("://")
+    if head.method == "CONNECT" or not mark:
+        return
+    end = min((at for at in map(rest.find, "/?") if at >= 0), default=len(rest))
+    host = head.headers.get("Host")
+    if host is not None and host.lower() != rest[:end].lower():
+        raise RemoteProtocolError(f"the target is for {rest[:end][:64]!r}, Host says {host[:64]!r} (RFC 9112 §3.2)")
