@@ -79,15 +79,16 @@ class Engine:
         proto.receive_data(data)
         messages = self.messages
         attention = False
+        frame: Any  # a Frame: opening handshakes, the other kind of event, do not come here
         for frame in proto.events_received():
-            opcode = frame.opcode  # type: ignore[union-attr]
+            opcode = frame.opcode
             try:
-                if len(frame.data) > self._limit and opcode <= _BINARY:  # type: ignore[union-attr]
-                    raise self._too_big(len(frame.data))  # type: ignore[union-attr]
-                if opcode is _TEXT and frame.fin:  # type: ignore[union-attr]
-                    messages.append(frame.data.decode())  # type: ignore[union-attr]
-                elif opcode is _BINARY and frame.fin:  # type: ignore[union-attr]
-                    messages.append(bytes(frame.data))  # type: ignore[union-attr]
+                if len(frame.data) > self._limit and opcode <= _BINARY:
+                    raise self._too_big(len(frame.data))
+                if opcode is _TEXT and frame.fin:
+                    messages.append(frame.data.decode())
+                elif opcode is _BINARY and frame.fin:
+                    messages.append(bytes(frame.data))
                 else:
                     attention = True
                     self._other(frame)
