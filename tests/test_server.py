@@ -5,6 +5,7 @@ import logging
 import math
 import os
 import resource
+import signal
 import socket
 import ssl
 import stat
@@ -941,3 +942,28 @@ async def test_what_is_forced_in_a_scope_that_a_handler_has_opened_is_reported(n
         assert "test_server.py" in report.forced[0].opened_at
         assert "accept() for" in report.forced[1].opened_at
     nursery.cancel_scope.cancel()
+
+
+async def test_a_single_error_leaves_serve_as_it_is():
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    async def shut_it_down():
+        await wait_all_tasks_blocked()
+        listener.shutdown(socket.SHUT_RDWR)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(shut_it_down)
+        with pytest.raises(OSError, match="accept on .*failed"):
+            await trionet.serve(echo, [listener])
+
+
+def test_ctrl_c_leaves_serve_as_it_is():
+    class Started:
+        def started(self, server):
+            signal.raise_signal(signal.SIGINT)
+
+    async def main():
+        await trionet.serve_tcp(echo, 0, task_status=Started())
+
+    with pytest.raises(KeyboardInterrupt):
+        trio.run(main)

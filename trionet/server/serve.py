@@ -17,7 +17,7 @@ from ..listen import close_listener, tcp_listeners, unix_listener
 from ..scope import open_scope
 from ..tls import to_tls_server
 from .limits import Limits
-from .server import Server
+from .server import Server, only
 
 if TYPE_CHECKING:
     import os
@@ -56,8 +56,9 @@ async def serve(
 
     Raises:
         ValueError, TypeError: a listener does not listen, or another argument cannot be right.
-        ExceptionGroup: a listener has failed for good, for instance because it was shut down; or from a handler, what
-            is no `Exception`.
+        OSError: a listener has failed for good, for instance because it was shut down.
+        BaseExceptionGroup: several things at once: listeners that failed, or from handlers what is no `Exception`. One
+            alone leaves as it is.
 
     Cancellation: handlers are cancelled, connections and listeners closed. For a graceful end, call `Server.drain`
     first.
@@ -73,6 +74,11 @@ async def serve(
             for sock in socks:
                 scope.start_soon(server.accept_loop, sock, name=f"accept on {sock.getsockname()}")
             task_status.started(server)
+    except BaseExceptionGroup as group:
+        # Of the server's own making: a Ctrl-C or the end of its only listener leaves as it is.
+        if (error := only(group)) is not group:
+            raise error from error.__cause__
+        raise
     finally:
         for sock in socks:
             close_listener(sock)
@@ -105,7 +111,7 @@ async def serve_tcp(
     Raises:
         ValueError, TypeError: an argument cannot be right; nothing was opened.
         OSError: the address is in use or not this machine's; the message names it.
-        ExceptionGroup: as for `serve`.
+        BaseExceptionGroup: as for `serve`.
 
     Cancellation: as for `serve`.
     """
@@ -142,7 +148,7 @@ async def serve_unix(
     Raises:
         ValueError, TypeError: an argument cannot be right; nothing was opened.
         OSError: somebody listens there, something else is there, or the folder is missing; the message names the path.
-        ExceptionGroup: as for `serve`.
+        BaseExceptionGroup: as for `serve`.
 
     Cancellation: as for `serve`.
     """

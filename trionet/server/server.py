@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     Handler = Callable[[Connection], Awaitable[object]]
 
-__all__ = ["Server", "ServerStatistics"]
+__all__ = ["Server", "ServerStatistics", "only"]
 
 _LOG = logging.getLogger("trionet.server")
 
@@ -233,8 +233,8 @@ class Server:
             _LOG.debug("%s ended by the drain: %s", owner.name, exc)
             return
         self._failed += 1
-        exc = _only(exc)
-        _LOG.error("%s failed: %s", owner.name, exc, exc_info=exc)
+        error = only(exc)
+        _LOG.error("%s failed: %s", owner.name, error, exc_info=error)
 
     async def _serve(self, connection: Connection, owner: Owner) -> None:
         if self._ssl_context is not None:
@@ -346,8 +346,8 @@ def _leaves(exc: BaseException) -> list[BaseException]:
     return [exc]
 
 
-def _only(exc: Exception) -> Exception:
+def only(exc: BaseException) -> BaseException:
     """The single error inside of groups, if there is just one."""
-    while isinstance(exc, ExceptionGroup) and len(exc.exceptions) == 1:
+    while isinstance(exc, BaseExceptionGroup) and len(exc.exceptions) == 1:
         exc = exc.exceptions[0]
     return exc
