@@ -1,8 +1,9 @@
-"""Bulk data through `Connection`, through `trio.SocketStream`, and through a `Connection` that is upgraded on the way.
+"""Bulk data through `Connection` and `trio.SocketStream`, plain all the way, and with TLS put on and taken off again.
 
 The Trio side sends back what it receives. The peer sends and receives at the same time and hashes both directions, so
-hashing costs every variant the same and the Trio side nothing; unequal hashes are an error. The upgraded connection
-carries a third of the bytes as plain TCP, a third over TLS 1.3 and the rest as plain TCP again.
+hashing costs every variant the same and the Trio side nothing; unequal hashes are an error. A connection that is
+upgraded twice carries a third of the bytes as plain TCP, a third over TLS 1.3 and the rest as plain TCP again; its
+peer is the same done with `trio.SSLStream` and its `unwrap`.
 """
 
 from __future__ import annotations
@@ -79,6 +80,17 @@ async def serve_upgraded(legs: Sequence[int], context: ssl.SSLContext, sock: soc
         await relay(conn, legs[1])
         conn = await conn.upgrade(trionet.to_plaintext())
         await relay(conn, legs[2])
+
+
+async def serve_ssl_stream(legs: Sequence[int], context: ssl.SSLContext, sock: socket.socket) -> None:
+    async with trio.SocketStream(trio.socket.from_stdlib_socket(sock)) as plain:
+        await relay(plain, legs[0])
+        tls = trio.SSLStream(plain, context, server_side=True)
+        await relay(tls, legs[1])
+        _, trailing = await tls.unwrap()
+        if trailing:
+            await plain.send_all(trailing)
+        await relay(plain, legs[2] - len(trailing))
 
 
 # --- the load ---------------------------------------------------------------------------------------------------
@@ -195,20 +207,28 @@ def main() -> None:
                 "Connection": run(partial(serve_connection, count), [count]),
                 "SocketStream": run(partial(serve_socket_stream, count), [count]),
                 "upgraded twice": run(partial(serve_upgraded, legs, context), legs),
+                "SSLStream between": run(partial(serve_ssl_stream, legs, context), legs),
             },
             chosen.rounds,
         )
     speeds = {name: [run.speed for run in made] for name, made in runs.items()}
     costs = {name: [run.cpu for run in made] for name, made in runs.items()}
-    upgraded = Goal("upgraded twice", "SocketStream")
+    plain = Goal("upgraded twice", "SocketStream")
+    upgraded = Goal("upgraded twice", "SSLStream between")
     reports = [
         Report.of(
             f"{chosen.mib} MiB there and back, hashes equal",
             "MiB/s",
             speeds,
-            [Goal("Connection", "SocketStream", 1.0, at_least=True), upgraded],
+            [
+                Goal("Connection", "SocketStream", 1.0, at_least=True),
+                Goal("upgraded twice", "SSLStream between", 1.0, at_least=True),
+                plain,
+            ],
         ),
-        Report.of("The Trio side's share of it", "CPU µs/MiB", costs, [Goal("Connection", "SocketStream"), upgraded]),
+        Report.of(
+            "The Trio side's share of it", "CPU µs/MiB", costs, [Goal("Connection", "SocketStream"), upgraded, plain]
+        ),
     ]
     for report in reports:
         report.print()
