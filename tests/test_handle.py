@@ -1186,3 +1186,28 @@ async def test_what_is_no_recipe_and_no_scope_is_named():
                 await one.receive_until(delimiter, max_bytes=9)
         await one.send_all(b"unharmed")
         assert await other.receive_some() == b"unharmed"
+
+
+async def test_a_graceful_close_does_not_wake_the_reader_of_a_lease():
+    """An exchange that is under way when the handle closes reads its input to the end; only a bare read is woken."""
+    async with trionet.open_scope() as scope:
+        one, other = tcp_pair(scope)
+        lease = one._lease("an exchange")
+        async with trio.open_nursery() as nursery:
+
+            @nursery.start_soon
+            async def exchange():
+                one._begin_receive(lease)
+                received.append(await one._transport.receive_some(10))
+                one._end_receive()
+                lease.end()
+
+            received = []
+            await wait_all_tasks_blocked()
+            nursery.start_soon(one.aclose)
+            await wait_all_tasks_blocked()
+            assert one.phase is Phase.DRAINING
+            assert not received
+            await other.send_all(b"the rest")
+        assert received == [b"the rest"]
+        assert one.end.reason is Reason.LOCAL
