@@ -10,6 +10,7 @@ from trio.testing import assert_checkpoints, check_half_closeable_stream, check_
 
 import trionet
 from trionet import Phase, Reason
+from trionet.transport.socket import SocketTransport
 
 from .pairs import (
     PAIRS,
@@ -616,3 +617,20 @@ async def test_what_the_peer_said_before_it_left_can_be_read_after_a_failed_send
             await one.receive_exactly(1)
         with pytest.raises(trionet.HandleBrokenError):
             one.detach()
+
+
+async def test_a_receive_called_off_between_its_wake_up_and_its_turn_does_not_wait_again():
+    """Another process has taken the bytes, and the close came before the reader's turn: it must not wait once more."""
+    one, other = tcp_sockets()
+    transport = SocketTransport(one)
+
+    def nothing_there(max_bytes):
+        transport.wake_receiver()
+        raise BlockingIOError
+
+    transport._recv = nothing_there
+    with other:
+        other.send(b"x")
+        with trio.fail_after(5), pytest.raises(trio.ClosedResourceError, match="called off"):
+            await transport.receive_some(10)
+        transport.close()

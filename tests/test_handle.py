@@ -1068,26 +1068,14 @@ async def test_a_goodbye_that_fails_is_on_record_and_not_raised():
 async def test_send_eof_tells_the_task_that_waits_to_detach():
     """A task shuts the door while EOF is on its way out: the end of that send must wake it."""
 
-    class Slow(trio.abc.HalfCloseableStream):
+    class Slow(Wrapped):
         def __init__(self, inner):
-            self.inner = inner
+            super().__init__(inner)
             self.go_on = trio.Event()
-
-        async def receive_some(self, max_bytes=None):
-            return await self.inner.receive_some(max_bytes)
-
-        async def send_all(self, data):
-            await self.inner.send_all(data)
 
         async def send_eof(self):
             await self.go_on.wait()
-            await self.inner.send_eof()
-
-        async def wait_send_all_might_not_block(self):
-            await self.inner.wait_send_all_might_not_block()
-
-        async def aclose(self):
-            await self.inner.aclose()
+            await super().send_eof()
 
     async with trionet.open_scope() as scope:
         inner, _far = trio.testing.memory_stream_pair()

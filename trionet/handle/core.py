@@ -200,11 +200,10 @@ class Core:
         self._leftover.clear()
 
     def _interrupt(self) -> None:
-        """Wake what the transport's close does not wake: a handshake, and tasks that wait for the door."""
+        """Wake what the transport's close does not: a handshake. Who waits at the door wakes by the change of phase."""
         if self._upgrading is not None:
             self._upgrading.cancel()
         self._leases.clear()
-        self._wake_waiter()
 
     def _wake_waiter(self) -> None:
         if self._quiet is not None:

@@ -15,7 +15,6 @@ import trio
 from trio.lowlevel import ParkingLot, disable_ki_protection, enable_ki_protection, wait_readable
 
 from ..capsule import Detached
-from ..connection import Connection
 from ..errors import HandleClosedError
 from ..listen import close_listener
 from ..owner import DrainReport, Forced, Owner
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Awaitable, Callable, Iterable
 
+    from ..connection import Connection
     from .limits import Limits
 
     Handler = Callable[[Connection], Awaitable[object]]
@@ -210,12 +210,8 @@ class Server:
     async def _connection(self, capsule: Detached, owner: Owner, watched: Watched) -> None:
         """Serve one connection: its scope ends with the handler, and its failure ends here."""
         try:
-            async with open_child(owner, self.scope, last_words=True):
-                capsule.check()
-                connection = Connection(capsule)
-                connection.seat(owner, instead_of=capsule)
-                capsule.pass_to(connection)
-                await self._serve(connection, owner)
+            async with open_child(owner, self.scope, last_words=True) as scope:
+                await self._serve(scope.adopt(capsule), owner)
         except Exception as exc:  # noqa: BLE001 - a handler's failure ends its own connection only, and is logged
             self._record(exc, owner)
         except BaseExceptionGroup as group:
