@@ -17,10 +17,11 @@ from tests.http_readers import h11_reads, read, requests, responses
 from trionet import LocalProtocolError, RemoteProtocolError
 from trionet.http import outgoing
 from trionet.http.body_reader import END, EndOfMessage
-from trionet.http.h1 import H1Limits, Signal
+from trionet.http.h1 import Signal
 from trionet.http.h1_client import H1Client
 from trionet.http.h1_server import H1Server
 from trionet.http.headers import Headers
+from trionet.http.limits import HTTPLimits
 from trionet.http.states import TABLE, Half, Step
 
 ENTRIES = [(entry, False) for entry in REQUESTS.entries.values()] + [(e, True) for e in RESPONSES.entries.values()]
@@ -221,7 +222,7 @@ def test_a_pipeline_is_read_in_order(pipeline):
 
 def served(raw: bytes, **limits) -> H1Server:
     """A server that has read one request to its end."""
-    machine = H1Server(limits=H1Limits(**limits))
+    machine = H1Server(limits=HTTPLimits(**limits))
     machine.receive(raw)
     drain(machine)
     return machine
@@ -414,13 +415,13 @@ def test_a_torn_response_is_never_completed():
 
 
 def test_limits_are_settable():
-    machine = H1Server(limits=H1Limits(max_target=3, max_fields=1, max_head=100, max_blank_lines=0))
+    machine = H1Server(limits=HTTPLimits(max_target=3, max_fields=1, max_head=100, max_blank_lines=0))
     machine.receive(b"GET /abc HTTP/1.1\r\nHost: a\r\n\r\n")
     with pytest.raises(RemoteProtocolError, match="max_target") as caught:
         machine.next_event()
     assert caught.value.status_hint == 414
     for raw, match in ((b"\r\n", "max_blank_lines"), (GET[:-2] + b"A: b\r\n\r\n", "max_fields"), (b"G" * 101, "max_t")):
-        machine = H1Server(limits=H1Limits(max_target=3, max_fields=1, max_head=100, max_blank_lines=0))
+        machine = H1Server(limits=HTTPLimits(max_target=3, max_fields=1, max_head=100, max_blank_lines=0))
         machine.receive(raw)
         with pytest.raises(RemoteProtocolError, match=match):
             machine.next_event()

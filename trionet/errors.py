@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BodyNotReplayableError",
+    "HTTPStatusError",
     "HandleBrokenError",
     "HandleBusyError",
     "HandleClosedError",
@@ -35,6 +36,9 @@ __all__ = [
 
 class TrionetError(Exception):
     """Base class of every error that trionet raises by its own decision."""
+
+    retry_safe: bool | None = None
+    """Whether the request that failed can be sent again without being carried out twice; None where nobody asked."""
 
 
 class HandleBusyError(TrionetError, trio.BusyResourceError):
@@ -109,6 +113,15 @@ class LimitExceededError(TrionetError):
 
 class TooManyRedirectsError(TrionetError):
     """A chain of redirects was longer than allowed."""
+
+
+class HTTPStatusError(TrionetError):
+    """A response has a status that `Response.raise_for_status` does not take for a success."""
+
+    def __init__(self, message: str, response: Any) -> None:
+        super().__init__(message)
+        self.response = response
+        """The `Response`."""
 
 
 class BodyNotReplayableError(TrionetError):

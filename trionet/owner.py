@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import trio
 from trio.lowlevel import enable_ki_protection
 
+from .caretaker import Caretaker
 from .errors import ScopeClosedError
 from .ownership import Blocker, End, Event, Phase, Reason
 
@@ -145,6 +146,7 @@ class Owner:
         self._serial = itertools.count()
         self._unreleased: set[Transport] = set()
         self._children: dict[Owner, None] = {}
+        self.caretaker: Caretaker = Caretaker(self.start_service) if parent is None else parent.caretaker
         if parent is not None:
             parent._children[self] = None
 

@@ -152,7 +152,7 @@ class Changes(Operations):
         _check_recipe(recipe)
         recipe.prepare(source)
         self._take(event)
-        self._wire = wire = Wire(self._transport, bytes(self._leftover), self.opened_at)
+        self._wire = wire = Wire(self._transport, self._unread(), self.opened_at)
         try:
             self._still_claimed()
             with trio.CancelScope() as self._upgrading:

@@ -223,16 +223,24 @@ class Core:
 
     def _put_back(self) -> None:
         assert self._wire is not None
-        self._leftover = bytearray(self._wire.received())
+        self._set_unread(self._wire.received())
 
     def _keep_rest(self) -> None:
         assert self._wire is not None
-        self._leftover = self._wire.unread
+        self._set_unread(self._wire.unread)
+
+    def _unread(self) -> bytes:
+        """What was received and not delivered: the next layer's first input. Protocol handles keep it elsewhere."""
+        return bytes(self._leftover)
+
+    def _set_unread(self, data: bytes | bytearray) -> None:
+        """The handle goes on, with these bytes to be read first."""
+        self._leftover = bytearray(data)
 
     def _into_capsule(self) -> None:
         capsule = Detached(
             self._transport,
-            bytes(self._leftover),
+            self._unread(),
             receive_ended=self._life.receive is Receive.EOF,
             send_ended=self._life.send is Send.SHUT,
             opened_at=self.opened_at,

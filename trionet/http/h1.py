@@ -11,13 +11,13 @@ Events are plain values: a head, bytes of a body, `EndOfMessage`, or a `Signal`.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from ..errors import LocalProtocolError, RemoteProtocolError
-from .body_reader import MAX_FIELDS, EndOfMessage, make_reader
-from .head import MAX_HEAD, RequestHead, ResponseHead
+from .body_reader import EndOfMessage, make_reader
+from .head import RequestHead, ResponseHead
 from .inbox import Inbox
+from .limits import DEFAULT_LIMITS
 from .states import TABLE, Half, Step
 
 if TYPE_CHECKING:
@@ -25,11 +25,9 @@ if TYPE_CHECKING:
     from .body_writer import BodyWriter, Buffer
     from .framing import Framing
     from .headers import HeaderInput, Headers
+    from .limits import HTTPLimits
 
-__all__ = ["MAX_TARGET", "Event", "H1Limits", "H1Machine", "Signal"]
-
-MAX_TARGET: Final = 8192
-"""Characters of a request target at most; more is answered with 414."""
+__all__ = ["Event", "H1Machine", "Signal"]
 
 
 class Signal(enum.Enum):
@@ -51,26 +49,9 @@ Event: TypeAlias = RequestHead | ResponseHead | bytes | EndOfMessage | Signal
 """What `next_event` gives."""
 
 
-@dataclass(frozen=True, slots=True)
-class H1Limits:
-    """Bounds on what is read; beyond them there is an error, whose `status_hint` tells which."""
-
-    max_head: int = MAX_HEAD
-    """Bytes of a head, and of a trailer section (431)."""
-    max_fields: int = MAX_FIELDS
-    """Fields in a head, and in a trailer section (431)."""
-    max_target: int = MAX_TARGET
-    """Characters of a request target (414)."""
-    max_blank_lines: int = 4
-    """Empty lines in front of a request, which some clients send after a body (400; RFC 9112 §2.2)."""
-    max_informational: int = 16
-    """1xx heads in front of a response."""
-
-
 _IDLE: Final = Half.IDLE
 _HEAD: Final = Half.HEAD
 _BODY: Final = Half.BODY
-_DEFAULTS: Final = H1Limits()
 _NEED_DATA: Final = Signal.NEED_DATA
 
 
@@ -87,7 +68,7 @@ class H1Machine:
 
     __slots__ = ("_fault", "_inbox", "_reader", "_writer", "keep_alive", "limits", "ours", "peer", "received_eof")
 
-    def __init__(self, leftover: bytes = b"", limits: H1Limits = _DEFAULTS) -> None:
+    def __init__(self, leftover: bytes = b"", limits: HTTPLimits = DEFAULT_LIMITS) -> None:
         self.ours = _IDLE
         self.peer = _IDLE
         self.keep_alive = True

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Final
 from ..errors import LocalProtocolError, RemoteProtocolError
 from .body_writer import make_writer
 from .framing import CHUNKED, NO_BODY, UNTIL_EOF, FieldSummary
-from .h1 import H1Limits, H1Machine
+from .h1 import H1Machine
 from .head import parse_response, request_line
 from .outgoing import OutgoingFields
+from .limits import DEFAULT_LIMITS
 from .states import Half, Step
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from .h1 import Event
     from .head import ResponseHead
     from .headers import HeaderInput, Headers
+    from .limits import HTTPLimits
 
 __all__ = ["H1Client"]
 
@@ -40,7 +42,7 @@ class H1Client(H1Machine):
 
     __slots__ = ("_informed", "awaits_continue", "method", "upgrade")
 
-    def __init__(self, leftover: bytes = b"", limits: H1Limits = H1Limits()) -> None:  # noqa: B008
+    def __init__(self, leftover: bytes = b"", limits: HTTPLimits = DEFAULT_LIMITS) -> None:
         super().__init__(leftover, limits)
         self._forget()
 

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Final
 from ..errors import LocalProtocolError, RemoteProtocolError
 from .body_writer import Ignored, make_writer
 from .framing import CHUNKED, NO_BODY, UNTIL_EOF, FieldSummary
-from .h1 import H1Limits, H1Machine
+from .h1 import H1Machine
 from .head import RequestHead, parse_request, status_line
 from .outgoing import OutgoingFields, date_line
+from .limits import DEFAULT_LIMITS
 from .states import Half, Step
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from .framing import Framing
     from .h1 import Event
     from .headers import HeaderInput, Headers
+    from .limits import HTTPLimits
 
 __all__ = ["H1Server"]
 
@@ -44,7 +46,7 @@ class H1Server(H1Machine):
 
     __slots__ = ("_blank_lines", "awaits_continue", "request", "upgrade")
 
-    def __init__(self, leftover: bytes = b"", limits: H1Limits = H1Limits()) -> None:  # noqa: B008
+    def __init__(self, leftover: bytes = b"", limits: HTTPLimits = DEFAULT_LIMITS) -> None:
         super().__init__(leftover, limits)
         self._forget()
 

@@ -15,10 +15,10 @@ from trio.lowlevel import cancel_shielded_checkpoint, checkpoint_if_cancelled, c
 
 from ..errors import HandleBrokenError
 from ..handle import Handle
+from ..handle.turn import Turn
 from ..ownership import Event, Phase, Receive, Refuse, Send
 from ..transport.protocol import MAX_RECEIVE
 from .closing import CloseReason, ConnectionBroken, ConnectionClosed
-from .turn import Turn
 
 if TYPE_CHECKING:
     from websockets.frames import Opcode

@@ -1,0 +1,101 @@
+"""The two chores that are done for all connections together, by one task each and not by one per connection.
+
+*Ticks*: once a second each connection that asked for it is looked at: is it idle for too long, has its client gone?
+*Flushes*: what a connection has left in its output buffer goes out in the next scheduling turn, unless it has by then.
+
+Both are service tasks of the outermost scope. They are started when first needed and end when nobody needs them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import trio
+from trio.lowlevel import enable_ki_protection
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+__all__ = ["TICK", "Caretaker", "Charge"]
+
+TICK: Final = 1.0
+"""Seconds between two looks at a connection."""
+
+
+class Charge(Protocol):
+    """What is taken care of: a connection."""
+
+    def tick(self, now: float) -> None:
+        """Called once a second; `now` is `trio.current_time`. A step that must not raise."""
+        ...
+
+    def flush(self) -> None:
+        """Called once after `Caretaker.flush_soon`. A step that must not raise."""
+        ...
+
+
+class Caretaker:
+    """Looks after the connections of one outermost scope. All methods are steps.
+
+    Args:
+        start_service: Starts a service task.
+    """
+
+    __slots__ = ("_due", "_sleeper", "_start_service", "_ticking", "_watched")
+
+    def __init__(self, start_service: Callable[[Callable[[], Awaitable[None]]], None]) -> None:
+        self._start_service = start_service
+        self._watched: dict[Charge, None] = {}
+        self._ticking = False
+        self._due: list[Charge] = []
+        self._sleeper: Any = None
+
+    @enable_ki_protection
+    def watch(self, charge: Charge) -> None:
+        """Call ``charge.tick`` once a second from now on."""
+        self._watched[charge] = None
+        if not self._ticking:
+            self._ticking = True
+            self._start_service(self._tick)
+
+    @enable_ki_protection
+    def unwatch(self, charge: Charge) -> None:
+        """Look at it no more."""
+        self._watched.pop(charge, None)
+
+    @enable_ki_protection
+    async def _tick(self) -> None:
+        try:
+            while self._watched:
+                await trio.sleep(TICK)
+                now = trio.current_time()
+                for charge in tuple(self._watched):
+                    charge.tick(now)
+        finally:
+            self._ticking = False
+
+    @enable_ki_protection
+    def flush_soon(self, charge: Charge) -> None:
+        """Call ``charge.flush`` once, when the tasks that are due now have had their turns."""
+        due = self._due
+        due.append(charge)
+        if len(due) > 1:
+            return
+        if self._sleeper is None:
+            self._start_service(self._flush)
+        else:
+            sleeper, self._sleeper = self._sleeper, None
+            trio.lowlevel.reschedule(sleeper)
+
+    @enable_ki_protection
+    async def _flush(self) -> None:
+        while True:
+            due, self._due = self._due, []
+            for charge in due:
+                charge.flush()
+            self._sleeper = trio.lowlevel.current_task()
+            await trio.lowlevel.wait_task_rescheduled(self._stop)
+
+    def _stop(self, _: Any) -> trio.lowlevel.Abort:
+        self._sleeper = None
+        return trio.lowlevel.Abort.SUCCEEDED

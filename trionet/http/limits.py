@@ -1,0 +1,64 @@
+"""What an HTTP connection allows its peer, as one value, for both sides."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+__all__ = ["DEFAULT_LIMITS", "HTTPLimits"]
+
+_SECONDS: Final = ("idle_timeout", "head_timeout", "drain_timeout")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HTTPLimits:
+    """Bounds on an HTTP/1.1 connection. Durations are in seconds; ``math.inf`` switches a duration off.
+
+    Attributes:
+        max_head: Bytes of a head, and of a trailer section (431).
+        max_fields: Fields in a head, and in a trailer section (431).
+        max_target: Characters of a request target (414).
+        max_blank_lines: Empty lines in front of a request, which some clients send after a body (400; RFC 9112 §2.2).
+        max_informational: 1xx heads in front of a response.
+        idle_timeout: How long a connection may wait for its next request. A server closes it then, a client's pool
+            drops it.
+        head_timeout: How long the head of a request may take from its first byte (408).
+        drain_bytes: Bytes of an unread body that are read and dropped, so that the connection can be used again.
+        drain_timeout: How long that may take. Beyond either bound the connection is closed.
+        eof_is_gone: Whether a client that ends its direction counts as gone while it is being answered, so that the
+            connection's scope is cancelled. A reset always counts.
+        any_method: Whether a server hands methods that are in no standard to the handler, instead of answering 501.
+    """
+
+    max_head: int = 65536
+    max_fields: int = 100
+    max_target: int = 8192
+    max_blank_lines: int = 4
+    max_informational: int = 16
+    idle_timeout: float = 75.0
+    head_timeout: float = 20.0
+    drain_bytes: int = 65536
+    drain_timeout: float = 1.0
+    eof_is_gone: bool = False
+    any_method: bool = False
+
+    def __post_init__(self) -> None:
+        for name, least in (
+            ("max_head", 64), ("max_fields", 1), ("max_target", 1), ("max_blank_lines", 0), ("max_informational", 0),
+            ("drain_bytes", 0),
+        ):  # fmt: skip
+            value = getattr(self, name)
+            if not isinstance(value, int):
+                raise TypeError(f"{name} must be an int, not {value!r}")
+            if value < least:
+                raise ValueError(f"{name} must be at least {least}, not {value!r}")
+        for name in _SECONDS:
+            value = getattr(self, name)
+            if not isinstance(value, (int, float)):
+                raise TypeError(f"{name} must be a number of seconds, not {value!r}")
+            if math.isnan(value) or value < 0:
+                raise ValueError(f"{name} must be at least 0 seconds (math.inf: no limit), not {value!r}")
+
+
+DEFAULT_LIMITS: Final = HTTPLimits()
