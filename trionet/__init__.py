@@ -1,11 +1,12 @@
 """trionet: network connections for Trio that always have exactly one owner.
 
-A handle lives in a scope and cannot be taken away while a task is using it. An upgrade (TCP to TLS, to WebSocket) moves
-its connection to a new handle in one step and ends the old one.
+A handle lives in a scope and cannot be taken away while a task is using it. An upgrade (TCP to TLS, HTTP, WebSocket)
+moves its connection to a new handle in one step and ends the old one.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .capsule import Detached
@@ -16,6 +17,7 @@ from .errors import (
     HandleBusyError,
     HandleClosedError,
     HandleMovedError,
+    HTTPStatusError,
     LimitExceededError,
     LocalProtocolError,
     PlaintextInjectionError,
@@ -37,6 +39,20 @@ from .transport.tls import TLSInfo
 from .wire import Wire
 
 if TYPE_CHECKING:
+    from .http import (
+        Exchange,
+        Headers,
+        HTTPClient,
+        HTTPClientConnection,
+        HTTPLimits,
+        HTTPServerConnection,
+        Response,
+        open_http_client,
+        to_connection,
+        to_http_client,
+        to_http_server,
+    )
+    from .server.http import http_handler, serve_http
     from .websocket import CloseReason, ConnectionClosed, WebSocket, to_websocket_client, to_websocket_server
 
 __all__ = [
@@ -48,12 +64,19 @@ __all__ = [
     "Detached",
     "DrainReport",
     "End",
+    "Exchange",
     "Forced",
+    "HTTPClient",
+    "HTTPClientConnection",
+    "HTTPLimits",
+    "HTTPServerConnection",
+    "HTTPStatusError",
     "Handle",
     "HandleBrokenError",
     "HandleBusyError",
     "HandleClosedError",
     "HandleMovedError",
+    "Headers",
     "Lease",
     "LimitExceededError",
     "Limits",
@@ -63,6 +86,7 @@ __all__ = [
     "Reason",
     "Recipe",
     "RemoteProtocolError",
+    "Response",
     "Scope",
     "ScopeClosedError",
     "Server",
@@ -76,12 +100,18 @@ __all__ = [
     "WebSocket",
     "Wire",
     "handshake_deadline",
+    "http_handler",
+    "open_http_client",
     "open_scope",
     "open_tcp",
     "open_unix",
     "serve",
+    "serve_http",
     "serve_tcp",
     "serve_unix",
+    "to_connection",
+    "to_http_client",
+    "to_http_server",
     "to_plaintext",
     "to_tls_client",
     "to_tls_server",
@@ -89,16 +119,27 @@ __all__ = [
     "to_websocket_server",
 ]
 
-_WEBSOCKET = {"CloseReason", "ConnectionClosed", "WebSocket", "to_websocket_client", "to_websocket_server"}
+_HTTP = (
+    "Exchange HTTPClient HTTPClientConnection HTTPLimits HTTPServerConnection Headers Response open_http_client"
+    " to_connection to_http_client to_http_server"
+)
+_WEBSOCKET = "CloseReason ConnectionClosed WebSocket to_websocket_client to_websocket_server"
+_LOADED_LATER = {
+    name: module
+    for module, names in {
+        "trionet.http": _HTTP,
+        "trionet.server.http": "http_handler serve_http",
+        "trionet.websocket": _WEBSOCKET,
+    }.items()
+    for name in names.split()
+}
 
 
 def __getattr__(name: str) -> Any:
-    """Load the WebSocket package when one of its names is first used: it costs more than the rest together."""
-    if name not in _WEBSOCKET:
+    """Load HTTP, and WebSocket, when one of its names is first used: they cost more than the rest together."""
+    if name not in _LOADED_LATER:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from . import websocket
-
-    value = getattr(websocket, name)
+    value = getattr(import_module(_LOADED_LATER[name]), name)
     globals()[name] = value
     return value
 

@@ -126,6 +126,7 @@ class Owner:
         drain_timeout: float = 5.0,
         services: trio.Nursery,
         observer: Observer | None = None,
+        of_connection: bool = False,
     ) -> None:
         if not drain_timeout >= 0:
             raise ValueError(
@@ -135,6 +136,8 @@ class Owner:
         self.parent = parent
         self.drain_timeout = drain_timeout
         self.services = services
+        self.of_connection = of_connection
+        """Whether the scope is there for one served connection, so that it ends when that is over."""
         self.observer: Observer | None = observer if observer is not None or parent is None else parent.observer
         self.public: Any = None
         """The `Scope` that users see."""

@@ -101,7 +101,7 @@ class Core:
         self._bytes_sent = 0
         self._reader: Any = None
         self._reader_since = 0.0
-        self._reader_lease: Lease | None = None
+        self._reader_lease: object = None  # a `Lease`, or what stands for one
         self._writer: Any = None
         self._writer_since = 0.0
         self._torn: int | None = None

@@ -40,7 +40,7 @@ class Operations(Core):
             """Defined by `Closing`."""
 
     @enable_ki_protection
-    def _begin_receive(self, lease: Lease | None = None) -> None:
+    def _begin_receive(self, lease: object = None) -> None:
         if self._life.retiring and lease is None and self._life.phase is Phase.OPEN:
             self._close_in_background()
         self._take(Event.RECEIVE if lease is None else Event.RECEIVE_LEASED)
@@ -75,7 +75,7 @@ class Operations(Core):
         self._take(Event.PEER_RESET)
 
     @enable_ki_protection
-    def _begin_send(self, lease: Lease | None = None) -> None:
+    def _begin_send(self, lease: object = None) -> None:
         self._take(Event.SEND if lease is None else Event.SEND_LEASED)
         self._writer = current_task()
         self._writer_since = trio.current_time()

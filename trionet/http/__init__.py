@@ -1,7 +1,15 @@
-"""HTTP/1.1 without I/O: fields, message heads, framing and bodies, and the machines of both sides."""
+"""HTTP/1.1.
+
+Without I/O: fields, message heads, framing and bodies, and the machines of both sides. With it: a server's connection
+and its exchanges, a client's connection, and the client with its pool.
+"""
 
 from __future__ import annotations
 
+from .exchange import Exchange
 from .headers import Headers
+from .limits import HTTPLimits
+from .server import HTTPServerConnection, to_http_server
+from .switching import to_connection
 
-__all__ = ["Headers"]
+__all__ = ["Exchange", "HTTPLimits", "HTTPServerConnection", "Headers", "to_connection", "to_http_server"]

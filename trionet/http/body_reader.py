@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .inbox import Inbox
 
 __all__ = [
+    "EMPTY",
     "END",
     "MAX_CHUNK_EXTENSIONS",
     "MAX_FIELDS",
@@ -92,7 +93,7 @@ class BodyReader(Protocol):
 def make_reader(framing: Framing, *, max_trailers: int = MAX_HEAD, max_fields: int = MAX_FIELDS) -> BodyReader:
     """The reader for this framing; `max_trailers` in bytes and `max_fields` bound the trailers."""
     if framing >= 0:
-        return _Counted(framing) if framing else _EMPTY
+        return _Counted(framing) if framing else EMPTY
     return _Chunked(max_trailers, max_fields) if framing == CHUNKED else _UntilEOF()
 
 
@@ -115,7 +116,8 @@ class _Counted:
         raise RemoteProtocolError(f"EOF in the middle of a body: {self._left} of {self._length} bytes are missing")
 
 
-_EMPTY: Final = _Counted(0)  # it has no state that could change
+EMPTY: Final = _Counted(0)
+"""The reader of no body. It has no state that could change."""
 
 
 class _UntilEOF:

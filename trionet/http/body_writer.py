@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .framing import Framing
     from .headers import HeaderInput
 
-__all__ = ["BodyWriter", "Buffer", "Ignored", "make_writer"]
+__all__ = ["BodyWriter", "Buffer", "Ignored", "UntilEOF", "make_writer"]
 
 Buffer = bytes | bytearray | memoryview
 """What is taken for the data of a body."""
@@ -47,7 +47,7 @@ def make_writer(framing: Framing) -> BodyWriter:
     """The writer for this framing."""
     if framing >= 0:
         return _Counted(framing)
-    return _Chunked() if framing == CHUNKED else _UntilEOF()
+    return _Chunked() if framing == CHUNKED else UntilEOF()
 
 
 class _Counted:
@@ -77,15 +77,15 @@ class _Counted:
         return b""
 
 
-class _UntilEOF:
+class UntilEOF:
     """A body that the end of the connection ends (RFC 9112 §6.3)."""
 
     __slots__ = ()
 
-    def data(self, data: Buffer) -> Buffer:
+    def data(self, data: Buffer) -> Buffer:  # noqa: D102
         return data
 
-    def end(self, trailers: HeaderInput | Headers) -> bytes:
+    def end(self, trailers: HeaderInput | Headers) -> bytes:  # noqa: D102
         _refuse_trailers(trailers, "is ended by EOF")
         return b""
 

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from ..errors import RemoteProtocolError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from .head import RequestHead, ResponseHead
 
-__all__ = ["CHUNKED", "MAX_LENGTH", "NO_BODY", "UNTIL_EOF", "FieldSummary", "Framing", "parse_length"]
+__all__ = ["CHUNKED", "MAX_LENGTH", "NO_BODY", "NO_FIELDS", "UNTIL_EOF", "FieldSummary", "Framing", "parse_length"]
 
 Framing: TypeAlias = int
 """How a body is framed: its length in bytes, `CHUNKED`, or `UNTIL_EOF`."""
@@ -28,19 +30,17 @@ MAX_LENGTH: Final = 2**63 - 1
 """The largest Content-Length that is believed: more does not fit the integers that others read it into."""
 
 _DIGITS: Final = re.compile(rb"[0-9]+")
-_KEPT: Final = {
-    b"connection": 0,
-    b"content-length": 1,
-    b"transfer-encoding": 2,
-    b"upgrade": 3,
-    b"expect": 4,
-}
+_KEPT: Final = frozenset({b"connection", b"content-length", b"expect", b"host", b"transfer-encoding", b"upgrade"})
+_MAX_NAMES: Final = 512
+_names: dict[bytes, bytes | None] = {}
+"""For each spelling of a name that was seen: its lower case if the field is kept, else None. Bounded."""
 
 
 class FieldSummary:
     """What the fields of one head say about framing and about the connection, read in one pass.
 
     Attributes:
+        hosts: The values of Host.
         options: The connection options, lower case (RFC 9110 §7.6.1).
         upgrade: The protocols that Upgrade names, lower case (RFC 9110 §7.8).
         expect: The values of Expect, lower case (RFC 9110 §10.1.1).
@@ -52,39 +52,40 @@ class FieldSummary:
             not known here.
     """
 
-    __slots__ = ("chunked", "expect", "length", "options", "upgrade")
+    # Most heads have none of them: what is not there costs nothing.
+    hosts: Sequence[bytes] = ()
+    options: Sequence[bytes] = ()
+    upgrade: Sequence[bytes] = ()
+    expect: Sequence[bytes] = ()
+    length: int | None = None
+    chunked = False
 
-    def __init__(self, raw: tuple[tuple[bytes, bytes], ...]) -> None:
-        self.length: int | None = None
-        self.chunked = False
-        self.options: list[bytes] | tuple[()] = ()
-        self.upgrade: list[bytes] | tuple[()] = ()
-        self.expect: list[bytes] | tuple[()] = ()
-        found: list[list[bytes]] | None = None
+    def __init__(self, raw: Sequence[tuple[bytes, bytes]]) -> None:
+        found: dict[bytes, list[bytes]] = {}
         for name, value in raw:
-            place = _KEPT.get(name.lower())
-            if place is not None:
-                if found is None:
-                    found = [[], [], [], [], []]
-                found[place].append(value.lower())
-        if found is not None:
-            self._judge(*found)
+            try:
+                kept = _names[name]
+            except KeyError:
+                kept = _learn(name)
+            if kept is not None:
+                if kept in found:
+                    found[kept].append(value)
+                else:
+                    found[kept] = [value]
+        if found:
+            self.hosts = found.pop(b"host", ())
+            if found:
+                self._judge(found)
 
-    def _judge(
-        self,
-        options: list[bytes],
-        lengths: list[bytes],
-        codings: list[bytes],
-        upgrade: list[bytes],
-        expect: list[bytes],
-    ) -> None:
-        self.options = _elements(options)
-        self.upgrade = _elements(upgrade)
-        self.expect = _elements(expect)
+    def _judge(self, found: dict[bytes, list[bytes]]) -> None:
+        self.options = _elements(found.get(b"connection", ()))
+        self.upgrade = _elements(found.get(b"upgrade", ()))
+        self.expect = _elements(found.get(b"expect", ()))
+        codings, lengths = found.get(b"transfer-encoding"), found.get(b"content-length")
         if codings:
             if lengths:
                 raise RemoteProtocolError("Transfer-Encoding together with Content-Length (RFC 9112 §6.3)")
-            _check_codings(codings)
+            _check_codings([coding.lower() for coding in codings])
             self.chunked = True
         elif lengths:
             if len(lengths) > 1:
@@ -128,6 +129,10 @@ class FieldSummary:
         return UNTIL_EOF if self.length is None else self.length
 
 
+NO_FIELDS: Final = FieldSummary(())
+"""What fields say that say nothing about framing or the connection."""
+
+
 def parse_length(value: bytes) -> int:
     """What a Content-Length says: decimal digits only, at most 2**63 - 1 (RFC 9110 §8.6).
 
@@ -160,7 +165,19 @@ def _check_coding_allowed(version: str) -> None:
         raise RemoteProtocolError("Transfer-Encoding in HTTP/1.0, which has none (RFC 9112 §6.1)")
 
 
-def _elements(values: list[bytes]) -> list[bytes]:
+def _elements(values: Sequence[bytes]) -> Sequence[bytes]:
+    """The elements of a listed field, lower case."""
+    if not values:
+        return ()
     if len(values) == 1 and b"," not in values[0]:
-        return values if values[0] else []
-    return [element for value in values for part in value.split(b",") if (element := part.strip(b" \t"))]
+        return (values[0].lower(),) if values[0] else ()
+    return [element for value in values for part in value.lower().split(b",") if (element := part.strip(b" \t"))]
+
+
+def _learn(name: bytes) -> bytes | None:
+    """Look at a spelling for the first time, and remember it if there is room."""
+    lower = name.lower()
+    kept = lower if lower in _KEPT else None
+    if len(_names) < _MAX_NAMES and len(name) <= 64:
+        _names[name] = kept
+    return kept

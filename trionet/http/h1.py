@@ -94,6 +94,20 @@ class H1Machine:
         """Take the peer's EOF."""
         self.received_eof = True
 
+    def unread(self) -> bytes:
+        """What was received and not read; it stays where it is."""
+        return self._inbox.peek(len(self._inbox))
+
+    def replace_unread(self, data: bytes) -> None:
+        """From now on `data` is what was received and not read."""
+        self._inbox = Inbox(data)
+
+    @property
+    def more(self) -> bool:
+        """Whether there are bytes that were received and not read."""
+        inbox = self._inbox
+        return inbox.at != len(inbox.data)
+
     @property
     def buffered(self) -> int:
         """Bytes received and not read yet. While `PAUSED`, whoever receives has to bound them."""
@@ -195,6 +209,10 @@ class H1Machine:
         self._reader = make_reader(framing, max_trailers=self.limits.max_head, max_fields=self.limits.max_fields)
         self.peer = _BODY
 
+    def fail(self, fault: RemoteProtocolError) -> None:
+        """The peer breaks the protocol in a way that bytes do not show, such as being slow: as if `next_event` raised."""
+        self._fail(fault)
+
     def _fail(self, fault: RemoteProtocolError) -> None:
         self._fault = fault
         self._step_peer(Step.FAULT)
@@ -268,6 +286,10 @@ class H1Machine:
         if not self.keep_alive:
             self._step_ours(Step.LAST)
             self._step_peer(Step.LAST)
+
+    def give_up(self) -> None:
+        """The connection ends with this exchange, whatever was agreed on."""
+        self._give_up()
 
     def _give_up(self) -> None:
         self.keep_alive = False

@@ -9,12 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ..errors import LocalProtocolError, RemoteProtocolError
+from .body_reader import EMPTY
 from .body_writer import make_writer
-from .framing import CHUNKED, NO_BODY, UNTIL_EOF, FieldSummary
+from .framing import NO_BODY, UNTIL_EOF, FieldSummary
 from .h1 import H1Machine
-from .head import parse_response, request_line
-from .outgoing import OutgoingFields
+from .head import parse_response
 from .limits import DEFAULT_LIMITS
+from .prepared import PreparedRequest
 from .states import Half, Step
 
 if TYPE_CHECKING:
@@ -27,7 +28,11 @@ if TYPE_CHECKING:
 
 __all__ = ["H1Client"]
 
-_HAVE_CONTENT: Final = frozenset({"POST", "PUT", "PATCH"})
+_IDLE: Final = Half.IDLE
+_HEAD: Final = Half.HEAD
+_BODY: Final = Half.BODY
+_DONE: Final = Half.DONE
+_NOTHING: Final = make_writer(NO_BODY)  # it has no state that could change
 
 
 class H1Client(H1Machine):
@@ -38,9 +43,10 @@ class H1Client(H1Machine):
         upgrade: The protocols that the present request offers to switch to, lower case.
         awaits_continue: Whether the body is to be held back until 100 (Continue), a final response or a timeout comes
             (RFC 9110 §10.1.1).
+        framing: How the body of the present response is framed.
     """
 
-    __slots__ = ("_informed", "awaits_continue", "method", "upgrade")
+    __slots__ = ("_informed", "awaits_continue", "framing", "method", "upgrade")
 
     def __init__(self, leftover: bytes = b"", limits: HTTPLimits = DEFAULT_LIMITS) -> None:
         super().__init__(leftover, limits)
@@ -50,12 +56,13 @@ class H1Client(H1Machine):
         self.method = ""
         self.upgrade: tuple[bytes, ...] = ()
         self.awaits_continue = False
+        self.framing: Framing = NO_BODY
         self._informed = 0
 
     @property
     def reusable(self) -> bool:
         """Whether this exchange is complete, and proves that the connection can carry another one."""
-        done = self.ours is Half.DONE and self.peer is Half.DONE
+        done = self.ours is _DONE and self.peer is _DONE
         return done and self.keep_alive and not len(self._inbox) and not self.received_eof
 
     def start_next_cycle(self) -> None:
@@ -65,21 +72,22 @@ class H1Client(H1Machine):
             LocalProtocolError: a message is not complete, or the connection ends with this exchange.
             RemoteProtocolError: there are bytes behind the response.
         """
-        if len(self._inbox) and self.peer is Half.DONE:
+        if len(self._inbox) and self.peer is _DONE:
             fault = RemoteProtocolError(f"unasked bytes behind the response: {self._inbox.peek(32)!r}")
             self._fail(fault)
             raise fault
-        super().start_next_cycle()
+        if self.ours is _DONE and self.peer is _DONE:
+            self.ours = self.peer = _IDLE  # all that the table has for it
+            self._reader = self._writer = None
+            self._forget()
+        else:
+            super().start_next_cycle()
 
     # --- writing -------------------------------------------------------------------------------------------------
 
     def request(self, method: str, target: str, headers: HeaderInput | Headers, body: Buffer = b"") -> bytes:
         """The bytes of a whole request. Raises what `send_head` raises."""
-        size = body.nbytes if isinstance(body, memoryview) else len(body)
-        head = self.send_head(method, target, headers, length=size)
-        if size:
-            head += self.send_data(body)
-        return head + self.send_end()
+        return self.send_request(PreparedRequest(method, target, headers), body)
 
     def send_head(self, method: str, target: str, headers: HeaderInput | Headers, *, length: int | None = 0) -> bytes:
         """The bytes of a request's head.
@@ -88,42 +96,45 @@ class H1Client(H1Machine):
             method: A token, as upper case as it is meant.
             target: What stands in the request line: a path with its query, an absolute URL, ``*``, ``host:port``.
             headers: Host is among them. Content-Length and Transfer-Encoding are added as they are needed.
-            length: Bytes of the body. None: not known; it is sent in chunks.
+            length: Bytes of the body; 0 also where the fields tell. None: not known; it is sent in chunks.
 
         Raises:
             LocalProtocolError: the last exchange is not over, or the head cannot be sent.
             ValueError, TypeError: a field cannot be sent; see `Headers`.
         """
-        if self.ours is not Half.IDLE or self.peer is not Half.IDLE or not self.keep_alive:
-            raise LocalProtocolError(f"no request now: our side is {self.ours.value}, the peer's {self.peer.value}")
-        line = request_line(method, target)
-        fields = OutgoingFields(headers)
-        if b"host" not in fields.picked:
-            raise LocalProtocolError("a request needs Host (RFC 9112 §3.2)")
-        if b"content-length" in fields.picked:
-            length = fields.length(length or None)
-        framing = CHUNKED if length is None else length
-        if framing != NO_BODY and method == "CONNECT":
-            raise LocalProtocolError("CONNECT has no body (RFC 9110 §9.3.6)")
-        parts = [line, *fields.lines]
-        if framing == CHUNKED:
-            parts.append(b"Transfer-Encoding: chunked\r\n")
-        elif b"content-length" not in fields.picked and (framing or method in _HAVE_CONTENT):
-            parts.append(b"Content-Length: %d\r\n" % framing)
-        parts.append(b"\r\n")
-        self._begin(method, fields, framing)
-        return b"".join(parts)
+        prepared = PreparedRequest(method, target, headers)
+        if prepared.length is not None:
+            length = length or None
+        return self.begin(prepared, prepared.framing(length))
 
-    def _begin(self, method: str, fields: OutgoingFields, framing: Framing) -> None:
-        self._step_ours(Step.HEAD)
-        self._writer = make_writer(framing)
-        self.method = method
-        options = fields.tokens(b"connection")
-        if b"close" in options:
+    def begin(self, prepared: PreparedRequest, framing: Framing) -> bytes:
+        """The bytes of a prepared head, for a body that is framed in this way.
+
+        Raises:
+            LocalProtocolError: the last exchange is not over, or the connection ends with it.
+        """
+        if self.ours is not _IDLE or self.peer is not _IDLE or not self.keep_alive:
+            raise LocalProtocolError(f"no request now: our side is {self.ours.value}, the peer's {self.peer.value}")
+        self.ours = _BODY
+        self.method = prepared.method
+        if prepared.closes:
             self.keep_alive = False
-        if b"upgrade" in options and framing == NO_BODY:
-            self.upgrade = tuple(fields.tokens(b"upgrade"))
-        self.awaits_continue = framing != NO_BODY and b"100-continue" in fields.tokens(b"expect")
+        if framing == NO_BODY:
+            self._writer = _NOTHING
+            self.upgrade = prepared.upgrade
+        else:
+            self._writer = make_writer(framing)
+            self.awaits_continue = prepared.expects
+        return prepared.head(framing)
+
+    def send_request(self, prepared: PreparedRequest, body: Buffer = b"") -> bytes:
+        """The bytes of a whole prepared request. Raises what `begin` and `PreparedRequest.framing` raise."""
+        size = body.nbytes if isinstance(body, memoryview) else len(body)
+        head = self.begin(prepared, prepared.framing(size) if size or prepared.length else NO_BODY)
+        if size:
+            head += self.send_data(body)
+        self.ours = _DONE if self.keep_alive else Half.MUST_CLOSE
+        return head
 
     # --- reading -------------------------------------------------------------------------------------------------
 
@@ -131,13 +142,14 @@ class H1Client(H1Machine):
         data = self._cut_head()
         if data is None:
             return self._no_head()
-        if self.ours is Half.IDLE:
+        if self.ours is _IDLE:
             raise RemoteProtocolError(f"a response that nobody asked for: {data[:32]!r}")
         head = parse_response(data)
         self._check_fields(head.headers)
-        fields = FieldSummary(head.headers.raw)
-        self.peer = Half.HEAD
-        self.awaits_continue = self.awaits_continue and 100 < head.status < 200
+        fields = head.fields or FieldSummary(head.headers.raw)
+        self.peer = _HEAD
+        if self.awaits_continue:
+            self.awaits_continue = 100 < head.status < 200
         if head.status < 200:
             self._inform(head, fields)
         else:
@@ -148,7 +160,7 @@ class H1Client(H1Machine):
         fields.of_response(head, self.method)
         if head.status == 101:
             chosen = fields.upgrade
-            if not chosen or not {*chosen} <= {*self.upgrade} or self.ours not in (Half.DONE, Half.MUST_CLOSE):
+            if not chosen or not {*chosen} <= {*self.upgrade} or self.ours not in (_DONE, Half.MUST_CLOSE):
                 raise RemoteProtocolError(f"101 to {chosen!r}, where the request offers {self.upgrade!r}")
             self._switch()
             return
@@ -158,24 +170,27 @@ class H1Client(H1Machine):
         self._step_peer(Step.INFORM)
 
     def _answer(self, head: ResponseHead, fields: FieldSummary) -> None:
-        framing = fields.of_response(head, self.method)
+        self.framing = framing = fields.of_response(head, self.method)
         if self.method == "CONNECT" and head.status < 300:
             self._switch()
             return
-        self._step_peer(Step.HEAD)
-        self._expect_body(framing)
         if framing == UNTIL_EOF or not fields.persists(head.http_version):
             self.keep_alive = False
         if head.status == 204 and (fields.chunked or fields.length):
             self.keep_alive = False  # it has no body, but who knows whether the server thinks so (RFC 9112 §6.3)
+        if framing == NO_BODY:
+            self._reader = EMPTY
+            self.peer = _BODY
+        else:
+            self._expect_body(framing)
 
     def _switch(self) -> None:
-        self.ours = Half.DONE
+        self.ours = _DONE
         self._step_ours(Step.SWITCH)
         self._step_peer(Step.SWITCH)
 
     def _check_start(self, start: bytes) -> bool:
-        if self.ours is Half.IDLE:
+        if self.ours is _IDLE:
             raise RemoteProtocolError(f"bytes that nobody asked for: {self._inbox.peek(32)!r}")
         if not b"HT".startswith(start):
             raise RemoteProtocolError(f"a response does not begin with {start!r}")
@@ -186,6 +201,6 @@ class H1Client(H1Machine):
         super()._fail(fault)
 
     def _end_idle(self) -> None:
-        if self.ours is not Half.IDLE:
+        if self.ours is not _IDLE:
             raise RemoteProtocolError("the server ended the connection instead of answering")
         super()._end_idle()

@@ -7,29 +7,35 @@ connection goes on after it, and which of the bytes behind a request are another
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import LocalProtocolError, RemoteProtocolError
-from .body_writer import Ignored, make_writer
-from .framing import CHUNKED, NO_BODY, UNTIL_EOF, FieldSummary
-from .h1 import H1Machine
-from .head import RequestHead, parse_request, status_line
-from .outgoing import OutgoingFields, date_line
+from .body_reader import EMPTY, make_reader
+from .body_writer import Ignored, UntilEOF, make_writer
+from .framing import CHUNKED, NO_BODY, NO_FIELDS, UNTIL_EOF
+from .h1 import H1Machine, Signal
+from .head import USUAL_REQUEST, RequestHead, parse_request, status_line, usual_request
 from .limits import DEFAULT_LIMITS
+from .outgoing import OutgoingFields, date_line, usual_lines
 from .states import Half, Step
 
 if TYPE_CHECKING:
     from .body_writer import Buffer
-    from .framing import Framing
+    from .framing import FieldSummary, Framing
     from .h1 import Event
     from .headers import HeaderInput, Headers
     from .limits import HTTPLimits
 
 __all__ = ["H1Server"]
 
+_IDLE: Final = Half.IDLE
+_HEAD: Final = Half.HEAD
 _BODY: Final = Half.BODY
+_DONE: Final = Half.DONE
+_NEED_DATA: Final = Signal.NEED_DATA
 _REASONS: Final = {status.value: status.phrase for status in HTTPStatus}
 _LINES: Final = {status: status_line(status, reason) for status, reason in _REASONS.items()}
+_USUAL_LINES: Final = {status: line for status, line in _LINES.items() if status >= 200 and status not in (204, 304)}
 _TOKEN_BYTES: Final = frozenset(b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
 _IGNORED: Final = Ignored()
 
@@ -44,7 +50,7 @@ class H1Server(H1Machine):
         awaits_continue: Whether the client waits for 100 (Continue) before it sends the body (RFC 9110 §10.1.1).
     """
 
-    __slots__ = ("_blank_lines", "awaits_continue", "request", "upgrade")
+    __slots__ = ("_blank_lines", "_usual", "awaits_continue", "request", "upgrade")
 
     def __init__(self, leftover: bytes = b"", limits: HTTPLimits = DEFAULT_LIMITS) -> None:
         super().__init__(leftover, limits)
@@ -55,26 +61,91 @@ class H1Server(H1Machine):
         self.upgrade: tuple[str, ...] = ()
         self.awaits_continue = False
         self._blank_lines = 0
+        # Whether nothing about the request keeps the usual answer from being the right one.
+        self._usual = False
+
+    def start_next_cycle(self) -> None:
+        """Begin the next exchange; see `H1Machine.start_next_cycle`."""
+        if self._usual and self.ours is _DONE and self.peer is _DONE and self.keep_alive:
+            self.ours = self.peer = _IDLE
+            self._usual = False
+        else:
+            super().start_next_cycle()
+
+    @property
+    def bodiless(self) -> bool:
+        """Whether the present request has no body: its end needs nothing to be received."""
+        return self._reader is EMPTY
+
+    @property
+    def ends_with_connection(self) -> bool:
+        """Whether nothing but the end of the connection ends the present answer (RFC 9112 §6.3)."""
+        return self.ours is _BODY and isinstance(self._writer, UntilEOF)
+
+    def snapshot(self) -> tuple[Any, ...]:
+        """What `restore` needs to take an answer back of which not a byte was sent."""
+        return (self.ours, self.peer, self.keep_alive, self.awaits_continue, self._usual, self._writer)
+
+    def restore(self, before: tuple[Any, ...]) -> None:
+        """Be as at the time of the snapshot; what was received since stays received."""
+        (self.ours, self.peer, self.keep_alive, self.awaits_continue, self._usual, self._writer) = before
 
     # --- reading -------------------------------------------------------------------------------------------------
 
     def receive(self, data: bytes) -> None:
         """Take bytes from the peer. What comes behind the last request is dropped (RFC 9112 §9.6)."""
+        if self.peer is _IDLE and not self.received_eof:
+            self._inbox.feed(data)
+            return
         if self.peer is _BODY:
             self.awaits_continue = False  # it did not wait
         super().receive(data)
 
+    def next_event(self) -> Event:
+        """What comes next in the bytes received; see `H1Machine.next_event`."""
+        if self.peer is _IDLE:
+            inbox = self._inbox
+            data, at = inbox.data, inbox.at
+            if at == len(data):
+                if not self.received_eof:
+                    return _NEED_DATA
+            # A head in one piece; what trickles in is for a search that is resumed, not begun anew with each piece.
+            elif not inbox.searched and type(data) is bytes and (match := USUAL_REQUEST.match(data, at)) is not None:
+                head, end = usual_request(match), match.end()
+                if head is not None and self._begin_usual(head, end - at):
+                    inbox.at = end
+                    return head
+        return super().next_event()
+
+    def _begin_usual(self, head: RequestHead, size: int) -> bool:
+        """`_begin` for a head that has nothing but a Content-Length to be looked at; False if a limit is exceeded."""
+        limits, fields = self.limits, head.fields
+        if size > 4 * limits.max_fields:  # a shorter one has fewer fields: each takes four bytes and more
+            if size > limits.max_head or head.field_count > limits.max_fields:
+                return False
+        elif size > limits.max_head:
+            return False
+        if len(head.target) > limits.max_target:
+            return False
+        self.request = head
+        self._reader = EMPTY if fields is NO_FIELDS or fields is None else make_reader(fields.length or NO_BODY)
+        self.peer = _BODY
+        self.ours = _HEAD
+        self._usual = head.method != "HEAD"
+        return True
+
     def _read_head(self) -> Event:
-        if self.peer is Half.IDLE:
+        if self.peer is _IDLE:
             self._skip_blank_lines()
         data = self._cut_head()
         if data is None:
             return self._no_head()
-        head = parse_request(data)
+        head = parse_request(data, any_method=self.limits.any_method)
         self._check_fields(head.headers)
         if len(head.target) > self.limits.max_target:
             raise self._long_target()
-        self._begin(head, FieldSummary(head.headers.raw))
+        assert head.fields is not None
+        self._begin(head, head.fields)
         return head
 
     def _begin(self, head: RequestHead, fields: FieldSummary) -> None:
@@ -151,11 +222,21 @@ class H1Server(H1Machine):
         reason: str | None = None,
     ) -> bytes:
         """The bytes of a whole response. Raises what `send_head` raises."""
+        if self._usual and self.ours is _HEAD and type(body) is bytes and self.keep_alive:
+            line = _USUAL_LINES.get(status)
+            lines = usual_lines(headers)
+            if line is not None and lines is not None and reason is None and not self.received_eof:
+                self.ours = _DONE
+                if self._reader is EMPTY and self.peer is _BODY:
+                    self.peer = _DONE
+                return b"".join((line, lines, b"Content-Length: %d\r\n" % len(body), date_line(), b"\r\n", body))
         size = body.nbytes if isinstance(body, memoryview) else len(body)
         parts, framing = self._answer(status, headers, size, reason)
         if framing:  # without a body's writer: all of it is here
             parts.append(body)
         self._step_ours(Step.END)
+        if self._reader is EMPTY and self.peer is _BODY:
+            self.peer = _DONE
         if not self.keep_alive:
             self._settle()
         return b"".join(parts)
@@ -250,6 +331,16 @@ class H1Server(H1Machine):
     def switch(self, headers: HeaderInput | Headers = (), *, status: int = 101) -> bytes:
         """The bytes that accept an upgrade (101) or CONNECT (2xx). HTTP ends here; see `take_leftover`.
 
+        Arguments and errors: as for `switch_head`.
+        """
+        data = self.switch_head(headers, status=status)
+        self._step_ours(Step.SWITCH)
+        self._step_peer(Step.SWITCH)
+        return data
+
+    def switch_head(self, headers: HeaderInput | Headers = (), *, status: int = 101) -> bytes:
+        """The bytes that accept an upgrade (101) or CONNECT (2xx), without taking the step.
+
         Args:
             headers: For 101 they name the protocol in Upgrade, one that `upgrade` offers; Connection is added.
             status: 101, or a 2xx for CONNECT.
@@ -272,8 +363,6 @@ class H1Server(H1Machine):
             raise LocalProtocolError("Content-Length, where no body can follow (RFC 9110 §8.6)")
         if self.ours is not Half.HEAD or self.peer is not Half.DONE:
             raise LocalProtocolError(f"no switch: our side is {self.ours.value}, the request {self.peer.value}")
-        self._step_ours(Step.SWITCH)
-        self._step_peer(Step.SWITCH)
         parts.append(b"\r\n")
         return b"".join(parts)
 

@@ -1,27 +1,32 @@
 """Heads of HTTP/1.x messages, without I/O: from exactly one slice of bytes to a value, and back.
 
-The slice ends with the blank line. llhttp (httptools) splits the fields and finds most faults; what it lets pass is
-refused here, before it is asked: other versions than 1.0 and 1.1, more than one space in the request line, bare CR or
-LF, obsolete folding, a missing or double Host. Two readers who understand a head differently are how requests are
-smuggled, so a fault is an error and never a guess (RFC 9112 §11.2).
+The slice ends with the blank line. One pattern matches a whole head, each byte of it, and takes the first line apart;
+what it does not match is an error, and never a guess: other versions than 1.0 and 1.1, more than one space in the
+request line, bare CR or LF, obsolete folding, control characters, white space before a colon. Two readers who
+understand a head differently are how requests are smuggled (RFC 9112 §11.2). Only an error looks again, for the reason.
+
+Regular expressions, and no parser in C: the calls into one and back cost more than the match (benchmarks/h1.py), and
+the strictest of them lets pass what has to be refused here.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, NoReturn
-
-import httptools
+from typing import TYPE_CHECKING, Final
 
 from ..errors import LocalProtocolError, RemoteProtocolError
-from .headers import Headers
+from .framing import NO_FIELDS, FieldSummary
+from .headers import Headers, split_lines
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from .headers import HeaderInput
 
 __all__ = [
     "MAX_HEAD",
+    "USUAL_REQUEST",
     "RequestHead",
     "ResponseHead",
     "parse_request",
@@ -29,6 +34,7 @@ __all__ = [
     "parse_trailers",
     "request_line",
     "status_line",
+    "usual_request",
     "write_request",
     "write_response",
 ]
@@ -36,26 +42,87 @@ __all__ = [
 MAX_HEAD: Final = 65536
 """Bytes of a head at most, for whoever reads one; more is answered with 431."""
 
-_REQUEST_LINE: Final = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+) ([!-\x22\x24-~]+) HTTP/([0-9])\.([0-9])")
-_STATUS_LINE: Final = re.compile(rb"HTTP/([0-9])\.([0-9]) ([1-9][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*))?")
-_ABSOLUTE: Final = re.compile(rb"[A-Za-z][A-Za-z0-9+.\-]*://.+")
-_HOST: Final = re.compile(rb"[A-Za-z0-9._~%!$&'()*+,;=:\[\]\-]*")
-_TEXT: Final = bytes({9, *range(32, 256)} - {127})
+_TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
+_TEXT: Final = rb"[\t\x20-\x7e\x80-\xff]*+"
+_FIELD_LINES: Final = rb"((?:%b:%b\r\n)*+)\r\n" % (_TOKEN, _TEXT)
+_REQUEST: Final = rb"(%b) ([!-\x22\x24-~]++) HTTP/([0-9])\.([0-9])" % _TOKEN
+_STATUS: Final = rb"HTTP/([0-9])\.([0-9]) ([1-9][0-9]{2})(?: (%b))?+" % _TEXT
+_REQUEST_HEAD: Final = re.compile(rb"%b\r\n%b" % (_REQUEST, _FIELD_LINES))
+_RESPONSE_HEAD: Final = re.compile(rb"%b\r\n%b" % (_STATUS, _FIELD_LINES))
+_TRAILERS: Final = re.compile(_FIELD_LINES)
+_REQUEST_LINE: Final = re.compile(_REQUEST)
+_STATUS_LINE: Final = re.compile(_STATUS)
+_FIELD_LINE: Final = re.compile(rb"%b:%b" % (_TOKEN, _TEXT))
+_ABSOLUTE: Final = re.compile(rb"[A-Za-z][A-Za-z0-9+.\-]*+://.++")
+_HOST: Final = re.compile(rb"[A-Za-z0-9._~%!$&'()*+,;=:\[\]\-]*+")
+USUAL_REQUEST: Final = re.compile(
+    rb"(%b) (/[!-\x22\x24-~]*+) HTTP/1\.1\r\n([Hh]ost: [A-Za-z0-9._:\[\]\-]*+\r\n((?:%b:%b\r\n)*+))\r\n"
+    % (_TOKEN, _TOKEN, _TEXT)
+)
+"""The head of nearly every request: HTTP/1.1, a path, and Host first. See `usual_request`."""
+_DECIDES: Final = re.compile(
+    rb"\n(?:connection:(?! keep-alive\r)|host:|transfer-encoding:|upgrade:|expect:"
+    rb"|content-length:(?: ([0-9]{1,18})\r)?+)"
+)
+_CONTROLS: Final = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _VERSIONS: Final = {(b"1", b"0"): "1.0", (b"1", b"1"): "1.1"}
+_METHODS: Final = {
+    name.encode(): name
+    for names in (
+        "GET HEAD POST PUT DELETE CONNECT OPTIONS TRACE PATCH ACL BASELINE-CONTROL BIND CHECKIN CHECKOUT COPY LABEL",
+        "LINK LOCK MERGE MKACTIVITY MKCALENDAR MKCOL MKREDIRECTREF MKWORKSPACE MOVE ORDERPATCH PROPFIND PROPPATCH QUERY",
+        "REBIND REPORT SEARCH UNBIND UNCHECKOUT UNLINK UNLOCK UPDATE UPDATEREDIRECTREF VERSION-CONTROL",
+    )
+    for name in names.split()
+}
+"""The methods of the IANA registry, without HTTP/2's PRI."""
 
 
-@dataclass(frozen=True, slots=True)
 class RequestHead:
-    """Request line and fields of a request."""
+    """Request line and fields of a request.
 
-    method: str
-    target: str
-    http_version: str
-    """``1.0`` or ``1.1``."""
-    headers: Headers
+    Attributes:
+        method: The method, as it was written.
+        target: The request target.
+        http_version: ``1.0`` or ``1.1``.
+        fields: What the fields say about framing and connection; None in a head that was not parsed.
+    """
+
+    __slots__ = ("_headers", "fields", "http_version", "method", "target")
+
+    def __init__(
+        self,
+        method: str,
+        target: str,
+        http_version: str,
+        headers: Headers | bytes,
+        fields: FieldSummary | None = None,
+    ) -> None:
+        self.method = method
+        self.target = target
+        self.http_version = http_version
+        self.fields = fields
+        self._headers = headers  # field lines that were checked, until somebody looks at them
+
+    @property
+    def headers(self) -> Headers:
+        """The fields."""
+        headers = self._headers
+        if isinstance(headers, bytes):
+            self._headers = headers = Headers.from_wire(split_lines(headers))
+        return headers
+
+    @property
+    def field_count(self) -> int:
+        """How many fields there are."""
+        headers = self._headers
+        return headers.count(b"\n") if isinstance(headers, bytes) else len(headers.raw)
+
+    def __repr__(self) -> str:
+        return f"RequestHead({self.method!r}, {self.target!r}, {self.http_version!r}, {self.headers!r})"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ResponseHead:
     """Status line and fields of a response."""
 
@@ -64,40 +131,61 @@ class ResponseHead:
     http_version: str
     """``1.0`` or ``1.1``."""
     headers: Headers
+    fields: FieldSummary | None = None
+    """As in `RequestHead`."""
 
 
-class _Fields:
-    """What llhttp calls back: it collects the fields."""
-
-    __slots__ = ("raw",)
-
-    def __init__(self) -> None:
-        self.raw: list[tuple[bytes, bytes]] = []
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self.raw.append((name, value.rstrip(b" \t")))
-
-
-def parse_request(data: bytes) -> RequestHead:
+def parse_request(data: bytes, *, any_method: bool = False) -> RequestHead:
     """The request head that `data` is, from its first byte to the blank line.
 
+    Args:
+        data: The head.
+        any_method: Whether a method that is not registered is taken.
+
     Raises:
-        RemoteProtocolError: it is malformed; `status_hint` is 400, 501 (a method llhttp does not know) or 505.
+        RemoteProtocolError: it is malformed; `status_hint` is 400, 501 (a method that is not registered) or 505.
 
     Source: RFC 9112 §2 to §5, RFC 9110 §7.2.
     """
-    line = _check_lines(data)
-    match = _REQUEST_LINE.fullmatch(line)
+    match = _REQUEST_HEAD.fullmatch(data)
     if match is None:
-        raise RemoteProtocolError(f"not a request line (method, target and version, single spaces): {_shown(line)}")
-    method, target, major, minor = match.groups()
-    version = _check_version(major, minor)
-    if target[0] != 47 or method == b"CONNECT":  # the usual target begins with a slash
+        raise _fault(data, _REQUEST_LINE, "request line (method, target and version, single spaces)", 400)
+    name, target, major, minor, lines = match.groups()
+    version = _VERSIONS.get((major, minor))
+    if version is None:
+        raise _unspoken(major, minor)
+    method = _METHODS.get(name)
+    if method is None:
+        if not any_method:
+            raise RemoteProtocolError(f"unknown method: {_shown(name)}", 501)
+        method = name.decode()
+    if target[0] != 47 or method == "CONNECT":  # the usual target begins with a slash
         _check_target(method, target)
-    fields = _Fields()
-    _feed(httptools.HttpRequestParser(fields), data)
-    _check_host(fields.raw, version)
-    return RequestHead(method.decode(), target.decode(), version, Headers.from_wire(fields.raw))
+    raw = split_lines(lines)
+    fields = FieldSummary(raw)
+    hosts = fields.hosts
+    if len(hosts) != 1 or not _HOST.fullmatch(hosts[0]):
+        _check_host(hosts, version)
+    return RequestHead(method, target.decode(), version, Headers.from_wire(raw), fields)
+
+
+def usual_request(match: re.Match[bytes]) -> RequestHead | None:
+    """What `parse_request` would make of a head that `USUAL_REQUEST` has matched, for a fifth of the time.
+
+    None if it has a field that decides about framing or the connection, apart from a Content-Length, or a method that
+    is not registered: then it is for `parse_request`.
+    """
+    name, target, lines, rest = match.groups()
+    method = _METHODS.get(name)
+    if method is None or method == "CONNECT":
+        return None
+    fields = NO_FIELDS
+    if rest and (found := _DECIDES.findall(b"\n" + rest.lower())):
+        if len(found) > 1 or not found[0]:
+            return None
+        fields = FieldSummary(())
+        fields.length = int(found[0])
+    return RequestHead(method, target.decode(), "1.1", lines, fields)
 
 
 def parse_response(data: bytes) -> ResponseHead:
@@ -108,15 +196,16 @@ def parse_response(data: bytes) -> ResponseHead:
 
     Source: RFC 9112 §2, §4, §5.
     """
-    line = _check_lines(data)
-    match = _STATUS_LINE.fullmatch(line)
+    match = _RESPONSE_HEAD.fullmatch(data)
     if match is None:
-        raise RemoteProtocolError(f"not a status line (version, three digits, reason): {_shown(line)}", 502)
-    major, minor, status, reason = match.groups()
-    version = _check_version(major, minor)
-    fields = _Fields()
-    _feed(httptools.HttpResponseParser(fields), data)
-    return ResponseHead(int(status), (reason or b"").decode("latin-1"), version, Headers.from_wire(fields.raw))
+        raise _fault(data, _STATUS_LINE, "status line (version, three digits, reason)", 502)
+    major, minor, status, reason, lines = match.groups()
+    version = _VERSIONS.get((major, minor))
+    if version is None:
+        raise _unspoken(major, minor)
+    raw = split_lines(lines)
+    text = (reason or b"").decode("latin-1")
+    return ResponseHead(int(status), text, version, Headers.from_wire(raw), FieldSummary(raw))
 
 
 def parse_trailers(data: bytes) -> Headers:
@@ -127,11 +216,10 @@ def parse_trailers(data: bytes) -> Headers:
 
     Source: RFC 9112 §7.1.2; the fields have the syntax of a head's.
     """
-    whole = b"HTTP/1.1 200 OK\r\n" + data  # llhttp reads fields behind a first line only
-    _check_lines(whole)
-    fields = _Fields()
-    _feed(httptools.HttpResponseParser(fields), whole)
-    return Headers.from_wire(fields.raw)
+    match = _TRAILERS.fullmatch(data)
+    if match is None:
+        raise _fault(b"\r\n" + data, None, "", 400)
+    return Headers.from_wire(split_lines(match[1]))
 
 
 def request_line(method: str, target: str) -> bytes:
@@ -182,66 +270,49 @@ def _fields(headers: HeaderInput | Headers) -> bytes:
     return b"".join(b"%b: %b\r\n" % field for field in Headers(headers).raw)
 
 
-# --- what llhttp does not check ---------------------------------------------------------------------------------
+# --- what is wrong ----------------------------------------------------------------------------------------------
 
 
-def _check_lines(data: bytes) -> bytes:
-    """Check how the head is made up of lines; the first line."""
-    if not data.endswith(b"\r\n\r\n"):
-        raise RemoteProtocolError("a message head has to end with a blank line")
-    if len(data.translate(None, _TEXT)) != 2 * data.count(b"\r\n"):
-        _refuse_controls(data)
-    if b"\r\n " in data or b"\r\n\t" in data:
-        raise RemoteProtocolError("obsolete line folding, or whitespace before the first field (RFC 9112 §5.2)")
-    if data.find(b"\r\n\r\n") != len(data) - 4:
-        raise RemoteProtocolError("more than one head")
-    return data[: data.index(b"\r\n")]
+def _fault(data: bytes, first: re.Pattern[bytes] | None, what: str, status: int) -> RemoteProtocolError:
+    """Why a head does not match its pattern."""
+    lines = data.split(b"\r\n")
+    if lines[-2:] != [b"", b""] or len(lines) < 3:
+        return RemoteProtocolError("a message head has to end with a blank line")
+    if data.count(b"\r") != len(lines) - 1 or data.count(b"\n") != len(lines) - 1:
+        return RemoteProtocolError("bare CR or LF in a message head (RFC 9112 §2.2)")
+    if b"" in lines[1:-2]:
+        return RemoteProtocolError("more than one head")
+    if first is not None and not first.fullmatch(lines[0]):
+        return RemoteProtocolError(f"not a {what}: {_shown(lines[0])}", status)
+    if _CONTROLS.search(data):
+        return RemoteProtocolError("control character in a message head (RFC 9110 §5.5)")
+    line = next(line for line in lines[1:] if not _FIELD_LINE.fullmatch(line))
+    if line[:1] in (b" ", b"\t"):
+        return RemoteProtocolError("obsolete line folding, or whitespace before the first field (RFC 9112 §5.2)")
+    return RemoteProtocolError(f"not a field (a name, a colon without whitespace before it, a value): {_shown(line)}")
 
 
-def _refuse_controls(data: bytes) -> NoReturn:
-    if data.count(b"\r\n") == data.count(b"\n") == data.count(b"\r"):
-        raise RemoteProtocolError("control character in a message head (RFC 9110 §5.5)")
-    raise RemoteProtocolError("bare CR or LF in a message head (RFC 9112 §2.2)")
+def _unspoken(major: bytes, minor: bytes) -> RemoteProtocolError:
+    return RemoteProtocolError(f"HTTP/{major.decode()}.{minor.decode()} is not spoken here; 1.0 and 1.1 are", 505)
 
 
-def _check_version(major: bytes, minor: bytes) -> str:
-    version = _VERSIONS.get((major, minor))
-    if version is None:
-        raise RemoteProtocolError(f"HTTP/{major.decode()}.{minor.decode()} is not spoken here; 1.0 and 1.1 are", 505)
-    return version
-
-
-def _check_target(method: bytes, target: bytes) -> None:
+def _check_target(method: str, target: bytes) -> None:
     """The four forms of RFC 9112 §3.2."""
-    if method == b"CONNECT":
+    if method == "CONNECT":
         good = b"/" not in target and b":" in target
     elif target == b"*":
-        good = method == b"OPTIONS"
+        good = method == "OPTIONS"
     else:
         good = _ABSOLUTE.fullmatch(target) is not None
     if not good:
-        raise RemoteProtocolError(f"not a request target for {method.decode()}: {_shown(target)}")
+        raise RemoteProtocolError(f"not a request target for {method}: {_shown(target)}")
 
 
-def _check_host(raw: list[tuple[bytes, bytes]], version: str) -> None:
-    hosts = [value for name, value in raw if name.lower() == b"host"]
+def _check_host(hosts: Sequence[bytes], version: str) -> None:
     if len(hosts) > 1 or (not hosts and version == "1.1"):
         raise RemoteProtocolError(f"{len(hosts)} Host fields; a request has exactly one (RFC 9112 §3.2)")
     if hosts and not _HOST.fullmatch(hosts[0]):
         raise RemoteProtocolError(f"not a host: {_shown(hosts[0])}")
-
-
-def _feed(parser: httptools.HttpRequestParser | httptools.HttpResponseParser, data: bytes) -> None:
-    try:
-        parser.feed_data(data)
-    except httptools.HttpParserUpgrade:
-        pass
-    except httptools.HttpParserInvalidMethodError as exc:
-        raise RemoteProtocolError(f"unknown method: {exc}", 501) from exc
-    except httptools.HttpParserError as exc:
-        if str(exc).startswith("Pause on "):  # a 101 that does not name Upgrade in Connection: the head is whole
-            return
-        raise RemoteProtocolError(f"malformed message head: {exc}") from exc
 
 
 def _shown(data: bytes) -> str:

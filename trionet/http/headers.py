@@ -11,13 +11,14 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, cast
 
-__all__ = ["HeaderInput", "Headers", "as_pairs", "check_name", "check_value", "is_token", "split_list"]
+__all__ = ["HeaderInput", "Headers", "as_pairs", "check_name", "check_value", "is_token", "split_lines", "split_list"]
 
 HeaderInput = Mapping[str, str] | Iterable[tuple[str | bytes, str | bytes]]
 """What is taken for header fields: (name, value) pairs, a mapping, or `Headers`."""
 
 _TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _VALUE: Final = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
+_FIELD: Final = re.compile(rb"([^:]++):[ \t]*+([^\r]*+)\r\n")
 
 
 class Headers:
@@ -32,29 +33,29 @@ class Headers:
         TypeError: a name or value is neither str nor bytes.
     """
 
-    __slots__ = ("_raw",)
+    __slots__ = ("_fields",)
 
     def __init__(self, fields: HeaderInput | Headers = ()) -> None:
         if isinstance(fields, Headers):
-            self._raw: tuple[tuple[bytes, bytes], ...] = fields._raw
+            self._fields: tuple[tuple[bytes, bytes], ...] = fields.raw
             return
-        self._raw = tuple((check_name(name), check_value(name, value)) for name, value in as_pairs(fields))
+        self._fields = tuple((check_name(name), check_value(name, value)) for name, value in as_pairs(fields))
 
     @classmethod
-    def from_wire(cls, raw: Iterable[tuple[bytes, bytes]]) -> Headers:
+    def from_wire(cls, fields: Iterable[tuple[bytes, bytes]]) -> Headers:
         """Fields that a parser has checked."""
         headers = cls.__new__(cls)  # past `__init__`, which would look at what it is given
-        headers._raw = tuple(raw)
+        headers._fields = tuple(fields)
         return headers
 
     @property
     def raw(self) -> tuple[tuple[bytes, bytes], ...]:
         """The fields as bytes, in order, with names in the case in which they were written."""
-        return self._raw
+        return self._fields
 
     def items(self) -> list[tuple[str, str]]:
         """All fields as (name, value) pairs, in order; a repeated name occurs repeatedly."""
-        return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in self._raw]
+        return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in self.raw]
 
     def get(self, name: str, default: str | None = None) -> str | None:
         """The value of this name; several are joined by commas, as RFC 9110 §5.3 allows. For Set-Cookie: `get_list`."""
@@ -64,7 +65,7 @@ class Headers:
     def get_list(self, name: str) -> list[str]:
         """Every value of this name, in order."""
         wanted = name.lower().encode("latin-1", "replace")
-        return [value.decode("latin-1") for field, value in self._raw if field.lower() == wanted]
+        return [value.decode("latin-1") for field, value in self.raw if field.lower() == wanted]
 
     def __getitem__(self, name: str) -> str:
         value = self.get(name)
@@ -78,13 +79,13 @@ class Headers:
     def __iter__(self) -> Iterator[str]:
         """Each name once, as first written."""
         names: dict[bytes, bytes] = {}
-        for name, _ in self._raw:
+        for name, _ in self.raw:
             names.setdefault(name.lower(), name)
         return iter([name.decode("latin-1") for name in names.values()])
 
     def __len__(self) -> int:
         """How many different names."""
-        return len({name.lower() for name, _ in self._raw})
+        return len({name.lower() for name, _ in self.raw})
 
     def __eq__(self, other: object) -> bool:
         """Whether the same names have the same values in the same order."""
@@ -98,7 +99,7 @@ class Headers:
 
     def _grouped(self) -> dict[bytes, list[bytes]]:
         groups: dict[bytes, list[bytes]] = {}
-        for name, value in self._raw:
+        for name, value in self.raw:
             groups.setdefault(name.lower(), []).append(value)
         return groups
 
@@ -109,6 +110,14 @@ def as_pairs(fields: HeaderInput | Headers) -> Iterable[tuple[str | bytes, str |
         return fields.raw
     pairs = fields.items() if isinstance(fields, Mapping) else fields
     return cast("Iterable[tuple[str | bytes, str | bytes]]", pairs)
+
+
+def split_lines(lines: bytes) -> list[tuple[bytes, bytes]]:
+    """The fields on these lines, each with its CRLF, which are known to be well formed."""
+    fields: list[tuple[bytes, bytes]] = _FIELD.findall(lines)
+    if b" \r\n" in lines or b"\t\r\n" in lines:
+        return [(name, value.rstrip(b" \t")) for name, value in fields]
+    return fields
 
 
 def is_token(name: bytes) -> bool:

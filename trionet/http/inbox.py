@@ -11,40 +11,46 @@ __all__ = ["Inbox"]
 
 
 class Inbox:
-    """Received bytes, and how far they are read."""
+    """Received bytes, and how far they are read.
 
-    __slots__ = ("_at", "_data", "_lines", "_searched")
+    Attributes:
+        data: What was received.
+        at: How far it is read.
+        searched: How far `cut` has searched in vain.
+    """
+
+    __slots__ = ("_lines", "at", "data", "searched")
 
     def __init__(self, data: bytes = b"") -> None:
-        self._data: bytes | bytearray = data
-        self._at = 0
-        self._searched = 0
+        self.data: bytes | bytearray = data
+        self.at = 0
+        self.searched = 0
         self._lines = 0
 
     def __len__(self) -> int:
-        return len(self._data) - self._at
+        return len(self.data) - self.at
 
     def feed(self, data: bytes) -> None:
         """Add what was received."""
-        if self._at == len(self._data):
-            self._data, self._at, self._searched, self._lines = data, 0, 0, 0
+        if self.at == len(self.data):
+            self.data, self.at, self.searched, self._lines = data, 0, 0, 0
             return
-        rest = self._data if isinstance(self._data, bytearray) else bytearray(self._data)
-        del rest[: self._at]
+        rest = self.data if isinstance(self.data, bytearray) else bytearray(self.data)
+        del rest[: self.at]
         rest += data
-        self._searched = max(0, self._searched - self._at)
-        self._lines = max(0, self._lines - self._at)
-        self._data, self._at = rest, 0
+        self.searched = max(0, self.searched - self.at)
+        self._lines = max(0, self._lines - self.at)
+        self.data, self.at = rest, 0
 
     def peek(self, size: int) -> bytes:
         """The next `size` bytes, fewer if fewer are there; they stay."""
-        return bytes(self._data[self._at : self._at + size])
+        return bytes(self.data[self.at : self.at + size])
 
     def take(self, size: int) -> bytes:
         """Read the next `size` bytes, fewer if fewer are there."""
-        data, start = self._data, self._at
+        data, start = self.data, self.at
         end = min(start + size, len(data))
-        self._at = end
+        self.at = end
         if isinstance(data, bytes):
             return data[start:end]
         with memoryview(data) as view:  # a slice of the buffer itself would be a second copy
@@ -55,20 +61,20 @@ class Inbox:
 
         The search is resumed where it ended: always look for the same delimiter until it is found.
         """
-        start = max(self._at, self._searched)
-        limit = self._at + max_bytes
-        found = self._data.find(delimiter, start, limit)
+        start = max(self.at, self.searched)
+        limit = self.at + max_bytes
+        found = self.data.find(delimiter, start, limit)
         if found < 0:
-            self._searched = max(self._at, min(len(self._data), limit) - len(delimiter) + 1)
+            self.searched = max(self.at, min(len(self.data), limit) - len(delimiter) + 1)
             return None
-        self._searched = 0
-        return self.take(found + len(delimiter) - self._at)
+        self.searched = 0
+        return self.take(found + len(delimiter) - self.at)
 
     def has_bare_newline(self) -> bool:
         """Whether there is an LF without its CR in what is there. Resumed, as `cut` is."""
-        data, place = self._data, max(self._at, self._lines)
+        data, place = self.data, max(self.at, self._lines)
         while (place := data.find(b"\n", place)) >= 0:
-            if place == self._at or data[place - 1] != 13:
+            if place == self.at or data[place - 1] != 13:
                 return True
             place += 1
         self._lines = len(data)
@@ -77,11 +83,11 @@ class Inbox:
     def skip_lines(self, most: int) -> int:
         """Read the empty lines (CRLF) that come next, at most `most`: how many there were."""
         lines = 0
-        while lines < most and self._data.startswith(b"\r\n", self._at):
-            self._at += 2
+        while lines < most and self.data.startswith(b"\r\n", self.at):
+            self.at += 2
             lines += 1
         return lines
 
     def clear(self) -> bytes:
         """Read all that is left."""
-        return self.take(len(self._data) - self._at)
+        return self.take(len(self.data) - self.at)

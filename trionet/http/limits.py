@@ -8,7 +8,7 @@ from typing import Final
 
 __all__ = ["DEFAULT_LIMITS", "HTTPLimits"]
 
-_SECONDS: Final = ("idle_timeout", "head_timeout", "drain_timeout")
+_SECONDS: Final = ("idle_timeout", "head_timeout", "send_timeout", "drain_timeout")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,9 +21,10 @@ class HTTPLimits:
         max_target: Characters of a request target (414).
         max_blank_lines: Empty lines in front of a request, which some clients send after a body (400; RFC 9112 §2.2).
         max_informational: 1xx heads in front of a response.
-        idle_timeout: How long a connection may wait for its next request. A server closes it then, a client's pool
-            drops it.
+        idle_timeout: How long a connection may wait for its next request, or a request's body for its next byte. A
+            server closes it then, a client's pool drops it.
         head_timeout: How long the head of a request may take from its first byte (408).
+        send_timeout: How long a peer may take nothing of what is sent to it.
         drain_bytes: Bytes of an unread body that are read and dropped, so that the connection can be used again.
         drain_timeout: How long that may take. Beyond either bound the connection is closed.
         eof_is_gone: Whether a client that ends its direction counts as gone while it is being answered, so that the
@@ -38,6 +39,7 @@ class HTTPLimits:
     max_informational: int = 16
     idle_timeout: float = 75.0
     head_timeout: float = 20.0
+    send_timeout: float = 60.0
     drain_bytes: int = 65536
     drain_timeout: float = 1.0
     eof_is_gone: bool = False

@@ -17,14 +17,16 @@ from .headers import as_pairs, check_name, check_value
 if TYPE_CHECKING:
     from .headers import HeaderInput, Headers
 
-__all__ = ["OutgoingFields", "date_line"]
+__all__ = ["OutgoingFields", "date_line", "usual_lines"]
 
 _PICKED: Final = frozenset([
     b"connection", b"content-length", b"date", b"expect", b"host", b"transfer-encoding", b"upgrade",
 ])  # fmt: skip
 _MAX_NAMES: Final = 512
+_MAX_LINE: Final = 128
 _names: dict[str | bytes, tuple[bytes, bytes | None]] = {}
-_date: tuple[int, bytes] = (-1, b"")
+_lines: dict[tuple[str, str], bytes] = {}
+_date: tuple[float, bytes] = (0.0, b"")
 
 
 class OutgoingFields:
@@ -47,9 +49,12 @@ class OutgoingFields:
         for name, value in as_pairs(headers):
             wire, lower = _names.get(name) or _check_new_name(name)
             checked = check_value(name, value)
-            self.lines.append(b"%b: %b\r\n" % (wire, checked))
+            line = b"%b: %b\r\n" % (wire, checked)
+            self.lines.append(line)
             if lower is not None:
                 self.picked.setdefault(lower, []).append(checked)
+            elif type(name) is str and type(value) is str and len(line) < _MAX_LINE and len(_lines) < _MAX_NAMES:
+                _lines[name, value] = line
         if self.picked:
             self._judge()
 
@@ -96,10 +101,29 @@ def _check_new_name(name: str | bytes) -> tuple[bytes, bytes | None]:
     return entry
 
 
+def usual_lines(headers: object) -> bytes | None:
+    """The lines of these fields, if all of them were sent before and none decides about the connection; else None.
+
+    That is so for most of what a server says: Content-Type and its like. They need not be checked again.
+    """
+    if not headers:
+        return b""
+    if type(headers) is list or type(headers) is tuple:
+        try:
+            lines = b""
+            for pair in headers:
+                lines += _lines[pair]
+            return lines
+        except (KeyError, TypeError):
+            pass
+    return None
+
+
 def date_line() -> bytes:
     """The field Date for now, formatted once a second (RFC 9110 §6.6.1)."""
     global _date  # noqa: PLW0603
-    now = int(time.time())
-    if _date[0] != now:
-        _date = now, b"Date: %b\r\n" % formatdate(now, usegmt=True).encode()
+    now = time.time()
+    if not 0 <= now - _date[0] < 1:
+        second = int(now)
+        _date = second, b"Date: %b\r\n" % formatdate(second, usegmt=True).encode()
     return _date[1]

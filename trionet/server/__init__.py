@@ -1,4 +1,4 @@
-"""Serving: accept connections, give each one its own scope, and drain them."""
+"""Serving: accept connections, give each one its own scope, and drain them. `http` serves exchanges, and loads HTTP."""
 
 from .limits import Limits
 from .serve import serve, serve_tcp, serve_unix

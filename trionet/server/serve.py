@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from .server import Handler
 
-__all__ = ["serve", "serve_tcp", "serve_unix"]
+__all__ = ["check_handler", "serve", "serve_tcp", "serve_unix"]
 
 
 @enable_ki_protection
@@ -159,17 +159,22 @@ async def serve_unix(
 
 def _check_options(handler: Any, ssl_context: ssl.SSLContext | None, limits: Any) -> Limits:
     """The limits; raise if an argument cannot be right, before anything is opened."""
+    check_handler(handler)
+    if limits is not None and not isinstance(limits, Limits):
+        raise TypeError(f"limits must be a trionet.Limits, not {limits!r}")
+    if ssl_context is not None:
+        to_tls_server(ssl_context)  # checks it
+    return Limits() if limits is None else limits
+
+
+def check_handler(handler: Any) -> None:
+    """Raise unless this can be an async function."""
     if inspect.iscoroutine(handler):
         raise TypeError(
             f"handler must be an async function, not {handler!r}: pass the function itself, without calling it"
         )
     if not callable(handler):
         raise TypeError(f"handler must be an async function, not {handler!r}")
-    if limits is not None and not isinstance(limits, Limits):
-        raise TypeError(f"limits must be a trionet.Limits, not {limits!r}")
-    if ssl_context is not None:
-        to_tls_server(ssl_context)  # checks it
-    return Limits() if limits is None else limits
 
 
 def _check_listener(listener: Any) -> Any:

@@ -194,6 +194,7 @@ class Server:
             parent=self.scope.owner,
             drain_timeout=self._limits.drain_timeout,
             services=self.scope.owner.services,
+            of_connection=True,
         )
         name = f"{getattr(self._handler, '__qualname__', 'handler')} {self._accepted}"
         watched = Watched(self, owner, f"accept() for {name}")

@@ -6,7 +6,7 @@ receives and at most one sends at any time.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,6 +67,32 @@ class Transport(Protocol):
 
         Always a checkpoint that lets other tasks run. Cancellation: not one byte is lost.
         """
+        ...
+
+    def receive_nowait(self, max_bytes: int) -> bytes | None:
+        """What has arrived: between 1 and `max_bytes` bytes, ``b""`` at EOF, None if nothing has. A step.
+
+        Only while nobody receives. None also where the transport cannot tell without waiting.
+        """
+        ...
+
+    def is_silent(self) -> bool:
+        """Whether the peer has sent nothing that is not received yet: no byte, no EOF, no reset. A step.
+
+        Only while nobody receives. Over TLS, bytes of the application count; what OpenSSL keeps for itself, such as a
+        session ticket, does not. False also where the transport cannot tell without waiting.
+        """
+        ...
+
+    def peer_gone(self) -> Literal["reset", "eof"] | None:
+        """Whether the peer has reset the connection, or ended its direction, also where nobody has received that yet.
+
+        A step. None also where the transport cannot tell.
+        """
+        ...
+
+    def spoil(self) -> None:
+        """Make the next `close` look like a failure to the peer, where it could be taken for a good end. A step."""
         ...
 
     def send_some(self, data: Buffer) -> int:

@@ -10,8 +10,9 @@ import errno
 import os
 import select
 import socket
+import struct
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import trio
 from trio.lowlevel import notify_closing, wait_readable, wait_writable
@@ -33,6 +34,7 @@ class SocketTransport:
     __slots__ = (
         "_closed",
         "_poll",
+        "_poll_input",
         "_raw_send",
         "_recv",
         "_sock",
@@ -55,6 +57,7 @@ class SocketTransport:
         self._recv = sock.recv
         self._raw_send = sock.send
         self._poll: Any = None
+        self._poll_input: Any = None
         self._closed = False
         self._wakes = 0
         self.bytes_sent: int | None = 0
@@ -85,6 +88,36 @@ class SocketTransport:
                     raise trio.ClosedResourceError("the receive was called off") from None
             except OSError as exc:
                 raise self._translate(exc) from exc
+
+    def receive_nowait(self, max_bytes: int) -> bytes | None:
+        try:
+            return self._recv(max_bytes)
+        except BlockingIOError:
+            return None
+        except OSError as exc:
+            raise self._translate(exc) from exc
+
+    def is_silent(self) -> bool:
+        # A third of what a peek costs, which has to raise where there is nothing; and it leaves the error of a reset.
+        poll = self._poll_input
+        if poll is None:
+            poll = self._poll_input = _readiness(self._sock, for_input=True)
+        return not self._closed and not poll(0)
+
+    def peer_gone(self) -> Literal["reset", "eof"] | None:
+        if self._closed or not hasattr(select, "POLLRDHUP"):
+            return None
+        poll = select.poll()
+        poll.register(self._sock, select.POLLRDHUP)
+        flags = next((found for _, found in poll.poll(0)), 0)
+        if flags & (select.POLLERR | select.POLLHUP):
+            return "reset"
+        return "eof" if flags else None
+
+    def spoil(self) -> None:
+        if not self._closed:
+            # A close resets the connection, and drops what is not sent yet (socket(7)).
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
     def send_some(self, data: Buffer) -> int:
         try:
@@ -144,7 +177,7 @@ class SocketTransport:
     def is_writable(self) -> bool:
         poll = self._poll
         if poll is None:
-            poll = self._poll = _writability(self._sock)
+            poll = self._poll = _readiness(self._sock, for_input=False)
         return bool(poll(0))
 
     def wake_receiver(self) -> None:
@@ -170,12 +203,14 @@ class SocketTransport:
         return trio.BrokenResourceError(f"socket connection broken: {exc}")
 
 
-def _writability(sock: socket.socket) -> Callable[[int], object]:
-    """A function that takes a time limit of 0 and tells whether `sock` can be written to; kept, as it costs to make."""
+def _readiness(sock: socket.socket, *, for_input: bool) -> Callable[[int], object]:
+    """A function that takes a time limit of 0 and tells whether `sock` is ready; kept, as it costs to make."""
     if not hasattr(select, "poll"):
+        if for_input:
+            return lambda _: select.select((sock,), (), (), 0)[0]
         return lambda _: select.select((), (sock,), (), 0)[1]
     poll = select.poll()
-    poll.register(sock, select.POLLOUT)
+    poll.register(sock, select.POLLIN if for_input else select.POLLOUT)
     return poll.poll
 
 

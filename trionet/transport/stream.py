@@ -7,7 +7,7 @@ cancel scope of its own around each.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import trio
 
@@ -70,6 +70,21 @@ class StreamTransport:
         if scope.cancelled_caught:
             raise trio.ClosedResourceError("the receive was called off")
         return data
+
+    def receive_nowait(self, max_bytes: int) -> bytes | None:
+        """A Trio stream gives nothing without waiting."""
+        return None
+
+    def is_silent(self) -> bool:
+        """A Trio stream cannot tell without waiting."""
+        return False
+
+    def peer_gone(self) -> Literal["reset", "eof"] | None:
+        """A Trio stream cannot tell."""
+        return None
+
+    def spoil(self) -> None:
+        """A Trio stream has no way to do that."""
 
     def send_some(self, data: Buffer) -> int:
         """A Trio stream takes nothing in one step."""

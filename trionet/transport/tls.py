@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import ssl
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import trio
 from trio.lowlevel import cancel_shielded_checkpoint, checkpoint_if_cancelled
@@ -51,6 +51,8 @@ MAX_ANSWERS: Final = 65536
 
 REASON_SECONDS: Final = 0.1
 """How long a broken send looks for the alert that tells why; it is there already, or will not come."""
+
+CUT_OFF: Final = "the peer ended the connection without close_notify: data may have been cut off"
 
 BATCH: Final = 4 * RECORD
 """Plaintext that is encrypted at most before the lower transport has to take it."""
@@ -213,15 +215,36 @@ class TLSTransport:
         while True:
             data = await self._lower_receive(MAX_RECEIVE)
             if not data:
-                raise trio.BrokenResourceError(
-                    "the peer ended the connection without close_notify: data may have been cut off"
-                )
+                raise trio.BrokenResourceError(CUT_OFF)
             self._feed(data)
             plain = self._take(max_bytes)
             if plain is not None:
                 return plain
             if wakes != self._wakes:  # between the wake-up and this task's turn, with half a record in hand
                 raise trio.ClosedResourceError("the receive was called off")
+
+    def receive_nowait(self, max_bytes: int) -> bytes | None:
+        if self._rest and (plain := self._take(max_bytes)) is not None:
+            return plain
+        while (data := self._lower.receive_nowait(MAX_RECEIVE)) is not None:
+            if not data:
+                raise trio.BrokenResourceError(CUT_OFF)
+            self._feed(data)
+            if (plain := self._take(max_bytes)) is not None:
+                return plain
+        return None
+
+    def is_silent(self) -> bool:
+        try:
+            while not (self._ended or self.unread_plaintext() or self._ended):
+                if self._lower.is_silent():
+                    return True
+                if not (data := self._lower.receive_nowait(MAX_RECEIVE)):
+                    return False
+                self._feed(data)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass
+        return False
 
     def _take(self, max_bytes: int) -> bytes | None:
         """Plaintext without waiting; ``b""`` at the end; None if that takes more input."""
@@ -289,6 +312,12 @@ class TLSTransport:
             self._unsent = self._unsent[self._lower_send(self._unsent) :]
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             self._unsent = b""  # the receiver may still have something to read; the next send finds out
+
+    def peer_gone(self) -> Literal["reset", "eof"] | None:
+        return self._lower.peer_gone()
+
+    def spoil(self) -> None:
+        """A close without close_notify is no good end already."""
 
     # --- sending -------------------------------------------------------------------------------------------------
 

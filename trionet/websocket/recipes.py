@@ -19,6 +19,7 @@ from ..errors import (
     UpgradeFailedError,
     UpgradeRefusedError,
 )
+from ..http.exchange import Exchange
 from ..http.head import MAX_HEAD, RequestHead, ResponseHead, parse_request, write_response
 from ..http.headers import Headers
 from ..recipe import handshake_deadline
@@ -52,9 +53,10 @@ def to_websocket_server(
     max_message_size: int | None = 2**20,
     handshake_timeout: float = 10.0,
 ) -> Recipe[WebSocket]:
-    """Upgrade a `Connection` to WebSocket, as the server. The result is used once, in ``await conn.upgrade(...)``.
+    """Upgrade an `Exchange`, or a raw `Connection`, to WebSocket, as the server. The result is used once.
 
-    The request is read from the connection, unread bytes first. What the client sent behind it are the first frames.
+    Use it in ``await exchange.upgrade(...)`` or ``await conn.upgrade(...)``. On a raw connection the request is read first, unread bytes before all. What the client has sent behind its request
+    are the first frames.
 
     Args:
         subprotocols: What this side speaks, best first; the first one that the client offers is chosen.
@@ -67,10 +69,10 @@ def to_websocket_server(
 
     Raises (in the upgrade):
         UpgradeRefusedError: the request is good HTTP but no acceptable handshake: it was answered with 426 or 400
-            (`response`). The handle is OPEN, and the next byte read comes after the request.
+            (`response`). The handle is OPEN, and the next byte read comes after the request; an exchange is over.
         UpgradeFailedError: the request is malformed, too long or has a body: answered with an error, the handle is
             CLOSED (`UPGRADE_FAILED`). Or there was none in time: the handle is OPEN, what came is unread.
-        LocalProtocolError: the recipe was used before, or the source is not a `Connection`.
+        LocalProtocolError: the recipe was used before, or the source is neither a `Connection` nor an `Exchange`.
 
     Cancellation: before the answer the handle is OPEN again, what was received is unread; afterwards it is CLOSED.
 
@@ -151,13 +153,13 @@ class _Once:
     def prepare(self, source: Any) -> None:
         if self._used:
             raise LocalProtocolError(f"upgrade refused: this {self.name} recipe was used before; make one per upgrade")
-        if not isinstance(source, Connection):
-            raise LocalProtocolError(f"upgrade refused: {self.name} works on a Connection, not on {source!r}")
         self.check(source)
         self._used = True
 
-    def check(self, source: Connection) -> None:
+    def check(self, source: Any) -> None:
         """Raise unless `source` can be upgraded."""
+        if not isinstance(source, Connection):
+            raise LocalProtocolError(f"upgrade refused: {self.name} works on a Connection, not on {source!r}")
 
     async def handshake(self, wire: Wire) -> None:
         what = f"WebSocket handshake ({self.name})"
@@ -187,18 +189,31 @@ class _ServerRecipe(_Once):
 
     name = "to_websocket_server"
     client = False
+    _exchange: Exchange | None = None
+
+    def check(self, source: Any) -> None:
+        if isinstance(source, Exchange):
+            self._exchange = source
+        else:
+            super().check(source)
 
     async def talk(self, wire: Wire) -> None:
-        head = await self._read_request(wire)
+        head = await self._read_request(wire) if self._exchange is None else self._exchange.head
         try:
             key = handshake.check_request(head)
             self._chosen = handshake.choose_subprotocol(head.headers, self._subprotocols)
         except handshake.NotAcceptableError as exc:
-            await wire.send_all(_wire_form(exc.answer))  # noqa: ASYNC120 - a cancellation outranks the refusal
+            await wire.send_all(self._refusal(exc.answer))  # noqa: ASYNC120 - a cancellation outranks the refusal
             raise UpgradeRefusedError(f"no acceptable WebSocket handshake: {exc}", exc.answer) from None
         self._path = handshake.resource_name(head.target)
         self._peer_headers = head.headers
         await wire.send_all(handshake.accept_response(key, self._chosen, self._extra))
+
+    def _refusal(self, response: handshake.Answer) -> bytes:
+        """The bytes of a refusal; an exchange knows whether the connection goes on after it."""
+        if self._exchange is None:
+            return _wire_form(response)
+        return self._exchange.refuse_upgrade(response.status, response.headers, response.body)
 
     async def _read_request(self, wire: Wire) -> RequestHead:
         """The request; one that is not HTTP, or has a body, is answered and fails the upgrade."""
@@ -249,7 +264,8 @@ class _ClientRecipe(_Once):
         self._host = host
         self._path = target
 
-    def check(self, source: Connection) -> None:
+    def check(self, source: Any) -> None:
+        super().check(source)
         if source._leftover:
             raise LocalProtocolError(
                 f"upgrade refused: {source!r} has unread bytes, but a WebSocket server must not speak first"

@@ -1,0 +1,501 @@
+"""One request and its answer, as a server's program sees them.
+
+An exchange is a lease on its connection: it begins with the request's head, and until it is over nobody can take the
+connection away. It is over when the answer is complete and the request's body was read, or dropped within bounds. The
+connection (`server`) does the I/O; everything that may be said in an exchange, and when, is decided in the machine
+without I/O (`h1_server`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+
+from trio.lowlevel import cancel_shielded_checkpoint, checkpoint_if_cancelled, enable_ki_protection
+
+from ..errors import LimitExceededError, LocalProtocolError, UpgradeRefusedError
+from ..ownership import Event, Phase
+from .body_reader import EndOfMessage
+from .content import make_content
+from .h1 import Signal
+from .headers import Headers
+from .states import Half
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterable, Iterable
+    from types import TracebackType
+
+    from ..handle import Handle
+    from ..recipe import Recipe
+    from .body_writer import Buffer
+    from .head import RequestHead
+    from .headers import HeaderInput
+    from .server import HTTPServerConnection
+
+    Successor = TypeVar("Successor", bound=Handle)
+
+__all__ = ["MAX_BODY", "Exchange", "ResponseStream"]
+
+MAX_BODY: Final = 2**20
+"""Bytes of a request's body that `Exchange.read` takes by default."""
+
+LARGE: Final = 16384
+"""Bytes of a body from which on it is sent beside its head, and not joined to it."""
+
+_DONE: Final = Half.DONE
+
+
+class Exchange:
+    """A request, and the answer to it. Made by iterating over an `HTTPServerConnection`, and by `serve_http`.
+
+    Attributes:
+        connection: The `HTTPServerConnection` on which it takes place.
+        status: The status of the answer, once it has begun; 0 before.
+    """
+
+    __slots__ = ("_gathered", "_head", "_trailers", "connection", "status")
+
+    def __init__(self, connection: HTTPServerConnection, head: RequestHead) -> None:
+        self.connection = connection
+        self.status = 0
+        self._head = head
+        self._gathered: bytearray | None = None
+        self._trailers: Headers | None = None
+
+    def __repr__(self) -> str:
+        return f"<Exchange {self._head.method} {self._head.target[:64]!r}: {self._state}>"
+
+    @property
+    def _state(self) -> str:
+        if self.connection.exchange is not self:
+            return f"answered with {self.status}" if self.status else "over"
+        return f"being answered with {self.status}" if self.status else "not answered yet"
+
+    # --- the request ---------------------------------------------------------------------------------------------
+
+    @property
+    def head(self) -> RequestHead:
+        """Request line and fields."""
+        return self._head
+
+    @property
+    def method(self) -> str:
+        """The method, as the client has written it; methods are case-sensitive (RFC 9110 §9.1)."""
+        return self._head.method
+
+    @property
+    def target(self) -> str:
+        """The request target: a path with its query, an absolute URL, ``*``, or ``host:port`` (RFC 9112 §3.2)."""
+        return self._head.target
+
+    @property
+    def path(self) -> str:
+        """The path of the target, percent-encoded, without the query; empty for ``*`` and ``host:port``."""
+        return self._origin_form.partition("?")[0]
+
+    @property
+    def query(self) -> str:
+        """What follows the first question mark of the target, percent-encoded; empty if there is none."""
+        return self._origin_form.partition("?")[2]
+
+    @property
+    def _origin_form(self) -> str:
+        target = self._head.target
+        if target[0] == "/":
+            return target
+        _, mark, rest = target.partition("://")
+        if not mark:
+            return ""
+        start = min((at for at in map(rest.find, "/?") if at >= 0), default=len(rest))
+        return rest[start:] if rest[start : start + 1] == "/" else f"/{rest[start:]}"
+
+    @property
+    def http_version(self) -> str:
+        """``1.0`` or ``1.1``."""
+        return self._head.http_version
+
+    @property
+    def headers(self) -> Headers:
+        """The fields of the request."""
+        return self._head.headers
+
+    @property
+    def trailers(self) -> Headers:
+        """The fields behind the request's body.
+
+        Raises:
+            LocalProtocolError: the body has not been read to its end yet.
+        """
+        if self._trailers is None:
+            raise LocalProtocolError(f"trailers come behind the body of {self!r}: read that to its end first")
+        return self._trailers
+
+    @property
+    def offered_protocols(self) -> tuple[str, ...]:
+        """The protocols that the request offers to switch to, lower case; none where a switch is not possible."""
+        return self.connection.machine.upgrade if self.connection.exchange is self else ()
+
+    @property
+    def wants_websocket(self) -> bool:
+        """Whether the client asks for a WebSocket: if so, ``upgrade(to_websocket_server())`` accepts."""
+        fields = self._head.fields
+        return (
+            fields is not None
+            and b"websocket" in fields.upgrade
+            and b"upgrade" in fields.options
+            and self._head.method == "GET"
+        )
+
+    @enable_ki_protection
+    async def read(self, max_bytes: int = MAX_BODY) -> bytes:
+        """The request's body, or the rest of it; ``b""`` if there is none.
+
+        Args:
+            max_bytes: How long it may be.
+
+        Raises:
+            LimitExceededError: it is longer. What was read so far stays, for the next call.
+            RemoteProtocolError: the body is malformed, or the client ended the connection in the middle of it.
+            LocalProtocolError: the exchange is over.
+            HandleBusyError, HandleBrokenError, HandleClosedError, HandleMovedError: as for `Connection.receive_some`.
+
+        Cancellation: not one byte is lost; the next call goes on.
+        """
+        gathered = self._gathered if self._gathered is not None else bytearray()
+        self._gathered = gathered
+        while chunk := await self._next_chunk():
+            gathered += chunk
+            if len(gathered) > max_bytes:
+                raise LimitExceededError(
+                    f"the body of {self!r} has more than {max_bytes} bytes (max_bytes); iterate over the exchange to "
+                    f"take it in pieces, or answer 413"
+                )
+        self._gathered = None
+        return bytes(gathered)
+
+    def __aiter__(self) -> Self:
+        """Iterate over the request's body, in pieces as they come. Raises what `read` raises."""
+        return self
+
+    @enable_ki_protection
+    async def __anext__(self) -> bytes:
+        gathered, self._gathered = self._gathered, None
+        if gathered:
+            await checkpoint_if_cancelled()
+            return bytes(gathered)
+        chunk = await self._next_chunk()
+        if not chunk:
+            raise StopAsyncIteration
+        return chunk
+
+    @enable_ki_protection
+    async def _next_chunk(self) -> bytes:
+        """The next piece of the body; empty at its end. Always a cancellation point, and one to schedule."""
+        connection = self.connection
+        machine = connection.machine
+        waited = False
+        if self._trailers is None:
+            connection.check_exchange(self, "read")
+        await checkpoint_if_cancelled()
+        while self._trailers is None:
+            event = machine.next_event()
+            if type(event) is bytes:
+                if not waited:
+                    await cancel_shielded_checkpoint()
+                return event
+            if isinstance(event, EndOfMessage):
+                self._trailers = event.trailers
+                connection.body_read()
+            elif event is Signal.NEED_DATA:
+                waited = await connection.receive_body(self)
+            else:  # it was read, and dropped, by the connection
+                self._trailers = Headers()
+        if not waited:
+            await cancel_shielded_checkpoint()
+        return b""
+
+    @enable_ki_protection
+    def body_complete(self) -> bool:
+        """Whether nothing of the body has to be waited for any more. A step."""
+        machine = self.connection.machine
+        if self._trailers is None and machine.peer is Half.BODY and machine.bodiless:
+            event = machine.next_event()
+            assert isinstance(event, EndOfMessage)
+            self._trailers = event.trailers
+        return machine.peer not in (Half.BODY, Half.BROKEN)
+
+    # --- the answer ----------------------------------------------------------------------------------------------
+
+    @enable_ki_protection
+    async def inform(self, status: int, headers: HeaderInput | Headers = ()) -> None:
+        """Send an informational answer, such as 103 (Early Hints); the final one follows.
+
+        Nothing is sent to HTTP/1.0. A 100 (Continue) is sent without being asked for, when the body is first read.
+
+        Args:
+            status: 100 to 199, but not 101: `upgrade` switches protocols.
+            headers: Fields.
+
+        Raises:
+            LocalProtocolError: the answer has begun already, or this is no informational status.
+            ValueError, TypeError: a field cannot be sent; see `Headers`.
+            HandleBusyError, HandleBrokenError, HandleClosedError, HandleMovedError: as for `Connection.send_all`.
+
+        Cancellation: it is sent, or not begun, or the connection is broken.
+
+        Source: RFC 9110 §15.2.
+        """
+        connection = self.connection
+        connection.check_exchange(self, "inform")
+        await checkpoint_if_cancelled()
+        await connection.send(connection.machine.inform(status, headers), self)
+
+    @enable_ki_protection
+    async def respond(
+        self,
+        status: int,
+        body: Buffer | AsyncIterable[bytes] | Iterable[bytes] | Any = b"",
+        *,
+        headers: HeaderInput | Headers = (),
+    ) -> None:
+        """Answer.
+
+        Date, Content-Length or Transfer-Encoding, and Connection are added where they are due. To HEAD the same fields
+        are sent, and no body; so a handler need not know.
+
+        Args:
+            status: 200 to 999.
+            body: Bytes; or a file that was opened in binary mode, or a (sync or async) iterable of bytes, which is sent
+                piece by piece: with a Content-Length where that is known, else in chunks.
+            headers: Fields. A Content-Length that is given has to be right; ``Connection: close`` ends the connection.
+
+        Raises:
+            LocalProtocolError: the exchange is answered already or over, or the fields do not fit status and body.
+            ValueError, TypeError: a field cannot be sent; see `Headers`. Nothing has been sent.
+            HandleBusyError, HandleBrokenError, HandleClosedError, HandleMovedError: as for `Connection.send_all`.
+
+        Cancellation: the answer is sent, or not begun, or it is visibly cut off and the connection is broken. It is no
+        schedule point where it need not wait: receiving the next request is one.
+
+        Source: RFC 9110 §15, RFC 9112 §6.
+        """
+        connection = self.connection
+        if connection.exchange is not self:
+            connection.check_exchange(self, "respond")
+        if type(body) is not bytes or len(body) > LARGE:
+            await self._respond_at_length(status, body, headers)
+            return
+        await checkpoint_if_cancelled()
+        machine = connection.machine
+        data = machine.respond(status, headers, body)
+        self.status = status
+        if machine.peer is not _DONE or machine.ours is not _DONE:  # its body is unread, or the connection ends with it
+            await connection.send(data, self)
+            connection.settle_exchange()
+        elif (sent := connection.answer(data)) < len(data):
+            await connection.answer_rest(data, sent, self)
+
+    @enable_ki_protection
+    async def _respond_at_length(self, status: int, body: Any, headers: HeaderInput | Headers) -> None:
+        """Answer with a body that is not worth joining to the head, or not there yet."""
+        connection = self.connection
+        if isinstance(body, (bytes, bytearray, memoryview)):
+            size = body.nbytes if isinstance(body, memoryview) else len(body)
+            await checkpoint_if_cancelled()
+            machine = connection.machine
+            head = machine.send_head(status, headers, length=size)
+            self.status = status
+            parts = [head, machine.send_data(body), machine.send_end()]
+            await connection.send_parts([part for part in parts if len(part)], self)
+            connection.settle_exchange()
+            return
+        content = make_content(body)
+        async with self.stream(status, headers=headers, length=content.length) as stream:
+            if self._head.method == "HEAD":
+                return
+            async for chunk in content.chunks():
+                await stream.send(chunk)
+
+    def stream(self, status: int, *, headers: HeaderInput | Headers = (), length: int | None = None) -> ResponseStream:
+        """Answer piece by piece: ``async with exchange.stream(200) as stream: await stream.send(chunk)``.
+
+        The head goes out with the first piece, or at once by ``stream.flush()``. When the block ends well the body is
+        completed. When it raises or is cancelled, that is never done: the client sees that the answer is cut off, and
+        the connection is closed.
+
+        Args:
+            status: 200 to 999.
+            headers: Fields; see `respond`.
+            length: Bytes of the body, if known. Else it is sent in chunks, or to HTTP/1.0 until the connection ends.
+
+        Raises (on entering):
+            LocalProtocolError, ValueError, TypeError: as for `respond`.
+
+        Source: RFC 9112 §6, §7.1.
+        """
+        return ResponseStream(self, status, headers, length)
+
+    # --- another protocol ----------------------------------------------------------------------------------------
+
+    @enable_ki_protection
+    async def upgrade(self, recipe: Recipe[Successor]) -> Successor:
+        """Make the connection something else, which this request asks for (Upgrade), or which it tunnels to (CONNECT).
+
+        Bytes behind the request are the successor's first input.
+
+        Args:
+            recipe: Such as `to_websocket_server` or `to_connection`; used once.
+
+        Returns:
+            The successor, OPEN, in the same scope. The loop over the connection then ends quietly.
+
+        Raises:
+            UpgradeRefusedError: the request cannot be upgraded in this way; the recipe has answered it, and the
+                connection goes on.
+            LocalProtocolError: the request does not ask for it, has a body, or is answered already. Nothing has
+                changed: answer it otherwise.
+            UpgradeFailedError: the handshake failed. If a byte had been sent, the connection is CLOSED.
+            HandleBusyError, HandleBrokenError, HandleClosedError, HandleMovedError: as for `Handle.upgrade`.
+
+        The connection's handle is MOVED (`UPGRADED`) afterwards.
+
+        Cancellation: before a byte was sent, nothing has happened; afterwards the connection is CLOSED.
+
+        Source: RFC 9110 §7.8, §9.3.6.
+        """
+        connection = self.connection
+        connection.check_exchange(self, "upgrade")
+        machine = connection.machine
+        if self.status or not self.body_complete():
+            why = f"it is answered with {self.status}" if self.status else "its body has not been read"
+            raise LocalProtocolError(f"upgrade refused: {self!r}: {why}")
+        await connection.flush_all(self)
+        before = machine.snapshot()
+        try:
+            return await connection._upgrade(recipe, Event.UPGRADE_LEASED, self)
+        except UpgradeRefusedError:
+            connection.settle_exchange()
+            raise
+        except BaseException:
+            if connection.phase is Phase.OPEN:  # nothing was sent: the request can be answered otherwise
+                machine.restore(before)
+                self.status = 0
+            raise
+
+    def accept_upgrade(self, headers: HeaderInput | Headers = (), *, status: int = 101) -> bytes:
+        """The bytes with which a recipe accepts: 101, or a 2xx to CONNECT. Changes nothing. For recipes.
+
+        Args:
+            headers: Fields; for 101 Upgrade is among them, and Connection is added.
+            status: 101, or 200 to 299 to CONNECT.
+
+        Raises:
+            LocalProtocolError: the request does not ask for this protocol, or for none at all.
+            ValueError, TypeError: a field cannot be sent; see `Headers`.
+        """
+        return self.connection.machine.switch_head(headers, status=status)
+
+    @enable_ki_protection
+    def refuse_upgrade(self, status: int, headers: HeaderInput | Headers = (), body: bytes = b"") -> bytes:
+        """The bytes with which a recipe answers a request that it declines, before `UpgradeRefusedError`. A step.
+
+        Raises:
+            LocalProtocolError, ValueError, TypeError: as for `respond`.
+        """
+        data = self.connection.machine.respond(status, headers, body)
+        self.status = status
+        return data
+
+
+class ResponseStream:
+    """An answer that is sent piece by piece; see `Exchange.stream`."""
+
+    __slots__ = ("_before", "_exchange", "_head", "_headers", "_length", "_status", "_trailers")
+
+    def __init__(self, exchange: Exchange, status: int, headers: HeaderInput | Headers, length: int | None) -> None:
+        self._exchange = exchange
+        self._status = status
+        self._headers = headers
+        self._length = length
+        self._head = b""
+        self._before: Any = None
+        self._trailers: HeaderInput | Headers = ()
+
+    @enable_ki_protection
+    async def __aenter__(self) -> Self:
+        exchange = self._exchange
+        exchange.connection.check_exchange(exchange, "stream")
+        await checkpoint_if_cancelled()
+        machine = exchange.connection.machine
+        self._before = machine.snapshot()
+        self._head = machine.send_head(self._status, self._headers, length=self._length)
+        exchange.status = self._status
+        return self
+
+    @enable_ki_protection
+    async def send(self, chunk: Buffer) -> None:
+        """Send the next piece of the body. An empty one is nothing.
+
+        Raises:
+            LocalProtocolError: it is more than the Content-Length; the exchange is over.
+            HandleBusyError, HandleBrokenError, HandleClosedError, HandleMovedError: as for `Connection.send_all`.
+
+        Cancellation: the piece is sent, or not begun, or the answer is cut off and the connection is broken. It is a
+        schedule point.
+        """
+        exchange = self._exchange
+        connection = exchange.connection
+        connection.check_exchange(exchange, "send")
+        await checkpoint_if_cancelled()
+        data = connection.machine.send_data(chunk)
+        head, self._head = self._head, b""
+        await connection.send_parts([part for part in (head, data) if len(part)], exchange)
+
+    async def flush(self) -> None:
+        """Send the head now, if it is not out yet.
+
+        Raises and Cancellation: as for `send`.
+        """
+        await self.send(b"")
+
+    def trailers(self, headers: HeaderInput | Headers) -> None:
+        """Fields to send behind the body, when the block ends. An answer to HTTP/1.0, which has none, goes without.
+
+        Raises (when the block ends):
+            LocalProtocolError: the body is not sent in chunks, or one of the fields cannot be a trailer.
+            ValueError, TypeError: a field cannot be sent; see `Headers`.
+
+        Source: RFC 9110 §6.5.
+        """
+        self._trailers = headers
+
+    @enable_ki_protection
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        exchange = self._exchange
+        connection = exchange.connection
+        if exc is not None:
+            self._give_up()
+            return
+        try:
+            connection.check_exchange(exchange, "end of the stream")
+            await checkpoint_if_cancelled()
+            machine = connection.machine
+            end = machine.send_end(() if machine.ends_with_connection else self._trailers)
+            head, self._head = self._head, b""
+            await connection.send_parts([part for part in (head, end) if part], exchange)
+        except BaseException:
+            self._give_up()
+            raise
+        connection.settle_exchange()
+
+    @enable_ki_protection
+    def _give_up(self) -> None:
+        """The body will not be completed. If nothing of the answer is out yet, another one can be given. A step."""
+        exchange = self._exchange
+        if self._head and exchange.connection.exchange is exchange:
+            exchange.connection.machine.restore(self._before)
+            exchange.status = 0
+            self._head = b""
+        else:
+            exchange.connection.tear(exchange)

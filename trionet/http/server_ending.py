@@ -1,0 +1,287 @@
+"""How a server's HTTP connection ends, and how an exchange does that its handler has left.
+
+Whatever ends it, the client is told if that can still be done: an answer is completed or visibly cut off, an error
+answer stays readable, and a client that has gone is noticed while its answer is being worked out.
+"""
+
+from __future__ import annotations
+
+import inspect
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+import trio
+from trio.lowlevel import current_task, enable_ki_protection
+
+from ..errors import RemoteProtocolError
+from ..ownership import Blocker, Event, Phase, Receive, Refusal, Refuse, Send
+from ..transport.protocol import MAX_RECEIVE
+from .body_reader import EndOfMessage
+from .server_link import Link
+from .states import Half
+
+if TYPE_CHECKING:
+    from ..capsule import Detached
+    from ..owner import Owner
+    from .exchange import Exchange
+    from .limits import HTTPLimits
+
+__all__ = ["Ending"]
+
+LINGER_SECONDS: Final = 1.0
+LINGER_BYTES: Final = 65536
+"""How long, and for how much, a close waits for a client that may still be sending (RFC 9112 §9.6)."""
+
+_TEXT: Final = [("Content-Type", "text/plain; charset=utf-8")]
+
+
+class Ending(Link):
+    """A handle that knows how an HTTP connection ends."""
+
+    __slots__ = ("_final", "_handler", "_head_since", "_in_a_row", "_linger", "_seen", "_stuck", "_turned")
+
+    def __init__(self, capsule: Detached, limits: HTTPLimits) -> None:
+        super().__init__(capsule, limits)
+        # What ended the connection, where that was not this side's own decision; whether to wait for the client then.
+        self._final: Event | None = None
+        self._linger = False
+        self._handler: Any = None
+        self._in_a_row = 0
+
+    def _renew(self) -> None:
+        super()._renew()
+        self._turned: trio.Event | None = None
+        # What the caretaker has seen when it looked the last time.
+        self._seen: Exchange | None = None
+        self._head_since: float | None = None
+        self._stuck: tuple[float, int | None, float] | None = None
+
+    @enable_ki_protection
+    def seat(self, owner: Owner, instead_of: Any = None) -> None:
+        """As for every handle; and the owner's caretaker looks after it."""
+        super().seat(owner, instead_of)
+        owner.caretaker.watch(self)
+
+    def _phase_changed(self, before: Phase) -> None:
+        if self._life.phase.terminal:
+            self._owner.caretaker.unwatch(self)
+        if self._turned is not None:
+            self._turned.set()
+            self._turned = None
+        super()._phase_changed(before)
+
+    @property
+    def blockers(self) -> tuple[Blocker, ...]:
+        """The work in progress on the handle; see `Handle.blockers`."""
+        found = super().blockers
+        if self.exchange is None or self._life.phase.terminal:
+            return found
+        head = self.exchange.head
+        task = "" if self._handler is None else self._handler.name
+        return (*found, Blocker(task, f"exchange ({head.method} {head.target[:64]})", self._reader_since))
+
+    # --- exchanges that their handler has left -------------------------------------------------------------------
+
+    @enable_ki_protection
+    async def _conclude(self, exchange: Exchange) -> None:
+        """The handler asks for the next request: see this exchange to its end."""
+        machine = self.machine
+        if self._life.phase.terminal:
+            return
+        if not self._is_deserted():
+            raise self._refusal(Refuse(Refusal.BUSY), Event.LEASE)
+        if machine.ours is Half.HEAD:
+            await exchange.respond(500, b"the request was not answered\n", headers=_TEXT)
+        elif machine.ours is Half.BODY:
+            self.tear(exchange)
+        if self.exchange is exchange and not self._life.phase.terminal:
+            await self._drop_body(exchange)
+        if self.exchange is None and self._life.phase is Phase.OPEN and machine.ours is not Half.IDLE:
+            await self._end_quietly()
+
+    @enable_ki_protection
+    async def _drop_body(self, exchange: Exchange) -> None:
+        """Read what is left of the request, within bounds; beyond them the connection ends with this exchange."""
+        machine, limits = self.machine, self.limits
+        size = 0
+        if machine.keep_alive:
+            await self.flush_all(exchange)
+            with trio.move_on_after(limits.drain_timeout):
+                while size <= limits.drain_bytes and not exchange.body_complete():
+                    try:
+                        event = machine.next_event()
+                    except RemoteProtocolError:
+                        break
+                    if type(event) is bytes:
+                        size += len(event)
+                    elif not isinstance(event, EndOfMessage):
+                        await self.receive_body(exchange)
+        self.settle_exchange()
+        if self.exchange is exchange:
+            self._end_exchange_early()
+
+    @enable_ki_protection
+    def _end_exchange_early(self) -> None:
+        """The exchange is over although the request is not: the connection ends with it. A step."""
+        self.machine.give_up()
+        self._linger = True
+        self.exchange = None
+        self._take(Event.LEASE_ENDED)
+
+    @enable_ki_protection
+    def _desert(self) -> None:
+        """Nobody goes on with the exchange: answer for the handler that did not, or cut off what it began. A step."""
+        exchange, machine = self.exchange, self.machine
+        if exchange is None or self._life.phase.terminal:
+            return
+        if machine.ours is Half.BODY:
+            self.tear(exchange)
+            return
+        if machine.ours is Half.HEAD:
+            machine.keep_alive = False
+            self._out.append(machine.respond(500, _TEXT, b"the request was not answered\n"))
+            self._life.unsent = True
+            self._owner.caretaker.flush_soon(self)
+            exchange.status = 500
+        self.settle_exchange()
+        if self.exchange is exchange:
+            self._end_exchange_early()
+
+    def _is_deserted(self) -> bool:
+        """Whether the task of the exchange has ended, or is the one that asks."""
+        task = self._handler
+        return task is current_task() or inspect.getcoroutinestate(task.coro) == inspect.CORO_CLOSED
+
+    @enable_ki_protection
+    def scope_event(self, event: Event) -> None:
+        """Take an event of the scope; see `Handle.scope_event`."""
+        if event is Event.SCOPE_LEFT and self.exchange is not None and self._is_deserted():
+            self._desert()
+        super().scope_event(event)
+
+    @enable_ki_protection
+    async def aclose(self) -> None:
+        """Close gracefully: finish the exchange under way, send what waits to be sent, release.
+
+        A handler that calls it within its exchange gives that up: the client gets a 500 if it has no answer yet. See
+        `Handle.aclose`.
+
+        Cancellation: the handle is aborted (`ABORTED`).
+        """
+        if self.exchange is not None and self._is_deserted():
+            self._desert()
+        await super().aclose()
+
+    @enable_ki_protection
+    def handler_failed(self) -> None:
+        """The handler has raised: its request is answered with 500, or an answer that was begun is cut off. A step."""
+        self._desert()
+
+    @enable_ki_protection
+    def retire(self) -> None:
+        """Close as soon as no request is under way; the answer to this one says so (``Connection: close``). A step."""
+        self.machine.keep_alive = self.machine.keep_alive and self.exchange is None
+        super().retire()
+
+    # --- the end of the connection -------------------------------------------------------------------------------
+
+    @enable_ki_protection
+    async def _refuse_request(self, exc: RemoteProtocolError) -> None:
+        """Answer what is no request, behind the answers that are due before it, and end the connection."""
+        self._failure = exc
+        self._final = Event.PROTOCOL_ERROR
+        self._linger = True
+        if self.machine.ours is Half.HEAD:
+            text = f"{exc}\n".encode("ascii", "backslashreplace")
+            await self.send(self.machine.respond(exc.status_hint, _TEXT, text), None)
+        await self.aclose()
+
+    @enable_ki_protection
+    async def _end_quietly(self) -> NoReturn:
+        """The connection is over, between two requests."""
+        if self.machine.peer is Half.CLOSED:
+            if not self._life.unsent and not self._transport.parting:
+                self._take(Event.PEER_GONE)
+            else:
+                self._final = Event.PEER_GONE
+        await self.aclose()
+        raise StopAsyncIteration
+
+    @property
+    def _parting(self) -> bool:
+        return (self._linger or self._transport.parting) and not self._life.poisoned
+
+    async def _goodbye(self) -> None:
+        """Let a client that is still sending read the answer: closing at once would reset it away (RFC 9112 §9.6)."""
+        if self._linger:
+            if self._transport.can_half_close:
+                await self._transport.send_eof()
+            await self._wait_for_client()
+            self._linger = False
+        if self._transport.parting:
+            await self._transport.goodbye()
+        if self._final is not None:
+            self._take(self._final)
+
+    async def _wait_for_client(self) -> None:
+        size = 0
+        with trio.move_on_after(LINGER_SECONDS):
+            while size < LINGER_BYTES and (data := await self._transport.receive_some(MAX_RECEIVE)):
+                size += len(data)
+
+    # --- for the caretaker ---------------------------------------------------------------------------------------
+
+    @enable_ki_protection
+    def tick(self, now: float) -> None:
+        """Look whether the client is silent for too long, reads nothing, or has gone. A step."""
+        life = self._life
+        if life.send is Send.BUSY:
+            self._look_at_send(now)
+        elif life.receive is Receive.BUSY:
+            self._stuck = None
+            self._look_at_receive(now)
+        elif self.exchange is not None:
+            if self._seen is self.exchange and (gone := self._transport.peer_gone()):
+                self._client_gone(gone)
+            self._seen = self.exchange
+
+    def _look_at_send(self, now: float) -> None:
+        mark = (self._writer_since, self._transport.bytes_sent)
+        if self._stuck is None or self._stuck[:2] != mark:
+            self._stuck = (*mark, now)
+        elif now - self._stuck[2] >= self.limits.send_timeout:
+            self._take(Event.IDLE_TIMEOUT)
+
+    def _look_at_receive(self, now: float) -> None:
+        if self.exchange is None and self.machine.buffered:
+            self._head_since = self._reader_since if self._head_since is None else self._head_since
+            if now - self._head_since >= self.limits.head_timeout:
+                self._late_head()
+            return
+        self._head_since = None
+        if now - self._reader_since >= self.limits.idle_timeout:
+            self._take(Event.IDLE_TIMEOUT)
+
+    def _late_head(self) -> None:
+        """A request that does not come to its end (408, RFC 9110 §15.5.9)."""
+        seconds = self.limits.head_timeout
+        self._failure = RemoteProtocolError(f"no whole request within {seconds:g} s (head_timeout)", 408)
+        self.machine.fail(self._failure)
+        data = self.machine.respond(408, _TEXT, f"{self._failure}\n".encode())
+        if self._life.phase is Phase.OPEN and not self._life.unsent:
+            with suppress(trio.BrokenResourceError):
+                self._transport.send_some(data)
+        self._take(Event.IDLE_TIMEOUT)
+
+    @enable_ki_protection
+    def _client_gone(self, how: str) -> None:
+        """Nobody waits for the answer: end the connection, and the scope that works on it. A step."""
+        if how == "eof" and not self.limits.eof_is_gone:
+            return
+        if how == "eof":
+            self._take(Event.PEER_GONE)
+        else:
+            self._peer_reset(trio.BrokenResourceError("the client has reset the connection"))
+            self._take(Event.ACLOSE)
+        if self._owner.of_connection and self._owner.public is not None:
+            self._owner.public.cancel()

@@ -1,0 +1,310 @@
+"""Requests and answers over a transport: the part of a server's HTTP handle that receives and sends.
+
+No task stands behind it. The task that handles an exchange receives and sends itself. What a client has pipelined is
+answered in order: while a further request is already there, an answer waits in an output buffer. The buffer is bounded,
+and leaves in one piece: before the next receive, or in the next scheduling turn if the handler takes longer than that.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+import trio
+from trio.lowlevel import cancel_shielded_checkpoint, enable_ki_protection
+
+from ..errors import HandleBrokenError, LocalProtocolError
+from ..handle import Handle
+from ..handle.turn import Turn
+from ..ownership import Event, Phase, Receive, Send
+from ..transport.protocol import MAX_RECEIVE
+from .h1_server import H1Server
+from .states import Half
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ..capsule import Detached
+    from .body_writer import Buffer
+    from .exchange import Exchange
+    from .limits import HTTPLimits
+
+__all__ = ["Link"]
+
+MAX_UNSENT: Final = 65536
+"""Bytes of answers that wait in the output buffer at most."""
+
+_OPEN: Final = Phase.OPEN
+_RECEIVE_IDLE: Final = Receive.IDLE
+_SEND_IDLE: Final = Send.IDLE
+_SEND_BUSY: Final = Send.BUSY
+_DONE: Final = Half.DONE
+
+
+class Link(Handle):
+    """A handle that moves requests and answers. Its subclasses decide what comes of their ends.
+
+    Attributes:
+        machine: What is said, and when, without I/O.
+        exchange: The exchange under way, if any.
+        limits: Bounds.
+    """
+
+    __slots__ = ("_cut_off", "_out", "_out_size", "_sending", "exchange", "limits", "machine")
+
+    def __init__(self, capsule: Detached, limits: HTTPLimits) -> None:
+        super().__init__(capsule)
+        self.limits = limits
+        self.machine = H1Server(bytes(self._leftover), limits)
+        self._cut_off = False
+        self._leftover.clear()
+        if self._life.receive is Receive.EOF:
+            self.machine.receive_eof()
+
+    if TYPE_CHECKING:
+
+        def tick(self, now: float) -> None:
+            """Defined by `Ending`."""
+
+    def _renew(self) -> None:
+        super()._renew()
+        self.exchange: Exchange | None = None
+        # Answers that wait to be sent; whose turn it is to send them.
+        self._out: list[bytes] = []
+        self._out_size = 0
+        self._sending = Turn()
+
+    def _unread(self) -> bytes:
+        return self.machine.unread()
+
+    def _set_unread(self, data: bytes | bytearray) -> None:
+        self.machine.replace_unread(bytes(data))
+
+    @property
+    def peer_failed(self) -> bool:
+        """Whether the client has broken the protocol, or the connection has."""
+        return self.machine.peer is Half.BROKEN or self._life.poisoned
+
+    @enable_ki_protection
+    def tear(self, exchange: Exchange) -> None:
+        """The answer is never completed: end the connection so that the client sees that it is cut off. A step.
+
+        Where nothing but the end of the connection would end the body, that has to look like a failure.
+        """
+        if self.exchange is not exchange or self._life.phase.terminal:
+            return
+        if self.machine.ends_with_connection:
+            self._transport.spoil()
+        self._cut_off = True
+        self.abort()
+
+    @enable_ki_protection
+    def _took(self, data: bytes) -> None:
+        """A receive brought `data`. A step."""
+        self._reader = None
+        life = self._life
+        if data:
+            self.machine.receive(data)
+            self._bytes_received += len(data)
+        elif life.reset:
+            self._end_receive()
+            raise self._broken_error(f"receive failed: {self!r}")
+        else:
+            self.machine.receive_eof()
+            self._take(Event.PEER_EOF)
+            return
+        if life.phase is _OPEN:
+            life.receive = _RECEIVE_IDLE
+        else:
+            self._reader_lease = None
+            self._take(Event.RECEIVE_ENDED)
+
+    # --- bodies: for `Exchange` ----------------------------------------------------------------------------------
+
+    @enable_ki_protection
+    def check_exchange(self, exchange: Exchange, what: str) -> None:
+        """Raise unless `exchange` is the one under way on a handle that has not ended."""
+        if self._life.phase.terminal:
+            self._take(Event.SEND_LEASED)  # raises
+        if self.exchange is not exchange:
+            raise LocalProtocolError(f"{what} refused: {exchange!r} is over")
+
+    @enable_ki_protection
+    async def receive_body(self, exchange: Exchange) -> bool:
+        """Receive once for the body of `exchange`; a client that waits for 100 (Continue) gets it first. True."""
+        machine = self.machine
+        if machine.awaits_continue and machine.ours is Half.HEAD:
+            await self.send(machine.inform(100), exchange)
+        if self._life.unsent:
+            await self.flush_all(exchange)
+        if self._life.receive is Receive.EOF:
+            machine.receive_eof()
+            await trio.lowlevel.checkpoint()
+            return True
+        self._begin_receive(exchange)
+        try:
+            data = await self._transport.receive_some(MAX_RECEIVE)
+        except BaseException as exc:
+            self._receive_failed(exc)
+            raise
+        self._took(data)
+        return True
+
+    @enable_ki_protection
+    def body_read(self) -> None:
+        """The request is complete. A step."""
+        if self.machine.ours in (_DONE, Half.MUST_CLOSE):
+            self.settle_exchange()
+
+    # --- answers: for `Exchange` ---------------------------------------------------------------------------------
+
+    @enable_ki_protection
+    def settle_exchange(self) -> None:
+        """End the exchange if both messages are complete, also where the connection ends with it. A step."""
+        exchange = self.exchange
+        if exchange is None or self._life.phase.terminal:
+            return
+        machine = self.machine
+        if not exchange.body_complete() or machine.ours not in (_DONE, Half.MUST_CLOSE):
+            return
+        if machine.ours is _DONE:
+            machine.start_next_cycle()
+        self.exchange = None
+        self._take(Event.LEASE_ENDED)
+
+    @enable_ki_protection
+    def answer(self, data: bytes) -> int:
+        """The answer that completes the exchange: how much of it is taken care of; the rest is for `answer_rest`. A step.
+
+        If all of it is, the exchange is over: it is with the operating system or, where a further request is there
+        already, in the output buffer.
+        """
+        life, machine = self._life, self.machine
+        if life.phase is not _OPEN or life.send is not _SEND_IDLE or life.reset or self._sending.held:
+            return 0
+        if machine.more or life.unsent:
+            if self._out_size > MAX_UNSENT:
+                return 0
+            if not life.unsent:
+                life.unsent = True
+                self._owner.caretaker.flush_soon(self)
+            self._out.append(data)
+            self._out_size += len(data)
+        else:
+            try:
+                sent = self._transport.send_some(data)
+            except trio.BrokenResourceError as exc:
+                self._peer_reset(exc)
+                raise HandleBrokenError(f"send failed: {self!r}: {exc}", 0) from exc
+            self._bytes_sent += sent
+            if sent < len(data):
+                return sent
+        self.exchange = None
+        machine.start_next_cycle()
+        life.leases -= 1
+        return len(data)
+
+    @enable_ki_protection
+    async def answer_rest(self, data: bytes, sent: int, exchange: Exchange) -> None:
+        """Send what `answer` has left of `data`."""
+        if not sent:
+            await self.send(data, exchange)
+        else:
+            self._begin_send(exchange)
+            transport = self._transport
+            transport.bytes_sent = 0
+            try:
+                with memoryview(data)[sent:] as rest:
+                    await transport.send_all(rest)
+            except BaseException as exc:
+                more = transport.bytes_sent
+                self._send_failed(exc, None if more is None else sent + more)
+                raise
+            self._bytes_sent += len(data) - sent
+            self._end_send()
+        self.settle_exchange()
+
+    async def send(self, data: Buffer, exchange: Exchange | None) -> None:
+        """Send `data`, behind what waits in the output buffer."""
+        await self.send_parts([data] if len(data) else [], exchange)
+
+    @enable_ki_protection
+    async def send_parts(self, parts: Sequence[Buffer], exchange: Exchange | None) -> None:
+        """Send `parts`, behind what waits in the output buffer. A schedule point."""
+        if self._sending.held:
+            await self._sending.wait()
+        else:
+            self._sending.held = True
+        try:
+            await self._send_parts([*self._out, *parts], exchange)
+        finally:
+            self._sending.release()
+
+    @enable_ki_protection
+    async def _send_parts(self, parts: Sequence[Buffer], exchange: Exchange | None) -> None:
+        self._begin_send(exchange or self)
+        transport = self._transport
+        transport.bytes_sent = 0
+        try:
+            if len(parts) == 1:
+                await transport.send_all(parts[0])
+            elif parts:
+                await transport.send_vectored(parts)
+            await cancel_shielded_checkpoint()
+        except BaseException as exc:
+            self._parts_failed(exc, exchange)
+            raise
+        self._out_sent()
+        self._bytes_sent += sum(map(len, parts))
+        self._end_send()
+
+    @enable_ki_protection
+    def _parts_failed(self, exc: BaseException, exchange: Exchange | None) -> None:
+        """A send was cut off. What the machine takes for said was not, so the answer is torn even if it was not begun.
+
+        Answers that were put off, with nothing behind them, go out later if not a byte of them has. A step.
+        """
+        sent = self._transport.bytes_sent
+        try:
+            self._send_failed(exc, sent)
+        finally:
+            if exchange is not None:
+                self.tear(exchange)
+            elif sent != 0 or not self._transport.untouched:
+                self._out_sent()
+
+    @enable_ki_protection
+    def _out_sent(self) -> None:
+        self._out.clear()
+        self._out_size = 0
+        self._life.unsent = False
+
+    async def flush_all(self, exchange: Exchange | None) -> None:
+        """Send what waits in the output buffer; wait for who is sending it already."""
+        if self._sending.held or self._out:
+            await self.send_parts((), exchange)
+
+    @enable_ki_protection
+    def flush(self) -> None:
+        """Send what waits in the output buffer, without waiting; what is not taken is for a service task. A step."""
+        life = self._life
+        if not self._out or self._sending.held or life.phase.terminal or life.send is not _SEND_IDLE or life.reset:
+            return
+        data = b"".join(self._out)
+        try:
+            sent = self._transport.send_some(data)
+        except trio.BrokenResourceError as exc:
+            self._peer_reset(exc)
+            sent = len(data)
+        self._bytes_sent += sent
+        if sent < len(data):
+            self._out, self._out_size = [data[sent:]], len(data) - sent
+            self._owner.start_service(self._flush_service)
+            return
+        self._out_sent()
+        life.send = _SEND_BUSY  # it was, within this step: whoever waits for the handle to be quiet is told
+        self._end_send()
+
+    async def _flush_service(self) -> None:
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):  # they are on the handle's record
+            await self.flush_all(None)

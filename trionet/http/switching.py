@@ -1,0 +1,83 @@
+"""From an exchange to a byte stream: a tunnel after CONNECT, or any protocol that a request asks for by Upgrade."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..connection import Connection
+from ..errors import LocalProtocolError
+from .exchange import Exchange
+from .headers import Headers
+
+if TYPE_CHECKING:
+    from ..recipe import Recipe
+    from ..wire import Wire
+    from .headers import HeaderInput
+
+__all__ = ["to_connection"]
+
+
+def to_connection(protocol: str | None = None, *, headers: HeaderInput | Headers = ()) -> Recipe[Connection]:
+    """Accept a request that asks for another protocol. Used once, in ``await exchange.upgrade(...)``.
+
+    CONNECT is answered with 200, an Upgrade with 101. What the client has sent behind its request are the first bytes
+    of the new `Connection`.
+
+    Args:
+        protocol: The token of the request's Upgrade field that is accepted, such as ``"h2c"``, in any case. None for
+            CONNECT; or for the only one that is offered.
+        headers: Additional fields of the answer.
+
+    Raises (here):
+        ValueError, TypeError: a field cannot be sent; see `Headers`.
+
+    Raises (in the upgrade):
+        LocalProtocolError: the request is neither a CONNECT nor offers this protocol, or the recipe was used before.
+            Nothing has changed: answer it otherwise.
+
+    Cancellation: before the answer was sent nothing has happened; afterwards the connection is CLOSED.
+
+    Source: RFC 9110 §7.8, §9.3.6.
+    """
+    return _Recipe(protocol, Headers(headers))
+
+
+class _Recipe:
+    """Sends the answer that switches."""
+
+    def __init__(self, protocol: str | None, headers: Headers) -> None:
+        self._protocol = protocol
+        self._headers = headers
+        self._answer = b""
+        self._used = False
+        self._wire: Wire | None = None
+
+    def prepare(self, source: Any) -> None:
+        if self._used:
+            raise LocalProtocolError("upgrade refused: this to_connection recipe was used before; make one per upgrade")
+        if not isinstance(source, Exchange):
+            raise LocalProtocolError(f"upgrade refused: to_connection works on an Exchange, not on {source!r}")
+        if source.method == "CONNECT":
+            self._answer = source.accept_upgrade(self._headers, status=200)
+        else:
+            fields = [*self._headers.items(), ("Upgrade", self._choose(source))]
+            self._answer = source.accept_upgrade(fields)
+        self._used = True
+
+    def _choose(self, source: Exchange) -> str:
+        offered = source.offered_protocols
+        if self._protocol is not None:
+            return self._protocol
+        if len(offered) != 1:
+            raise LocalProtocolError(
+                f"upgrade refused: {source!r} offers {list(offered)}; say which with to_connection(protocol)"
+            )
+        return offered[0]
+
+    async def handshake(self, wire: Wire) -> None:
+        await wire.send_all(self._answer)
+        self._wire = wire
+
+    def commit(self) -> Connection:
+        assert self._wire is not None
+        return Connection(self._wire.detach())
