@@ -746,20 +746,36 @@ async def test_where_it_was_opened_goes_with_the_connection():
         assert {handle.opened_at for handle in (successor, moved, capsule, last)} == {one.opened_at}
 
 
+class Witness:
+    """Watches an endpoint, and writes down what it is told."""
+
+    def __init__(self):
+        self.owners, self.closed = [], 0
+
+    def moved_to(self, member):
+        self.owners.append(member)
+
+    def endpoint_closed(self):
+        self.closed += 1
+
+
 async def test_whoever_watches_the_endpoint_is_told_once_wherever_it_ends():
+    witness = Witness()
     async with trionet.open_scope() as outer:
         async with outer.open_scope() as inner:
-            closed = []
             near, far = tcp_sockets()
-            capsule = trionet.Detached(SocketTransport(near), watchers=(lambda: closed.append("closed"),))
+            capsule = trionet.Detached(SocketTransport(near), watcher=witness)
             one, other = inner.adopt(capsule), inner.adopt(far)
             await other.send_all(b"HELLO\n")
             successor = await one.upgrade(Greeting())
-            capsule = successor.transfer(outer).detach()
-        assert closed == []
-        outer.adopt(capsule).detach().abort()
-        assert closed == ["closed"]
-    assert closed == ["closed"]
+            moved = successor.transfer(outer)
+            capsule = moved.detach()
+        assert witness.closed == 0
+        last = outer.adopt(capsule)
+        assert witness.owners == [one, successor, moved, capsule, last]
+        last.detach().abort()
+        assert witness.closed == 1
+    assert witness.closed == 1
 
 
 async def test_what_a_handshake_put_back_is_unread_once():

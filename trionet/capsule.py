@@ -7,7 +7,7 @@ latest when the scope ends.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from trio.lowlevel import enable_ki_protection
 
@@ -15,12 +15,22 @@ from .errors import HandleClosedError, HandleMovedError
 from .ownership import End, Event, Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from .owner import Owner
     from .transport.protocol import Transport
 
-__all__ = ["Detached"]
+__all__ = ["Detached", "Watcher"]
+
+
+class Watcher(Protocol):
+    """Who follows an endpoint, through whichever hands it goes. Both are called within the step that they tell of."""
+
+    def moved_to(self, member: Any) -> None:
+        """The endpoint belongs to this capsule or handle now."""
+        ...
+
+    def endpoint_closed(self) -> None:
+        """The endpoint is closed."""
+        ...
 
 
 class Detached:
@@ -33,7 +43,7 @@ class Detached:
         end: How the capsule ended; None while it can be adopted.
     """
 
-    __slots__ = ("_owner", "_transport", "_watchers", "end", "leftover", "opened_at", "receive_ended", "send_ended")
+    __slots__ = ("_owner", "_transport", "_watcher", "end", "leftover", "opened_at", "receive_ended", "send_ended")
 
     def __init__(
         self,
@@ -43,11 +53,11 @@ class Detached:
         receive_ended: bool = False,
         send_ended: bool = False,
         opened_at: str = "",
-        watchers: tuple[Callable[[], None], ...] = (),
+        watcher: Watcher | None = None,
     ) -> None:
         self._transport = transport
         self._owner: Owner | None = None
-        self._watchers = watchers
+        self._watcher = watcher
         self.leftover = leftover
         self.receive_ended = receive_ended
         self.send_ended = send_ended
@@ -69,9 +79,9 @@ class Detached:
         return self._owner
 
     @property
-    def watchers(self) -> tuple[Callable[[], None], ...]:
-        """Called once when the endpoint is closed, whoever owns it by then."""
-        return self._watchers
+    def watcher(self) -> Watcher | None:
+        """Who follows the endpoint."""
+        return self._watcher
 
     def check(self) -> None:
         """Raise unless the capsule can still be adopted.
@@ -102,8 +112,8 @@ class Detached:
         if not self._transport.close() and owner is not None:
             owner.release_later(self._transport)
         self._leave()
-        for watcher in self._watchers:
-            watcher()
+        if self._watcher is not None:
+            self._watcher.endpoint_closed()
 
     @enable_ki_protection
     def scope_event(self, event: Event) -> None:
@@ -130,6 +140,8 @@ class Detached:
     def seat(self, owner: Owner) -> None:
         """From now on `owner` closes this capsule if nobody adopts it."""
         self._owner = owner
+        if self._watcher is not None:
+            self._watcher.moved_to(self)
 
     def _leave(self) -> None:
         if self._owner is not None:

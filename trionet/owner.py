@@ -7,13 +7,12 @@ one deadline, releases them last in first out, and reports what had to be forced
 
 from __future__ import annotations
 
-import itertools
 import logging
 import sys
 from collections.abc import Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import trio
 from trio.lowlevel import enable_ki_protection
@@ -115,8 +114,35 @@ class DrainReport:
         return "\n  ".join([*lines, *map(str, self.forced)])
 
 
+_NOTHING_YET: Final = DrainReport()
+
+
 class Owner:
-    """The handles of one scope. All methods are steps, except `leave` and `finish_releases`."""
+    """The handles of one scope. All methods are steps, except `leave` and `finish_releases`.
+
+    There is one for each connection of a server: what most of them never need is made when it is first needed.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_children",
+        "_draining",
+        "_members",
+        "_serial",
+        "_unreleased",
+        "caretaker",
+        "closed",
+        "drain_timeout",
+        "drains",
+        "name",
+        "observer",
+        "of_connection",
+        "parent",
+        "public",
+        "report",
+        "services",
+        "shut",
+    )
 
     def __init__(
         self,
@@ -141,21 +167,40 @@ class Owner:
         self.observer: Observer | None = observer if observer is not None or parent is None else parent.observer
         self.public: Any = None
         """The `Scope` that users see."""
-        self.draining = trio.Event()
-        self.report = DrainReport()
+        self.drains = False
+        self._draining: trio.Event | None = None
+        self.report = _NOTHING_YET
         self.shut = False
         self.closed = False
         self._members: dict[Member, int] = {}
-        self._serial = itertools.count()
-        self._unreleased: set[Transport] = set()
-        self._children: dict[Owner, None] = {}
+        self._serial = 0
+        self._unreleased: set[Transport] | None = None
+        self._children: dict[Owner, None] | None = None
         self.caretaker: Caretaker = Caretaker(self.start_service) if parent is None else parent.caretaker
         if parent is not None:
+            if parent._children is None:
+                parent._children = {}
             parent._children[self] = None
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else "closing" if self.shut else "open"
         return f"<Owner {self.name or hex(id(self))}: {state}, {len(self._members)} handles>"
+
+    @property
+    def draining(self) -> trio.Event:
+        """Set when the scope begins to let go of its handles, or its server begins to drain."""
+        if self._draining is None:
+            self._draining = trio.Event()
+            if self.drains:
+                self._draining.set()
+        return self._draining
+
+    @enable_ki_protection
+    def begin_draining(self) -> None:
+        """Set `draining`."""
+        self.drains = True
+        if self._draining is not None:
+            self._draining.set()
 
     @property
     def members(self) -> tuple[Member, ...]:
@@ -175,7 +220,9 @@ class Owner:
     def register(self, member: Any, instead_of: Any = None) -> None:
         """Own this `Member` from now on; in the place of `instead_of`, if that is given and owned here."""
         serial = self._members.pop(instead_of, None) if instead_of is not None else None
-        self._members[member] = next(self._serial) if serial is None else serial
+        if serial is None:
+            self._serial = serial = self._serial + 1
+        self._members[member] = serial
 
     @enable_ki_protection
     def unregister(self, member: Any) -> None:
@@ -185,6 +232,8 @@ class Owner:
     @enable_ki_protection
     def release_later(self, transport: Transport) -> None:
         """A transport that can only be released asynchronously: a service task does it."""
+        if self._unreleased is None:
+            self._unreleased = set()
         self._unreleased.add(transport)
         self.start_service(self._release, transport)
 
@@ -195,6 +244,7 @@ class Owner:
             except Exception:  # noqa: BLE001 - a foreign stream that fails to close is closed as well as it can be
                 pass
             finally:
+                assert self._unreleased is not None
                 self._unreleased.discard(transport)
 
     def start_service(self, service: Callable[..., Awaitable[None]], *args: Any) -> None:
@@ -218,17 +268,17 @@ class Owner:
     def shut_door(self) -> None:
         """From now on nothing can be opened here."""
         self.shut = True
-        self.draining.set()
+        self.begin_draining()
 
     def tree(self) -> list[Owner]:
         """This owner and all that are open below it, outermost first."""
-        return [self, *(owner for child in self._children for owner in child.tree())]
+        return [self, *(owner for child in self._children or () for owner in child.tree())]
 
     @enable_ki_protection
     def retire(self) -> None:
         """The server drains: every handle, also of the scopes below, closes as soon as its user waits for input."""
         for owner in self.tree():
-            owner.draining.set()
+            owner.begin_draining()
             for member in owner.members:
                 member.retire()
 
@@ -311,7 +361,7 @@ class Owner:
                 for transport in tuple(self._unreleased):
                     await self._release(transport)
         self.closed = True
-        if self.parent is not None:
+        if self.parent is not None and self.parent._children is not None:
             self.parent._children.pop(self, None)
 
 

@@ -173,7 +173,7 @@ class Changes(Operations):
         """The old handle ends and the successor begins, with nothing between. A step."""
         successor = recipe.commit()
         _check_successor(successor, wire)
-        successor._watchers = self._watchers
+        successor._watcher = self._watcher
         successor.opened_at = self.opened_at
         self._next = (successor, self._owner)
         self._take(Event.ACCEPTED)

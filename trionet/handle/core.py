@@ -71,7 +71,7 @@ class Core:
         "_torn",
         "_transport",
         "_upgrading",
-        "_watchers",
+        "_watcher",
         "_wire",
         "_writer",
         "_writer_since",
@@ -91,7 +91,7 @@ class Core:
         self._transport: Transport = capsule.transport
         self._leftover = bytearray(capsule.leftover)
         self._owner: Owner = None  # type: ignore[assignment]  # set in the step that opens the handle
-        self._watchers: tuple[Callable[[], None], ...] = capsule.watchers
+        self._watcher = capsule.watcher
         self.opened_at = capsule.opened_at
         """File, line and function that opened the handle."""
         self._opened = trio.current_time()
@@ -195,8 +195,8 @@ class Core:
         if not self._transport.close():
             self._owner.release_later(self._transport)
         self._owner.unregister(self)
-        for watcher in self._watchers:
-            watcher()
+        if self._watcher is not None:
+            self._watcher.endpoint_closed()
         self._leftover.clear()
 
     def _interrupt(self) -> None:
@@ -244,7 +244,7 @@ class Core:
             receive_ended=self._life.receive is Receive.EOF,
             send_ended=self._life.send is Send.SHUT,
             opened_at=self.opened_at,
-            watchers=self._watchers,
+            watcher=self._watcher,
         )
         capsule.seat(self._owner)
         self._owner.register(capsule, instead_of=self)
@@ -263,6 +263,8 @@ class Core:
         if not self.opened_at:
             self.opened_at = opened_at()
         owner.register(self, instead_of)
+        if self._watcher is not None:
+            self._watcher.moved_to(self)
         if owner.observer is not None:
             owner.observe(self, None, Phase.OPEN)
 

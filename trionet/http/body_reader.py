@@ -24,6 +24,7 @@ __all__ = [
     "MAX_CHUNK_EXTENSIONS",
     "MAX_FIELDS",
     "BodyReader",
+    "Counted",
     "EndOfMessage",
     "is_forbidden_in_trailers",
     "make_reader",
@@ -93,30 +94,30 @@ class BodyReader(Protocol):
 def make_reader(framing: Framing, *, max_trailers: int = MAX_HEAD, max_fields: int = MAX_FIELDS) -> BodyReader:
     """The reader for this framing; `max_trailers` in bytes and `max_fields` bound the trailers."""
     if framing >= 0:
-        return _Counted(framing) if framing else EMPTY
+        return Counted(framing) if framing else EMPTY
     return _Chunked(max_trailers, max_fields) if framing == CHUNKED else _UntilEOF()
 
 
-class _Counted:
-    """A body of a known length (RFC 9112 §6.2)."""
+class Counted:
+    """A body of a known length (RFC 9112 §6.2), in bytes; `left` of them are to come."""
 
-    __slots__ = ("_left", "_length")
+    __slots__ = ("left", "length")
 
     def __init__(self, length: int) -> None:
-        self._length = self._left = length
+        self.length = self.left = length
 
-    def read(self, inbox: Inbox) -> bytes | EndOfMessage | None:
-        if not self._left:
+    def read(self, inbox: Inbox) -> bytes | EndOfMessage | None:  # noqa: D102
+        if not self.left:
             return END
-        data = inbox.take(self._left)
-        self._left -= len(data)
+        data = inbox.take(self.left)
+        self.left -= len(data)
         return data or None
 
-    def at_eof(self) -> EndOfMessage:
-        raise RemoteProtocolError(f"EOF in the middle of a body: {self._left} of {self._length} bytes are missing")
+    def at_eof(self) -> EndOfMessage:  # noqa: D102
+        raise RemoteProtocolError(f"EOF in the middle of a body: {self.left} of {self.length} bytes are missing")
 
 
-EMPTY: Final = _Counted(0)
+EMPTY: Final = Counted(0)
 """The reader of no body. It has no state that could change."""
 
 

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 __all__ = ["MAX_BODY", "Exchange", "ResponseStream"]
 
+NO_TRAILERS: Final = Headers()
+
 MAX_BODY: Final = 2**20
 """Bytes of a request's body that `Exchange.read` takes by default."""
 
@@ -158,17 +160,35 @@ class Exchange:
             LocalProtocolError: the exchange is over.
             HandleBusyError, HandleBrokenError, HandleClosedError, HandleMovedError: as for `Connection.receive_some`.
 
-        Cancellation: not one byte is lost; the next call goes on.
+        Cancellation: not one byte is lost; the next call goes on. It is a schedule point, unless the connection has
+        received something since the previous one.
         """
+        connection = self.connection
+        await checkpoint_if_cancelled()
+        usable = connection.exchange is self and connection.phase is Phase.OPEN
+        if usable and self._gathered is None and self._trailers is None:
+            body = connection.machine.take_body(max_bytes)
+            if body is not None:
+                self._trailers = NO_TRAILERS
+                await self._pass_by()
+                return body
         gathered = self._gathered if self._gathered is not None else bytearray()
         self._gathered = gathered
-        while chunk := await self._next_chunk():
-            gathered += chunk
-            if len(gathered) > max_bytes:
-                raise LimitExceededError(
-                    f"the body of {self!r} has more than {max_bytes} bytes (max_bytes); iterate over the exchange to "
-                    f"take it in pieces, or answer 413"
-                )
+        waited = False
+        while True:
+            if chunk := self._next_chunk():
+                gathered += chunk
+                if len(gathered) > max_bytes:
+                    raise LimitExceededError(
+                        f"the body of {self!r} has more than {max_bytes} bytes (max_bytes); iterate over the exchange "
+                        f"to take it in pieces, or answer 413"
+                    )
+            elif chunk is None:
+                waited = await connection.receive_body(self)
+            else:
+                break
+        if not waited:
+            await self._pass_by()
         self._gathered = None
         return bytes(gathered)
 
@@ -178,40 +198,44 @@ class Exchange:
 
     @enable_ki_protection
     async def __anext__(self) -> bytes:
+        await checkpoint_if_cancelled()
         gathered, self._gathered = self._gathered, None
         if gathered:
-            await checkpoint_if_cancelled()
             return bytes(gathered)
-        chunk = await self._next_chunk()
+        waited = False
+        while (chunk := self._next_chunk()) is None:
+            waited = await self.connection.receive_body(self)
+        if not waited:
+            await self._pass_by()
         if not chunk:
             raise StopAsyncIteration
         return chunk
 
     @enable_ki_protection
-    async def _next_chunk(self) -> bytes:
-        """The next piece of the body; empty at its end. Always a cancellation point, and one to schedule."""
+    def _next_chunk(self) -> bytes | None:
+        """The next piece of the body; empty at its end; None if more has to be received first. A step."""
+        if self._trailers is not None:
+            return b""
         connection = self.connection
-        machine = connection.machine
-        waited = False
-        if self._trailers is None:
-            connection.check_exchange(self, "read")
-        await checkpoint_if_cancelled()
-        while self._trailers is None:
-            event = machine.next_event()
-            if type(event) is bytes:
-                if not waited:
-                    await cancel_shielded_checkpoint()
-                return event
-            if isinstance(event, EndOfMessage):
-                self._trailers = event.trailers
-                connection.body_read()
-            elif event is Signal.NEED_DATA:
-                waited = await connection.receive_body(self)
-            else:  # it was read, and dropped, by the connection
-                self._trailers = Headers()
-        if not waited:
-            await cancel_shielded_checkpoint()
+        connection.check_exchange(self, "read")
+        event = connection.machine.next_event()
+        if type(event) is bytes:
+            return event
+        if event is Signal.NEED_DATA:
+            return None
+        # Signal: it was read to its end, and dropped, by the connection.
+        self._trailers = event.trailers if isinstance(event, EndOfMessage) else NO_TRAILERS
+        connection.body_read()
         return b""
+
+    @enable_ki_protection
+    async def _pass_by(self) -> None:
+        """Let other tasks run, unless receiving has done that since the last time."""
+        connection = self.connection
+        if connection.parked:
+            connection.parked = False
+        else:
+            await cancel_shielded_checkpoint()
 
     @enable_ki_protection
     def body_complete(self) -> bool:

@@ -10,7 +10,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import LocalProtocolError, RemoteProtocolError
-from .body_reader import EMPTY, make_reader
+from .body_reader import EMPTY, Counted, make_reader
 from .body_writer import Ignored, UntilEOF, make_writer
 from .framing import CHUNKED, NO_BODY, NO_FIELDS, UNTIL_EOF
 from .h1 import H1Machine, Signal
@@ -50,10 +50,12 @@ class H1Server(H1Machine):
         awaits_continue: Whether the client waits for 100 (Continue) before it sends the body (RFC 9110 §10.1.1).
     """
 
-    __slots__ = ("_blank_lines", "_usual", "awaits_continue", "request", "upgrade")
+    __slots__ = ("_blank_lines", "_small", "_usual", "awaits_continue", "request", "upgrade")
 
     def __init__(self, leftover: bytes = b"", limits: HTTPLimits = DEFAULT_LIMITS) -> None:
         super().__init__(leftover, limits)
+        # A head of so many bytes keeps all limits: a field takes four of them at least.
+        self._small = min(limits.max_head, limits.max_target, 4 * limits.max_fields)
         self._forget()
 
     def _forget(self) -> None:
@@ -69,6 +71,7 @@ class H1Server(H1Machine):
         if self._usual and self.ours is _DONE and self.peer is _DONE and self.keep_alive:
             self.ours = self.peer = _IDLE
             self._usual = False
+            self.request = None
         else:
             super().start_next_cycle()
 
@@ -112,27 +115,43 @@ class H1Server(H1Machine):
             # A head in one piece; what trickles in is for a search that is resumed, not begun anew with each piece.
             elif not inbox.searched and type(data) is bytes and (match := USUAL_REQUEST.match(data, at)) is not None:
                 head, end = usual_request(match), match.end()
-                if head is not None and self._begin_usual(head, end - at):
+                if head is not None and (end - at <= self._small or self._within_limits(head, end - at)):
                     inbox.at = end
+                    self._begin_usual(head)
                     return head
         return super().next_event()
 
-    def _begin_usual(self, head: RequestHead, size: int) -> bool:
-        """`_begin` for a head that has nothing but a Content-Length to be looked at; False if a limit is exceeded."""
-        limits, fields = self.limits, head.fields
-        if size > 4 * limits.max_fields:  # a shorter one has fewer fields: each takes four bytes and more
-            if size > limits.max_head or head.field_count > limits.max_fields:
-                return False
-        elif size > limits.max_head:
-            return False
-        if len(head.target) > limits.max_target:
-            return False
+    def take_body(self, most: int) -> bytes | None:
+        """The whole body at once, if its length is known, at most `most`, and all of it is there; else None.
+
+        What `next_event` gives in two steps, for the usual request.
+        """
+        reader = self._reader
+        if self.peer is not _BODY or self.ours is not _HEAD or not isinstance(reader, Counted) or not self.keep_alive:
+            return None
+        size, inbox = reader.left, self._inbox
+        if size != reader.length or size > most or len(inbox.data) - inbox.at < size:
+            return None
+        reader.left = 0
+        self.peer = _DONE
+        return inbox.take(size)
+
+    def _within_limits(self, head: RequestHead, size: int) -> bool:
+        limits = self.limits
+        return (
+            size <= limits.max_head
+            and len(head.target) <= limits.max_target
+            and (size <= 4 * limits.max_fields or head.field_count <= limits.max_fields)
+        )
+
+    def _begin_usual(self, head: RequestHead) -> None:
+        """`_begin` for a head that has nothing but a Content-Length to be looked at."""
         self.request = head
+        fields = head.fields
         self._reader = EMPTY if fields is NO_FIELDS or fields is None else make_reader(fields.length or NO_BODY)
         self.peer = _BODY
         self.ours = _HEAD
         self._usual = head.method != "HEAD"
-        return True
 
     def _read_head(self) -> Event:
         if self.peer is _IDLE:

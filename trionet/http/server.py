@@ -99,6 +99,7 @@ class HTTPServerConnection(Ending):
                 machine.receive(data)
                 self._bytes_received += len(data)
                 self._reader = None
+                self.parked = True
                 life.receive = _RECEIVE_IDLE
             else:
                 self._took_last(data)

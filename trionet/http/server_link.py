@@ -48,15 +48,17 @@ class Link(Handle):
         machine: What is said, and when, without I/O.
         exchange: The exchange under way, if any.
         limits: Bounds.
+        parked: Whether receiving has let other tasks run since a body was read last: then that need not.
     """
 
-    __slots__ = ("_cut_off", "_out", "_out_size", "_sending", "exchange", "limits", "machine")
+    __slots__ = ("_cut_off", "_out", "_out_size", "_sending", "exchange", "limits", "machine", "parked")
 
     def __init__(self, capsule: Detached, limits: HTTPLimits) -> None:
         super().__init__(capsule)
         self.limits = limits
         self.machine = H1Server(bytes(self._leftover), limits)
         self._cut_off = False
+        self.parked = False
         self._leftover.clear()
         if self._life.receive is Receive.EOF:
             self.machine.receive_eof()
@@ -102,6 +104,7 @@ class Link(Handle):
     def _took(self, data: bytes) -> None:
         """A receive brought `data`. A step."""
         self._reader = None
+        self.parked = True
         life = self._life
         if data:
             self.machine.receive(data)

@@ -107,6 +107,7 @@ def http_handler(
     @functools.wraps(handler, updated=())
     async def serve_connection(connection: Connection) -> None:
         http = await connection.upgrade(to_http_server(limits=limits))
+        del connection  # nobody needs the old handle any more
         with_access_log = _ACCESS.isEnabledFor(logging.INFO)
         try:
             async for exchange in http:
@@ -117,6 +118,7 @@ def http_handler(
                     await _failed(exchange, exc, on_error)
                 if with_access_log:
                     _log_access(http, exchange, trio.current_time() - began)
+                del exchange  # a connection that waits for its next request keeps nothing of the last one
         except RemoteProtocolError as exc:
             _LOG.info("%s broke the protocol: %s", http.remote_address, exc)
 

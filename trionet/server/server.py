@@ -7,6 +7,7 @@ that went away in the queue) is waited out; one that does not (a listener that w
 from __future__ import annotations
 
 import errno
+import inspect
 import logging
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -76,7 +77,9 @@ class Server:
         "_failed",
         "_handler",
         "_limits",
+        "_name",
         "_open",
+        "_opened_at",
         "_room",
         "_ssl_context",
         "_stopped",
@@ -94,7 +97,9 @@ class Server:
     ) -> None:
         self.listeners = tuple(listeners)
         self.scope = scope
-        self._handler = handler
+        self._handler = disable_ki_protection(handler) if inspect.isfunction(handler) else handler
+        self._name = getattr(handler, "__qualname__", "handler")
+        self._opened_at = f"accept() for {self._name}"
         self._limits = limits
         self._ssl_context = ssl_context
         self._open: dict[Owner, Watched] = {}
@@ -196,12 +201,11 @@ class Server:
             services=self.scope.owner.services,
             of_connection=True,
         )
-        name = f"{getattr(self._handler, '__qualname__', 'handler')} {self._accepted}"
-        watched = Watched(self, owner, f"accept() for {name}")
-        capsule = Detached(transport, opened_at=watched.opened_at, watchers=(watched.endpoint_closed,))
+        name = f"{self._name} {self._accepted}"
+        watched = Watched(self, owner, self._opened_at)
+        capsule = Detached(transport, opened_at=self._opened_at, watcher=watched)
         capsule.seat(owner)
         owner.register(capsule)
-        watched.first = capsule
         self._open[owner] = watched
         self.scope.start_soon(self._connection, capsule, owner, watched, name=name)
 
@@ -212,7 +216,22 @@ class Server:
         """Serve one connection: its scope ends with the handler, and its failure ends here."""
         try:
             async with open_child(owner, self.scope, last_words=True) as scope:
-                await self._serve(scope.adopt(capsule), owner)
+                connection = scope.adopt(capsule)
+                del capsule
+                if self._ssl_context is not None:
+                    connection = await self._secure(connection)
+                if connection is not None:
+                    if self._draining:
+                        connection.retire()  # the drain began before there was a handle that it could tell
+                    conversation = self._call(connection)
+                    del connection  # as it is upgraded, nobody needs it any more
+                    try:
+                        await conversation
+                    except HandleClosedError as exc:
+                        if not self._draining:
+                            raise
+                        # That is how the handler noticed the drain, so the scope ends as if it had returned.
+                        _LOG.debug("%s ended by the drain: %s", owner.name, exc)
         except Exception as exc:  # noqa: BLE001 - a handler's failure ends its own connection only, and is logged
             self._record(exc, owner)
         except BaseExceptionGroup as group:
@@ -233,31 +252,22 @@ class Server:
         error = only(exc)
         _LOG.error("%s failed: %s", owner.name, error, exc_info=error)
 
-    async def _serve(self, connection: Connection, owner: Owner) -> None:
-        if self._ssl_context is not None:
-            recipe = to_tls_server(self._ssl_context, handshake_timeout=self._limits.handshake_timeout)
-            try:
-                connection = await connection.upgrade(recipe)
-            except trio.BrokenResourceError as exc:
-                _LOG.info("no TLS with %s: %s", connection.remote_address, exc)
-                return
-        if self._draining:
-            connection.retire()  # the drain began before there was a handle that it could tell
+    async def _secure(self, connection: Connection) -> Connection | None:
+        """The connection with TLS on it; None if the handshake failed."""
+        assert self._ssl_context is not None
+        recipe = to_tls_server(self._ssl_context, handshake_timeout=self._limits.handshake_timeout)
         try:
-            await self._call(connection)
-        except HandleClosedError as exc:
-            if not self._draining:
-                raise
-            # That is how the handler noticed the drain, so the scope ends as if it had returned: with a goodbye.
-            _LOG.debug("%s ended by the drain: %s", owner.name, exc)
+            return await connection.upgrade(recipe)
+        except trio.BrokenResourceError as exc:
+            _LOG.info("no TLS with %s: %s", connection.remote_address, exc)
+            return None
 
-    @disable_ki_protection
-    async def _call(self, connection: Connection) -> None:
-        """The user's code, in which Ctrl-C may strike."""
+    def _call(self, connection: Connection) -> Awaitable[object]:
+        """The user's code, in which Ctrl-C may strike: so it is marked, or goes through a function that is."""
         conversation = self._handler(connection)
         if not hasattr(conversation, "__await__"):
             raise TypeError(f"the handler must be an async function, but {self._handler!r} returned {conversation!r}")
-        await conversation
+        return conversation if inspect.isfunction(self._handler) else _unprotected(conversation)
 
     @enable_ki_protection
     def forget(self, owner: Owner) -> None:
@@ -326,6 +336,11 @@ class Server:
                 owner.public.cancel()
             forced = [entry for inner in reversed(owner.tree()) for entry in _cut_off(inner)]
             owner.report = replace(owner.report, forced=(*owner.report.forced, *(forced or [watched.force()])))
+
+
+@disable_ki_protection
+async def _unprotected(conversation: Awaitable[object]) -> None:
+    await conversation
 
 
 def _cut_off(owner: Owner) -> tuple[Forced, ...]:

@@ -19,15 +19,18 @@ __all__ = ["Watched"]
 class Watched:
     """Counts one connection until its handler has ended *and* its endpoint is closed, wherever that was moved to."""
 
-    __slots__ = ("_owner", "_parts", "_server", "first", "opened_at")
+    __slots__ = ("_member", "_owner", "_parts", "_server", "opened_at")
 
     def __init__(self, server: Server, owner: Owner, opened_at: str) -> None:
         self._server = server
         self._owner = owner
         self._parts = 2  # the handler and the endpoint
         self.opened_at = opened_at
-        self.first: Any = None
-        """What the connection began as. Its successors lead to whoever owns the endpoint now."""
+        self._member: Any = None
+
+    def moved_to(self, member: Any) -> None:
+        """The endpoint belongs to this capsule or handle now; those before it are forgotten."""
+        self._member = member
 
     def endpoint_closed(self) -> None:
         """The endpoint is closed."""
@@ -40,9 +43,7 @@ class Watched:
     @enable_ki_protection
     def force(self) -> Forced:
         """Close the endpoint if it lives on outside of the connection's scope; in any case, say what was cut off."""
-        member = self.first
-        while member.end is not None and member.end.successor is not None:
-            member = member.end.successor
+        member = self._member
         if member.end is not None:
             return Forced(f"handler of {self._owner.name}, without a connection", self.opened_at, Reason.ABORTED, ())
         name, blockers = repr(member), member.blockers
