@@ -162,7 +162,7 @@ class Goal:
     def __str__(self) -> str:
         if self.bound is None:
             return "-"
-        return f"{'>=' if self.at_least else '<='} {self.bound:.2f}"
+        return f"{'>=' if self.at_least else '<='} {self.bound:.3f}"
 
 
 @dataclass(frozen=True)
@@ -205,6 +205,8 @@ class Report:
             for name, values in self.samples.items()
         ]
         print_table(("variant", f"{self.unit}, median", "min", "max"), figures)
+        if not self.ratios:
+            return
         print()
         ratios = [
             (f"{r.variant} / {r.reference}", f"{r.median:.3f}", f"{r.low:.3f}", f"{r.high:.3f}", r.goal, r.verdict)
@@ -221,14 +223,14 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         print("  " + "  ".join([row[0].ljust(widths[0]), *others]).rstrip())
 
 
-def versions() -> dict[str, str]:
-    """What the figures depend on."""
+def versions(*others: str) -> dict[str, str]:
+    """What the figures depend on; `others` are further packages."""
     found = {"python": platform.python_version(), "openssl": ssl.OPENSSL_VERSION, "kernel": platform.release()}
-    for package in ("trio", "trionet"):
+    for package in ("trio", "trionet", *others):
         try:
             found[package] = version(package)
         except PackageNotFoundError:
-            found[package] = "source tree"
+            found[package] = "source tree" if package == "trionet" else "not installed"
     return found
 
 
@@ -252,15 +254,16 @@ def positive(text: str) -> int:
     return number
 
 
-def finish(options: argparse.Namespace, reports: Sequence[Report]) -> None:
-    """Write the JSON file if one was asked for."""
+def finish(options: argparse.Namespace, reports: Sequence[Report], **more: Any) -> None:
+    """Write the JSON file if one was asked for; `more` is added to it, or takes the place of what would be there."""
     if options.json is not None:
         settings = {name: str(value) for name, value in vars(options).items() if name != "json"}
         content = {"versions": versions(), "options": settings, "reports": [asdict(report) for report in reports]}
-        options.json.write_text(json.dumps(content, indent=2) + "\n")
+        options.json.write_text(json.dumps(content | more, indent=2) + "\n")
 
 
-def print_versions(options: argparse.Namespace) -> None:
-    pinned = "both processes pinned to one core" if options.pin else "not pinned"
-    print(", ".join(f"{name} {value}" for name, value in versions().items()), f"({pinned})")
+def print_versions(options: argparse.Namespace, found: Mapping[str, str] | None = None, where: str = "") -> None:
+    """One line: the versions, by default those that every benchmark depends on, and where the processes run."""
+    pinned = where or ("both processes pinned to one core" if options.pin else "not pinned")
+    print(", ".join(f"{name} {value}" for name, value in (found or versions()).items()), f"({pinned})")
     sys.stdout.flush()

@@ -68,9 +68,9 @@ STRICT = [
         ("* version *", "9112-2.3 http 2 preface"),
     ),
     Difference(
-        "Methods that llhttp does not know",
+        "Methods that are not registered",
         "RFC 9110 §9.1",
-        "refuses them (501)",
+        "refuses them (501), unless `any_method` is set",
         "takes any token",
         ("9112-3.1 unknown method", "9112-3.1 lower case method"),
     ),

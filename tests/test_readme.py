@@ -25,6 +25,11 @@ def test_the_first_program_runs_as_it_is_printed(capsys: pytest.CaptureFixture[s
     assert "UPGRADED" in end
 
 
+def test_the_http_program_runs_as_it_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    exec(compile(marked("tested: http program"), "README.md", "exec"), {"__name__": "__main__"})
+    assert capsys.readouterr().out == "200 b'ping'\n"
+
+
 @pytest.mark.parametrize("name", ["demo", "test"])
 def test_each_command_for_ci_is_one_line(name: str) -> None:
     command = marked(f"ci: {name}")

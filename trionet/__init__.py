@@ -32,7 +32,7 @@ from .handle import Handle, Lease, Statistics
 from .owner import DrainReport, Forced
 from .ownership import Blocker, End, Phase, Reason
 from .recipe import Recipe, handshake_deadline
-from .scope import Scope, open_scope, open_tcp, open_unix
+from .scope import Scope, open_http_client, open_scope, open_tcp, open_unix
 from .server import Limits, Server, ServerStatistics, serve, serve_tcp, serve_unix
 from .tls import to_plaintext, to_tls_client, to_tls_server
 from .transport.tls import TLSInfo
@@ -44,10 +44,10 @@ if TYPE_CHECKING:
         Headers,
         HTTPClient,
         HTTPClientConnection,
+        HTTPClientStatistics,
         HTTPLimits,
         HTTPServerConnection,
         Response,
-        open_http_client,
         to_connection,
         to_http_client,
         to_http_server,
@@ -68,6 +68,7 @@ __all__ = [
     "Forced",
     "HTTPClient",
     "HTTPClientConnection",
+    "HTTPClientStatistics",
     "HTTPLimits",
     "HTTPServerConnection",
     "HTTPStatusError",
@@ -120,7 +121,7 @@ __all__ = [
 ]
 
 _HTTP = (
-    "Exchange HTTPClient HTTPClientConnection HTTPLimits HTTPServerConnection Headers Response open_http_client"
+    "Exchange HTTPClient HTTPClientConnection HTTPClientStatistics HTTPLimits HTTPServerConnection Headers Response"
     " to_connection to_http_client to_http_server"
 )
 _WEBSOCKET = "CloseReason ConnectionClosed WebSocket to_websocket_client to_websocket_server"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import trio
 from trio.lowlevel import enable_ki_protection
@@ -25,10 +25,13 @@ if TYPE_CHECKING:
     import os
     import socket
     from collections.abc import AsyncIterator, Awaitable, Callable
+    from types import TracebackType
 
+    from .http.client import HTTPClient
+    from .http.options import ClientOptions
     from .owner import Observer
 
-__all__ = ["Scope", "open_scope", "open_tcp", "open_unix"]
+__all__ = ["Scope", "open_http_client", "open_scope", "open_tcp", "open_unix"]
 
 
 class Scope:
@@ -177,6 +180,28 @@ class Scope:
             sock.close()
             raise
 
+    @asynccontextmanager
+    @enable_ki_protection
+    async def open_http_client(
+        self, *, drain_timeout: float | None = None, **options: Unpack[ClientOptions]
+    ) -> AsyncIterator[HTTPClient]:
+        """Open an HTTP client for the length of a block, in a scope of its own inside this one.
+
+        Args:
+            drain_timeout: Seconds; this scope's own by default.
+            **options: As for `trionet.open_http_client`.
+
+        Raises:
+            ScopeClosedError: this scope is closing or closed.
+
+        Cancellation: as for `trionet.open_http_client`.
+        """
+        self.owner.check_open("open_http_client")
+        seconds = self.owner.drain_timeout if drain_timeout is None else drain_timeout
+        owner = Owner("open_http_client", parent=self.owner, drain_timeout=seconds, services=self.owner.services)
+        async with _http_client(Scope(owner, self, None), options) as client:
+            yield client
+
     @enable_ki_protection
     def adopt(self, original: trio.abc.Stream | socket.socket | trio.socket.SocketType | Detached) -> Connection:
         """Own an existing connection from now on, and end the original: it raises closed errors afterwards. A step.
@@ -241,18 +266,38 @@ async def open_scope(
             yield scope
 
 
-@asynccontextmanager
-@enable_ki_protection
-async def open_child(owner: Owner, parent: Scope | None, *, last_words: bool = False) -> AsyncIterator[Scope]:
-    """The scope of `owner`, whose service tasks run elsewhere.
+class open_child:  # noqa: N801 - it is called, like `trio.open_nursery`
+    """The scope of `owner`, whose service tasks run elsewhere: an async context manager.
 
     With `last_words`, handles whose protocol can tell the peer that the body failed do so, within the drain deadline.
+
+    A class, and no generator: a server keeps one for each connection, and a suspended generator costs a kilobyte.
     """
-    async with _owning(owner, last_words=last_words):
-        async with trio.open_nursery() as nursery:
-            yield Scope(owner, parent, nursery)
-        if nursery.cancel_scope.cancel_called:
-            owner.abort_all()
+
+    __slots__ = ("_last_words", "_nursery", "_owner", "_parent")
+
+    def __init__(self, owner: Owner, parent: Scope | None, *, last_words: bool = False) -> None:
+        self._owner = owner
+        self._parent = parent
+        self._last_words = last_words
+        self._nursery = trio.open_nursery()
+
+    @enable_ki_protection
+    async def __aenter__(self) -> Scope:
+        return Scope(self._owner, self._parent, await self._nursery.__aenter__())
+
+    @enable_ki_protection
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        owner = self._owner
+        async with _owning(owner, last_words=self._last_words):
+            nursery = owner.public.nursery
+            if not await self._nursery.__aexit__(kind, exc, traceback) and exc is not None:
+                raise exc
+            if nursery.cancel_scope.cancel_called:
+                owner.abort_all()
+        return True  # what the body raised was a cancellation that ends here
 
 
 @asynccontextmanager
@@ -320,3 +365,73 @@ async def open_unix(path: str | bytes | os.PathLike[str], *, drain_timeout: floa
     """
     async with _single(f"open_unix {path!r}", drain_timeout) as scope:
         yield await scope.connect_unix(path)
+
+
+@asynccontextmanager
+@enable_ki_protection
+async def open_http_client(
+    *, drain_timeout: float = 5.0, **options: Unpack[ClientOptions]
+) -> AsyncIterator[HTTPClient]:
+    """Open an HTTP/1.1 client with a pool of connections: ``async with open_http_client() as client``.
+
+    Leaving the block: requests that are running in other tasks have `drain_timeout` to end, those that wait for a
+    connection are refused, then every connection is closed. When the block fails or is cancelled, all is closed at
+    once. The block's own exceptions leave as they are, not in a group.
+
+    Args:
+        drain_timeout: Seconds for the graceful end, at least 0; ``math.inf`` waits for ever.
+        **options: All of them may be left out.
+
+            base_url (str): What URLs without a scheme are appended to.
+
+            headers (pairs or a mapping): Sent with every request that has none of the same name. Credentials among
+            them go to the origin of the request's URL, and to no other by a redirect.
+
+            max_connections (int, 100): To all origins together; idle ones give way to new ones.
+
+            max_connections_per_origin (int, 16): Requests to one origin that run at a time; the others wait.
+
+            limits (HTTPLimits): Bounds on responses; how long connections stay idle; how much is drained.
+
+            ssl_context (ssl.SSLContext): For https. By default one that verifies with the system's trust store.
+
+            proxy (str): ``http://``, ``https://``, ``socks5://`` or ``socks5h://``, for everything.
+
+            trust_env (bool, True): Whether ``HTTP_PROXY``, ``HTTPS_PROXY``, ``ALL_PROXY`` and ``NO_PROXY`` count, where
+            there is no `proxy`.
+
+            cookies (bool or http.cookiejar.CookieJar, False): Whether to keep cookies, and where.
+
+            auth (tuple of str): User name and password for Basic authorization.
+
+            event_hooks (mapping): Lists of functions, async or not: ``request`` gets a `Request` that it may change,
+            ``response`` a `Response` whose body is not read yet. Also for each redirect.
+
+            follow_redirects (bool, True), max_redirects (int, 20), allow_downgrade (bool, False: from https to http).
+
+            local_address (str): The IP address to connect from.
+
+            unix_path (str): A Unix socket to connect to, whatever a URL's host says.
+
+    Raises:
+        ValueError, TypeError: an option cannot be right.
+
+    Cancellation: all connections are closed (`SCOPE_CANCELLED`).
+    """
+    async with open_services() as services:
+        owner = Owner("open_http_client", drain_timeout=drain_timeout, services=services)
+        async with _http_client(Scope(owner, None, None), options) as client:
+            yield client
+
+
+@asynccontextmanager
+@enable_ki_protection
+async def _http_client(scope: Scope, options: ClientOptions) -> AsyncIterator[HTTPClient]:
+    from .http.client import HTTPClient  # it costs more than the rest together
+
+    async with _owning(scope.owner):
+        client = HTTPClient(scope.owner, **options)
+        try:
+            yield client
+        finally:
+            client.pool.shut()

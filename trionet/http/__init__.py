@@ -6,10 +6,27 @@ and its exchanges, a client's connection, and the client with its pool.
 
 from __future__ import annotations
 
+from .client import HTTPClient
+from .client_connection import HTTPClientConnection
+from .client_recipe import to_http_client
 from .exchange import Exchange
 from .headers import Headers
 from .limits import HTTPLimits
+from .pool import HTTPClientStatistics
+from .response import Response
 from .server import HTTPServerConnection, to_http_server
 from .switching import to_connection
 
-__all__ = ["Exchange", "HTTPLimits", "HTTPServerConnection", "Headers", "to_connection", "to_http_server"]
+__all__ = [
+    "Exchange",
+    "HTTPClient",
+    "HTTPClientConnection",
+    "HTTPClientStatistics",
+    "HTTPLimits",
+    "HTTPServerConnection",
+    "Headers",
+    "Response",
+    "to_connection",
+    "to_http_client",
+    "to_http_server",
+]

@@ -89,8 +89,8 @@ def make_content(content: Any = None, json: Any = None) -> Content:
 
 
 def _make_streamed(content: Any) -> Content:
-    if isinstance(content, trio.abc.AsyncResource) and hasattr(content, "wrapped"):
-        content = content.wrapped  # trio.wrap_file(): iterating it would give lines
+    if isinstance(content, trio.abc.AsyncResource):
+        content = getattr(content, "wrapped", content)  # of trio.wrap_file(): iterating it would give lines
     if callable(getattr(content, "read", None)) and not isinstance(content, AsyncIterable):
         return _make_file(content)
     if isinstance(content, Mapping):

@@ -3,7 +3,7 @@
 A machine is given the bytes that arrive, and asked for events, one at a time (`next_event`); it gives out the bytes to
 send. It holds two states, `peer` for what is read and `ours` for what is written, moved by the table in `states`. The
 server's and the client's machine stand above it: they differ in which heads they read and write, and in what a head
-decides about the connection. llhttp reads the heads, and heads only; all framing is done here.
+decides about the connection.
 
 Events are plain values: a head, bytes of a body, `EndOfMessage`, or a `Signal`.
 """
@@ -210,7 +210,7 @@ class H1Machine:
         self.peer = _BODY
 
     def fail(self, fault: RemoteProtocolError) -> None:
-        """The peer breaks the protocol in a way that bytes do not show, such as being slow: as if `next_event` raised."""
+        """The peer breaks the protocol as bytes do not show, by being slow, say: as if `next_event` raised."""
         self._fail(fault)
 
     def _fail(self, fault: RemoteProtocolError) -> None:

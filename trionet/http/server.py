@@ -1,7 +1,7 @@
 """The server's side of an HTTP/1.1 connection: a loop over exchanges, and the recipe that makes one of a byte stream.
 
-Built up in layers, to be read in this order: `server_link` (I/O), `server_ending` (ends), and this module; what the loop
-gives stands in `exchange`.
+Built up in layers, to be read in this order: `server_link` (I/O), `server_ending` (ends), and this module. What the
+loop gives stands in `exchange`.
 """
 
 from __future__ import annotations
@@ -208,9 +208,7 @@ class _Recipe:
 
     def prepare(self, source: Any) -> None:
         if self._used:
-            raise LocalProtocolError(
-                "upgrade refused: this to_http_server recipe was used before; make one each"
-            )
+            raise LocalProtocolError("upgrade refused: this to_http_server recipe was used before; make one each")
         if not isinstance(source, Connection):
             raise LocalProtocolError(f"upgrade refused: to_http_server works on a Connection, not on {source!r}")
         self._used = True

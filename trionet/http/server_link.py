@@ -177,7 +177,7 @@ class Link(Handle):
 
     @enable_ki_protection
     def answer(self, data: bytes) -> int:
-        """The answer that completes the exchange: how much of it is taken care of; the rest is for `answer_rest`. A step.
+        """The answer that completes the exchange: how much is taken care of. A step; the rest is for `answer_rest`.
 
         If all of it is, the exchange is over: it is with the operating system or, where a further request is there
         already, in the output buffer.
@@ -220,7 +220,7 @@ class Link(Handle):
                 with memoryview(data)[sent:] as rest:
                     await transport.send_all(rest)
             except BaseException as exc:
-                more = transport.bytes_sent
+                more = self._transport.bytes_sent
                 self._send_failed(exc, None if more is None else sent + more)
                 raise
             self._bytes_sent += len(data) - sent

@@ -216,10 +216,8 @@ class Server:
         """Serve one connection: its scope ends with the handler, and its failure ends here."""
         try:
             async with open_child(owner, self.scope, last_words=True) as scope:
-                connection = scope.adopt(capsule)
+                connection = await self._secured(scope.adopt(capsule))
                 del capsule
-                if self._ssl_context is not None:
-                    connection = await self._secure(connection)
                 if connection is not None:
                     if self._draining:
                         connection.retire()  # the drain began before there was a handle that it could tell
@@ -252,9 +250,10 @@ class Server:
         error = only(exc)
         _LOG.error("%s failed: %s", owner.name, error, exc_info=error)
 
-    async def _secure(self, connection: Connection) -> Connection | None:
-        """The connection with TLS on it; None if the handshake failed."""
-        assert self._ssl_context is not None
+    async def _secured(self, connection: Connection) -> Connection | None:
+        """The connection, with TLS on it if there is to be; None if the handshake failed."""
+        if self._ssl_context is None:
+            return connection
         recipe = to_tls_server(self._ssl_context, handshake_timeout=self._limits.handshake_timeout)
         try:
             return await connection.upgrade(recipe)

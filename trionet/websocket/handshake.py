@@ -6,10 +6,10 @@ import base64
 import binascii
 import hashlib
 import secrets
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import RemoteProtocolError
+from ..http.answer import Answer
 from ..http.head import write_request, write_response
 from ..http.headers import Headers, is_token, split_list
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from ..http.headers import HeaderInput
 
 __all__ = [
-    "Answer",
     "NotAcceptableError",
     "accept_response",
     "accept_token",
@@ -38,16 +37,6 @@ __all__ = [
 
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _OWNED: Final = frozenset({"host", "upgrade", "connection", "content-length", "transfer-encoding"})
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """An HTTP answer to a handshake that did not lead to a WebSocket: `UpgradeRefusedError.response`."""
-
-    status: int
-    reason: str
-    headers: Headers
-    body: bytes
 
 
 class NotAcceptableError(Exception):

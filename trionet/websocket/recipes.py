@@ -19,11 +19,12 @@ from ..errors import (
     UpgradeFailedError,
     UpgradeRefusedError,
 )
+from ..http import answer
 from ..http.exchange import Exchange
 from ..http.head import MAX_HEAD, RequestHead, ResponseHead, parse_request, write_response
 from ..http.headers import Headers
 from ..recipe import handshake_deadline
-from . import answer, handshake
+from . import handshake
 from .connection import WebSocket
 from .engine import Engine
 from .url import parse_url
@@ -55,8 +56,8 @@ def to_websocket_server(
 ) -> Recipe[WebSocket]:
     """Upgrade an `Exchange`, or a raw `Connection`, to WebSocket, as the server. The result is used once.
 
-    Use it in ``await exchange.upgrade(...)`` or ``await conn.upgrade(...)``. On a raw connection the request is read first, unread bytes before all. What the client has sent behind its request
-    are the first frames.
+    Use it in ``await exchange.upgrade(...)`` or ``await conn.upgrade(...)``. On a raw connection the request is read
+    first, unread bytes before all. What the client has sent behind its request are the first frames.
 
     Args:
         subprotocols: What this side speaks, best first; the first one that the client offers is chosen.
@@ -209,7 +210,7 @@ class _ServerRecipe(_Once):
         self._peer_headers = head.headers
         await wire.send_all(handshake.accept_response(key, self._chosen, self._extra))
 
-    def _refusal(self, response: handshake.Answer) -> bytes:
+    def _refusal(self, response: answer.Answer) -> bytes:
         """The bytes of a refusal; an exchange knows whether the connection goes on after it."""
         if self._exchange is None:
             return _wire_form(response)
@@ -248,7 +249,7 @@ async def _fail(wire: Wire, status: int, text: str, cause: Exception) -> NoRetur
     raise UpgradeFailedError(f"the request was answered with {status}: {text}") from cause
 
 
-def _wire_form(response: handshake.Answer) -> bytes:
+def _wire_form(response: answer.Answer) -> bytes:
     return write_response(response.status, response.reason, response.headers) + response.body
 
 
@@ -284,7 +285,7 @@ class _ClientRecipe(_Once):
     async def talk(self, wire: Wire) -> None:
         key = handshake.new_key()
         await wire.send_all(handshake.request(self._path, self._host, key, self._subprotocols, self._extra))
-        head = await answer.read_head(wire)
+        head = await answer.read_head(wire, "the server")
         if head.status != 101:
             await self._refused(wire, head)
         self._chosen = handshake.check_response(head, key, self._subprotocols)
@@ -293,7 +294,7 @@ class _ClientRecipe(_Once):
     async def _refused(self, wire: Wire, head: ResponseHead) -> None:
         what = f"the server answered the WebSocket handshake with {head.status} {head.reason}".rstrip()
         body, usable = await answer.read_body(wire, head)
-        refused = UpgradeRefusedError(what, handshake.Answer(head.status, head.reason, head.headers, body))
+        refused = UpgradeRefusedError(what, answer.Answer(head.status, head.reason, head.headers, body))
         if usable:
             raise refused
         raise UpgradeFailedError(f"{what}, and ends the connection with it") from refused

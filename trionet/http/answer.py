@@ -1,44 +1,58 @@
-"""Reading an HTTP answer that is no WebSocket: head, and body within bounds, so that what follows stays readable.
+"""Reading one HTTP response from a wire during a handshake: head, and body within bounds.
 
 A refusal leaves the connection usable only if the end of its body is certain: counted, chunked, none (RFC 9112 §6.3).
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from ..errors import LimitExceededError, RemoteProtocolError
-from ..http.body_reader import make_reader
-from ..http.framing import UNTIL_EOF, FieldSummary
-from ..http.head import MAX_HEAD, ResponseHead, parse_response
-from ..http.inbox import Inbox
+from .body_reader import make_reader
+from .framing import UNTIL_EOF, FieldSummary
+from .head import MAX_HEAD, ResponseHead, parse_response
+from .inbox import Inbox
 
 if TYPE_CHECKING:
     from ..wire import Wire
+    from .headers import Headers
 
-__all__ = ["MAX_BODY", "read_body", "read_head"]
+__all__ = ["MAX_BODY", "Answer", "read_body", "read_head"]
 
 MAX_BODY: Final = 65536
 """Bytes of a refusal's body that are read at most."""
+_MAX_INFORMATIONAL: Final = 16
 
 
-async def read_head(wire: Wire) -> ResponseHead:
-    """The head of the final answer: informational ones (but not 101) pass by (RFC 9110 §15.2).
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole response."""
 
-    Cancellation: the upgrade has failed, as the request was sent.
+    status: int
+    reason: str
+    headers: Headers
+    body: bytes
+
+
+async def read_head(wire: Wire, who: str) -> ResponseHead:
+    """The head of the final response; informational ones (but not 101) pass by (RFC 9110 §15.2).
+
+    Raises:
+        RemoteProtocolError: it is malformed, or EOF came instead; `who` says whose in the message.
+        LimitExceededError: it is longer than 64 KiB.
+
+    Cancellation: the bytes read are lost to the connection; the handshake has failed if it had sent anything.
     """
-    for _ in range(16):
+    for _ in range(_MAX_INFORMATIONAL):
         data = await wire.receive_until(b"\r\n\r\n", max_bytes=MAX_HEAD)
         if not data:
-            raise RemoteProtocolError(f"the server ended the connection instead of answering{_rest(wire)}")
+            rest = f"; it sent {bytes(wire.unread[:64])!r}" if wire.unread else ""
+            raise RemoteProtocolError(f"{who} ended the connection instead of answering{rest}")
         head = parse_response(data)
         if head.status >= 200 or head.status == 101:
             return head
-    raise RemoteProtocolError("the server sent more than 16 informational answers")
-
-
-def _rest(wire: Wire) -> str:
-    return f"; it sent {bytes(wire.unread[:64])!r}" if wire.unread else ""
+    raise RemoteProtocolError(f"{who} sent more than {_MAX_INFORMATIONAL} informational answers")
 
 
 async def read_body(wire: Wire, head: ResponseHead) -> tuple[bytes, bool]:
@@ -48,7 +62,7 @@ async def read_body(wire: Wire, head: ResponseHead) -> tuple[bytes, bool]:
         RemoteProtocolError: the body's framing is malformed, or EOF came in the middle of it.
         LimitExceededError: it is longer than 64 KiB.
 
-    Cancellation: the upgrade has failed.
+    Cancellation: as for `read_head`.
     """
     fields = FieldSummary(head.headers.raw)
     framing = fields.of_response(head, "GET")

@@ -1,0 +1,23 @@
+-- wrk's side of http_server.py. Arguments after "--": bytes of body (0: a GET without), requests that leave together.
+-- Prints what came of it as one line of JSON.
+
+function init(args)
+   local size, together = tonumber(args[1]), tonumber(args[2])
+   if size > 0 then
+      wrk.method = "POST"
+      wrk.body = string.rep("x", size)
+   end
+   if together > 1 then
+      local batch = string.rep(wrk.format(), together)
+      request = function() return batch end
+   end
+end
+
+function done(summary, latency, requests)
+   local e = summary.errors
+   io.write(string.format(
+      '{"requests": %d, "bytes": %d, '
+      .. '"errors": {"connect": %d, "read": %d, "write": %d, "status": %d, "timeout": %d}}\n',
+      summary.requests, summary.bytes,
+      e.connect, e.read, e.write, e.status, e.timeout))
+end

@@ -1,0 +1,822 @@
+"""The HTTP client: retries, redirects, TLS, proxies, cookies, hooks, and how it ends."""
+
+import gzip
+import http.cookiejar
+import itertools
+import socket
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+from yarl import URL
+
+import trionet
+from trionet import Reason
+from trionet.http import client_request
+from trionet.http.limits import HTTPLimits
+from trionet.scope import open_http_client
+
+from .http_by_hand import HELLO, read_request, serving
+from .pairs import open_descriptors
+from .test_cancel_everywhere import at_every_checkpoint
+
+
+async def get(client, url, **options):
+    async with client.request("GET", url, **options) as response:
+        return response.status, await response.read()
+
+
+def redirect(location, status=302, body=b"gone"):
+    head = f"HTTP/1.1 {status} Found\r\nLocation: {location}\r\nContent-Length: {len(body)}\r\n\r\n"
+    return head.encode() + body
+
+
+def routes(answers):
+    """What a server answers: bytes, or a function, by path."""
+
+    async def answer(connection, asked):
+        reply = answers[asked.target.partition("?")[0]]
+        await (connection.send_all(reply) if isinstance(reply, bytes) else reply(connection, asked))
+
+    return answer
+
+
+# --- what a request says ----------------------------------------------------------------------------------------
+
+
+async def test_a_request_says_what_a_server_needs_to_know():
+    async with serving(HELLO) as server, open_http_client() as client:
+        async with client.request("GET", f"{server.url}/a%20b?q=ü#part") as response:
+            assert response.status == 200
+            assert str(response.url) == f"{server.url}/a%20b?q=%C3%BC#part"
+            assert response.history == ()
+        (asked,) = server.asked
+        assert asked.target == "/a%20b?q=%C3%BC"
+        assert asked.fields["host"] == f"127.0.0.1:{server.port}"
+        assert asked.fields["accept-encoding"].startswith("gzip, deflate")
+        assert asked.fields["user-agent"] == "trionet"
+
+
+async def test_the_fields_of_a_request_replace_those_of_the_client_and_the_defaults():
+    async with serving(HELLO) as server:
+        async with open_http_client(headers={"X-A": "client", "X-B": "client", "User-Agent": "mine"}) as client:
+            await get(client, server.url, headers={"x-a": "request", "Host": "other.example"})
+        (asked,) = server.asked
+        assert asked.fields["x-a"] == "request"
+        assert asked.fields["x-b"] == "client"
+        assert asked.fields["user-agent"] == "mine"
+        assert asked.fields["host"] == "other.example"
+        assert asked.head.lower().count(b"x-a:") == asked.head.lower().count(b"host:") == 1
+
+
+async def test_base_url_and_params():
+    async with serving(HELLO) as server, open_http_client(base_url=f"{server.url}/api/") as client:
+        await get(client, "users")
+        await get(client, "/users?a=1", params={"b": "2 3"})
+        await get(client, "")
+        await get(client, server.url + "/else", params=[("a", "1"), ("a", "2")])
+        assert [asked.target for asked in server.asked] == [
+            "/api/users", "/api/users?a=1&b=2+3", "/api", "/else?a=1&a=2"
+        ]  # fmt: skip
+
+
+async def test_a_request_that_repeats_is_the_same_each_time():
+    async with serving(HELLO) as server, open_http_client() as client:
+        for _ in range(3):
+            await get(client, server.url)
+            async with client.request("POST", server.url, json=[1]):
+                pass
+            async with client.request("POST", server.url, content="ü"):
+                pass
+        heads = {(asked.method, asked.fields.get("content-type"), asked.head, asked.body) for asked in server.asked}
+        assert len(heads) == 3
+        assert {body for *_, body in heads} == {b"", b"[1]", "ü".encode()}
+
+
+async def test_plans_are_bounded(monkeypatch):
+    monkeypatch.setattr("trionet.http.client.MAX_PLANS", 3)
+    async with serving(HELLO) as server, open_http_client() as client:
+        for number in range(8):
+            await get(client, f"{server.url}/{number}")
+        assert len(client._plans) <= 3
+
+
+@pytest.mark.parametrize(
+    ("auth", "user", "sent"),
+    [
+        (None, "user:s%20e@", "Basic dXNlcjpzIGU="),
+        (("a", "b"), "user:secret@", "Basic YTpi"),
+        (("a", "b"), "", "Basic YTpi"),
+    ],
+)
+async def test_basic_authorization(auth, user, sent):
+    async with serving(HELLO) as server, open_http_client() as client:
+        async with client.request("GET", f"http://{user}127.0.0.1:{server.port}/", auth=auth) as response:
+            assert "secret" not in str(response.url)
+        assert server.asked[0].fields["authorization"] == sent
+    async with serving(HELLO) as server, open_http_client(auth=("c", "d")) as client:
+        await get(client, server.url)
+        await get(client, server.url, headers={"Authorization": "Bearer x"})
+        assert [asked.fields["authorization"] for asked in server.asked] == ["Basic Yzpk", "Bearer x"]
+
+
+async def test_cookies_are_kept_where_that_is_wanted():
+    answers = {"/set": b"HTTP/1.1 200 OK\r\nSet-Cookie: a=1; Path=/\r\nContent-Length: 0\r\n\r\n", "/": HELLO}
+    for cookies in (False, True, http.cookiejar.CookieJar()):
+        async with serving(routes(answers)) as server, open_http_client(cookies=cookies) as client:
+            await get(client, f"{server.url}/set")
+            await get(client, server.url)
+            await get(client, server.url, headers={"Cookie": "b=2"})
+            sent = [asked.fields.get("cookie") for asked in server.asked]
+            assert sent == ([None, None, "b=2"] if cookies is False else [None, "a=1", "b=2"])
+
+
+async def test_content_codings_are_taken_off_if_the_client_asked_for_them():
+    plain = b"hello " * 50_000
+    packed = gzip.compress(plain)
+    head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(packed)
+    async with serving(head + packed) as server, open_http_client() as client:
+        assert (await get(client, server.url))[1] == plain
+        async with client.request("GET", server.url) as response:
+            pieces = [piece async for piece in response]
+            assert b"".join(pieces) == plain
+            assert max(map(len, pieces)) <= 65536
+        async with client.request("GET", server.url) as response:
+            with pytest.raises(trionet.LimitExceededError, match="longer than 100000 bytes"):
+                await response.read(100_000)
+        assert (await get(client, server.url, headers={"Accept-Encoding": "gzip"}))[1] == packed
+
+
+@pytest.mark.parametrize(
+    ("coding", "body", "message"),
+    [(b"gzip", b"not gzip", "gzip"), (b"gzip", gzip.compress(b"hello")[:-4], "gzip"), (b"rot13", b"x", "rot13")],
+)
+async def test_a_body_that_cannot_be_decoded_is_an_error(coding, body, message):
+    wire = b"HTTP/1.1 200 OK\r\nContent-Encoding: %b\r\nContent-Length: %d\r\n\r\n%b" % (coding, len(body), body)
+    async with serving(wire) as server, open_http_client() as client:
+        with pytest.raises(trionet.RemoteProtocolError, match=message) as caught:
+            await get(client, server.url)
+        assert caught.value.retry_safe is True
+
+
+async def test_an_empty_body_may_name_a_coding():
+    wire = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 0\r\n\r\n"
+    chunked = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+    async with serving(routes({"/a": wire, "/b": chunked})) as server, open_http_client() as client:
+        assert (await get(client, f"{server.url}/a"))[1] == b""
+        assert (await get(client, f"{server.url}/b"))[1] == b""
+
+
+async def test_hooks_see_and_change_requests_and_see_responses():
+    seen = []
+
+    def sign(request):
+        seen.append(repr(request))
+        request.headers = trionet.http.Headers([*request.headers.items(), ("X-Signed", "yes")])
+
+    async def note(response):
+        await trio.lowlevel.checkpoint()
+        seen.append(response.status)
+
+    answers = {"/": redirect("/there"), "/there": HELLO}
+    async with serving(routes(answers)) as server:
+        async with open_http_client(event_hooks={"request": [sign], "response": [note]}) as client:
+            await get(client, server.url)
+        assert seen == [f"<Request GET {server.url}>", 302, f"<Request GET {server.url}/there>", 200]
+        assert all(asked.fields["x-signed"] == "yes" for asked in server.asked)
+
+
+@pytest.mark.parametrize("event", ["request", "response"])
+async def test_a_hook_that_raises_ends_the_request(event):
+    def fail(_):
+        raise KeyError(event)
+
+    async with serving(HELLO) as server, open_http_client(event_hooks={event: [fail]}) as client:
+        with pytest.raises(KeyError):
+            await get(client, server.url)
+        figures = client.statistics()
+        assert (figures.open, figures.running) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"event_hooks": {"requests": []}}, ValueError),
+        ({"event_hooks": {"request": [7]}}, TypeError),
+        ({"base_url": "ftp://x"}, ValueError),
+        ({"proxy": "ftp://x"}, ValueError),
+        ({"cookies": 7}, TypeError),
+        ({"headers": {"a b": "c"}}, ValueError),
+        ({"nonsense": 1}, TypeError),
+        ({"drain_timeout": -1}, ValueError),
+    ],
+)
+async def test_options_are_checked(options, error):
+    with pytest.raises(error):
+        async with open_http_client(**options):
+            pass
+
+
+@pytest.mark.parametrize("url", ["ftp://x/", "/path", "http://", "http://a b/", 7])
+async def test_urls_are_checked_before_anything_is_opened(url):
+    async with open_http_client() as client:
+        with pytest.raises((ValueError, TypeError)):
+            await get(client, url)
+        assert client.statistics().running == 0
+
+
+# --- the one retry ----------------------------------------------------------------------------------------------
+
+
+def dying(times):
+    """A server whose connections answer once; on the second request the first `times` of them end without a word."""
+    served = {}
+    died = itertools.count()
+
+    async def answer(connection, asked):
+        served[connection] = served.get(connection, 0) + 1
+        if served[connection] > 1 and next(died) < times:
+            connection.abort()
+        else:
+            await connection.send_all(HELLO)
+
+    return answer
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"])
+async def test_an_idempotent_request_is_sent_again_if_its_reused_connection_died(method):
+    async with serving(dying(1)) as server, open_http_client() as client:
+        await get(client, server.url)
+        async with client.request(method, server.url) as response:
+            assert response.status == 200
+        assert [asked.method for asked in server.asked] == ["GET", method, method]
+        figures = client.statistics()
+        assert (figures.retried, figures.opened) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("method", "options"), [("POST", {}), ("PATCH", {"content": b"x"}), ("PUT", {"content": iter([b"x"])})]
+)
+async def test_no_other_request_is_sent_again(method, options):
+    async with serving(dying(1)) as server, open_http_client() as client:
+        await get(client, server.url)
+        with pytest.raises((trionet.RemoteProtocolError, trionet.HandleBrokenError)) as caught:
+            async with client.request(method, server.url, **options):
+                pass
+        assert caught.value.retry_safe is (method == "PUT")
+        assert ("a retry is safe" in str(caught.value)) is (method == "PUT")
+        assert [asked.method for asked in server.asked] == ["GET", method]
+        assert client.statistics().retried == 0
+
+
+async def test_the_retry_is_on_a_fresh_connection_and_the_only_one():
+    async def end(connection, asked):
+        if asked.target == "/":
+            await connection.send_all(HELLO)
+        else:
+            await connection.aclose()
+
+    async with serving(end) as server, open_http_client() as client:
+        async with client.request("GET", server.url), client.request("GET", server.url):
+            pass
+        assert client.statistics().idle == 2
+        with pytest.raises(trionet.RemoteProtocolError, match="GET is idempotent: a retry is safe"):
+            await get(client, f"{server.url}/end")
+        assert server.accepted == 3  # not on the other idle one
+        assert [asked.target for asked in server.asked].count("/end") == 2
+
+
+async def test_nothing_is_sent_again_on_a_connection_that_was_fresh():
+    async def end(connection, asked):
+        await connection.aclose()
+
+    async with serving(end) as server, open_http_client() as client:
+        with pytest.raises(trionet.RemoteProtocolError):
+            await get(client, server.url)
+        assert len(server.asked) == 1
+
+
+async def test_nothing_is_sent_again_after_a_byte_of_the_response():
+    async def half(connection, asked):
+        if asked.target == "/":
+            await connection.send_all(HELLO)
+        else:
+            await connection.send_all(b"H")
+            await connection.aclose()
+
+    async with serving(half) as server, open_http_client() as client:
+        await get(client, server.url)
+        with pytest.raises(trionet.RemoteProtocolError, match="after 1 bytes of it"):
+            await get(client, f"{server.url}/half")
+        assert len(server.asked) == 2
+
+
+async def test_who_cannot_be_reached_was_sent_nothing():
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))  # and does not listen
+        async with open_http_client() as client:
+            with pytest.raises(OSError, match=r"nothing was sent: a retry is safe") as caught:
+                await get(client, f"http://127.0.0.1:{bound.getsockname()[1]}/")
+            assert caught.value.retry_safe is True
+            assert client.statistics().running == 0
+
+
+# --- redirects --------------------------------------------------------------------------------------------------
+
+
+async def test_ten_hops_on_one_origin_are_one_connection():
+    answers = {f"/{n}": redirect(f"/{n + 1}") for n in range(10)} | {"/10": HELLO}
+    async with serving(routes(answers)) as server, open_http_client() as client:
+        async with client.request("GET", f"{server.url}/0") as response:
+            assert await response.read() == b"hello"
+            assert response.url == URL(f"{server.url}/10")
+            assert [str(past.url) for past in response.history] == [f"{server.url}/{n}" for n in range(10)]
+        assert server.accepted == 1
+        assert client.statistics().opened == 1
+
+
+async def test_twenty_hops_are_followed_and_no_more():
+    answers = {f"/{n}": redirect(f"/{n + 1}") for n in range(30)} | {"/20": HELLO}
+    async with serving(routes(answers)) as server, open_http_client() as client:
+        async with client.request("GET", f"{server.url}/0") as response:
+            assert len(response.history) == 20
+        answers["/20"] = redirect("/21")
+        with pytest.raises(trionet.TooManyRedirectsError, match=r"at most 20 are followed \(max_redirects\)") as caught:
+            await get(client, f"{server.url}/0")
+        assert caught.value.retry_safe is True
+        assert client.statistics().running == 0
+    async with serving(routes(answers)) as server, open_http_client(max_redirects=0) as client:
+        with pytest.raises(trionet.TooManyRedirectsError):
+            await get(client, f"{server.url}/0")
+
+
+async def test_redirects_are_followed_only_where_that_is_wanted():
+    answers = {"/": redirect("/there"), "/there": HELLO, "/odd": b"HTTP/1.1 304 X\r\nLocation: /\r\n\r\n"}
+    async with serving(routes(answers)) as server:
+        async with open_http_client(follow_redirects=False) as client:
+            assert (await get(client, server.url))[0] == 302
+            assert (await get(client, server.url, follow_redirects=True))[0] == 200
+        async with open_http_client() as client:
+            assert (await get(client, server.url, follow_redirects=False))[0] == 302
+            assert (await get(client, f"{server.url}/odd"))[0] == 304
+
+
+async def test_the_body_of_a_redirect_is_not_downloaded_if_it_is_large():
+    async def large(connection, asked):
+        await connection.send_all(b"HTTP/1.1 302 Found\r\nLocation: /there\r\nContent-Length: 5000000\r\n\r\n")
+        sent = 0
+        try:
+            while sent < 5_000_000:
+                await connection.send_all(bytes(1000))
+                sent += 1000
+        finally:
+            given.append(sent)
+
+    given = []
+    async with serving(routes({"/": large, "/there": HELLO})) as server, open_http_client() as client:
+        async with client.request("GET", server.url) as response:
+            assert await response.read() == b"hello"
+            (past,) = response.history
+        assert past.connection.end.reason is Reason.ABORTED
+        assert past.connection.bytes_received < 200_000  # what came together with the head
+        assert server.accepted == 2
+
+
+async def test_an_endless_body_of_a_redirect_costs_the_drain_bound_at_most():
+    async def endless(connection, asked):
+        await connection.send_all(b"HTTP/1.1 302 Found\r\nLocation: /there\r\nTransfer-Encoding: chunked\r\n\r\n")
+        while True:
+            await connection.send_all(b"400\r\n%b\r\n" % bytes(1024))
+
+    async with (
+        serving(routes({"/": endless, "/there": HELLO})) as server,
+        open_http_client(limits=HTTPLimits(drain_bytes=10_000)) as client,
+    ):
+        with trio.fail_after(5):
+            async with client.request("GET", server.url) as response:
+                assert await response.read() == b"hello"
+                (past,) = response.history
+        assert past.connection.end.reason is Reason.ABORTED
+        assert past.connection.bytes_received <= 10_000 + 65536
+
+
+@pytest.mark.parametrize(
+    ("status", "method", "then", "keeps"),
+    [
+        (301, "POST", "GET", False),
+        (302, "POST", "GET", False),
+        (303, "PUT", "GET", False),
+        (303, "HEAD", "HEAD", False),
+        (307, "POST", "POST", True),
+        (308, "PUT", "PUT", True),
+    ],
+)
+async def test_what_a_redirect_makes_of_the_request(status, method, then, keeps):
+    content = None if method == "HEAD" else b"body"
+    head_only = redirect("/there", status).removesuffix(b"gone") if method == "HEAD" else redirect("/there", status)
+    there = HELLO.removesuffix(b"hello") if method == "HEAD" else HELLO
+    async with serving(routes({"/": head_only, "/there": there})) as server, open_http_client() as client:
+        async with client.request(method, server.url, content=content, headers={"Content-Language": "de"}):
+            pass
+        _, asked = server.asked
+        assert (asked.method, asked.body) == (then, b"body" if keeps else b"")
+        assert ("content-language" in asked.fields) is keeps
+
+
+async def test_a_body_that_cannot_be_produced_again_is_not_sent_on():
+    async with serving(routes({"/": redirect("/there", 307)})) as server, open_http_client() as client:
+        with pytest.raises(trionet.BodyNotReplayableError, match="can be produced only once") as caught:
+            async with client.request("POST", server.url, content=iter([b"x"])):
+                pass
+        assert caught.value.retry_safe is False
+        assert client.statistics().running == 0
+        assert len(server.asked) == 1
+
+
+async def test_another_origin_gets_no_credentials():
+    async with serving(HELLO) as other:
+        answers = {"/": redirect("/again"), "/again": redirect(f"{other.url}/there")}
+        async with serving(routes(answers)) as server:
+            async with open_http_client(auth=("a", "b"), headers={"X-Kept": "1"}) as client:
+                await get(client, server.url, headers={"Cookie": "c=d", "Proxy-Authorization": "e"})
+            for asked in server.asked:
+                assert asked.fields["authorization"] == "Basic YTpi"
+                assert asked.fields["cookie"] == "c=d"
+        (asked,) = other.asked
+        assert not {"authorization", "cookie", "proxy-authorization"} & asked.fields.keys()
+        assert asked.fields["x-kept"] == "1"
+        assert asked.fields["host"] == f"127.0.0.1:{other.port}"
+
+
+async def test_from_https_to_http_only_where_that_is_allowed(client_context, server_context):
+    async with serving(HELLO) as plain, serving(redirect(plain.url), server_context) as secure:
+        async with open_http_client(ssl_context=client_context) as client:
+            with pytest.raises(trionet.LocalProtocolError, match="allow_downgrade=True"):
+                await get(client, secure.url)
+            assert client.statistics().running == 0
+        async with open_http_client(ssl_context=client_context, allow_downgrade=True) as client:
+            assert await get(client, secure.url) == (200, b"hello")
+
+
+async def test_a_location_that_is_none_is_an_error():
+    async with serving(redirect("gopher://x")) as server, open_http_client() as client:
+        with pytest.raises(trionet.RemoteProtocolError, match="gopher"):
+            await get(client, server.url)
+
+
+# --- TLS, Unix sockets, proxies ---------------------------------------------------------------------------------
+
+
+async def test_https_on_one_connection_with_alpn(client_context, server_context):
+    async with serving(HELLO, server_context) as server, open_http_client(ssl_context=client_context) as client:
+        for _ in range(3):
+            async with client.request("GET", server.url) as response:
+                assert await response.read() == b"hello"
+                assert response.connection._transport.info.alpn == "http/1.1"
+        assert server.accepted == 1
+
+
+async def test_large_bodies_over_https(client_context, server_context):
+    body = bytes(range(256)) * 8000
+
+    async def echo(connection, asked):
+        await connection.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(asked.body))
+        await connection.send_all(asked.body)
+
+    async with serving(echo, server_context) as server, open_http_client(ssl_context=client_context) as client:
+        for size in (20_000, 100_000, len(body)):
+            async with client.request("POST", server.url, content=body[:size]) as response:
+                assert await response.read() == body[:size]
+        assert server.accepted == 1
+
+
+async def test_a_wrong_certificate_was_sent_nothing(server_context):
+    async with serving(HELLO, server_context) as server, open_http_client() as client:
+        with pytest.raises(trionet.UpgradeFailedError, match=r"certificate.*a retry is safe") as caught:
+            await get(client, server.url)
+        assert caught.value.retry_safe is True
+        assert server.asked == []
+        assert client.statistics().open == 0
+
+
+async def test_an_https_connection_that_was_closed_politely_is_not_used_again(client_context, server_context):
+    async def once(connection, asked):
+        await connection.send_all(HELLO)
+        await connection.aclose()
+
+    async with serving(once, server_context) as server, open_http_client(ssl_context=client_context) as client:
+        await get(client, server.url)
+        (idle,) = client.scope.handles
+        while idle.is_silent():
+            await trio.lowlevel.wait_readable(idle._transport.lower.socket)
+        async with client.request("POST", server.url) as response:
+            assert response.status == 200
+        assert client.statistics().dropped == 1
+
+
+async def test_a_unix_socket_stands_for_every_host(tmp_path, nursery):
+    path = tmp_path / "socket"
+    asked = []
+
+    async def handle(connection):
+        while (one := await read_request(connection)) is not None:
+            asked.append(one)
+            await connection.send_all(HELLO)
+
+    await nursery.start(trionet.serve_unix, handle, str(path))
+    async with open_http_client(unix_path=path, proxy="http://127.0.0.1:1") as client:
+        assert await get(client, "http://host.example/x") == (200, b"hello")
+    assert asked[0].fields["host"] == "host.example"
+    async with open_http_client(unix_path=tmp_path / "nobody") as client:
+        with pytest.raises(OSError, match="a retry is safe"):
+            await get(client, "http://host.example/x")
+    nursery.cancel_scope.cancel()
+
+
+async def test_http_through_an_http_proxy_names_the_whole_url():
+    async with serving(HELLO) as proxy:
+        async with (
+            open_http_client(proxy=f"http://user:pw@127.0.0.1:{proxy.port}") as client,
+            client.request("GET", "http://host.example:81/x?y") as response,
+        ):
+            assert str(response.url) == "http://host.example:81/x?y"
+        (asked,) = proxy.asked
+        assert asked.target == "http://host.example:81/x?y"
+        assert asked.fields["host"] == "host.example:81"
+        assert asked.fields["proxy-authorization"] == "Basic dXNlcjpwdw=="
+
+
+@asynccontextmanager
+async def tunnelling(port, refuse=None):
+    """An HTTP proxy that leads every CONNECT to `port`."""
+    asked = []
+
+    async def connect(connection, one):
+        asked.append(one)
+        if refuse is not None:
+            await connection.send_all(refuse)
+            return
+        async with trionet.open_tcp("127.0.0.1", port) as onward:
+            await connection.send_all(b"HTTP/1.1 200 OK\r\n\r\n")
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(relay, connection, onward)
+                nursery.start_soon(relay, onward, connection)
+
+    async with serving(connect) as proxy:
+        yield proxy, asked
+
+
+async def relay(one, other):
+    try:
+        while data := await one.receive_some():
+            await other.send_all(data)
+        await other.send_eof()
+    except (trio.BrokenResourceError, trio.ClosedResourceError):
+        pass
+
+
+async def test_https_through_an_http_proxy_is_a_tunnel(client_context, server_context, monkeypatch):
+    async with serving(HELLO, server_context) as server, tunnelling(server.port) as (proxy, asked):
+        monkeypatch.setenv("https_proxy", f"http://u:p@127.0.0.1:{proxy.port}")
+        monkeypatch.delenv("no_proxy", raising=False)
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        async with open_http_client(ssl_context=client_context) as client:
+            for _ in range(2):
+                assert await get(client, server.url) == (200, b"hello")
+        (one,) = asked
+        assert (one.method, one.target) == ("CONNECT", f"localhost:{server.port}")
+        assert one.fields["proxy-authorization"] == "Basic dTpw"
+        assert "proxy-authorization" not in server.asked[0].fields
+        async with open_http_client(ssl_context=client_context, trust_env=False) as client:
+            assert await get(client, server.url) == (200, b"hello")
+        assert len(asked) == 1
+
+
+async def test_a_proxy_that_refuses_is_told_from_the_server(client_context):
+    refusal = b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n"
+    async with (
+        tunnelling(1, refusal) as (proxy, _),
+        open_http_client(ssl_context=client_context, proxy=proxy.url) as client,
+    ):
+        with pytest.raises(trionet.UpgradeRefusedError, match="407") as caught:
+            await get(client, "https://localhost/")
+        assert caught.value.retry_safe is True
+        assert caught.value.response.status == 407
+        assert client.statistics().open == 0
+        assert client.scope.handles == ()
+
+
+# --- how a client ends ------------------------------------------------------------------------------------------
+
+
+async def test_leaving_closes_every_connection_and_refuses_requests():
+    async with serving(HELLO) as server:
+        before = open_descriptors()
+        async with open_http_client() as client:
+            await get(client, server.url)
+            (connection,) = client.scope.handles
+        assert connection.end.reason is Reason.LOCAL
+        assert client.scope.report.clean
+        assert client.statistics().open == 0
+        with pytest.raises(trionet.ScopeClosedError, match="nothing of the request was sent: a retry is safe"):
+            await get(client, server.url)
+        assert "closed" in repr(client)
+        await server.all_gone()
+        assert open_descriptors() == before
+
+
+async def test_an_exception_of_the_body_leaves_as_it_is_and_closes_at_once():
+    async with serving(HELLO) as server:
+        with pytest.raises(KeyError):
+            async with open_http_client() as client, client.request("GET", server.url):
+                raise KeyError
+        with pytest.raises(KeyError):
+            async with open_http_client() as client:
+                await get(client, server.url)
+                (connection,) = client.scope.handles
+                raise KeyError
+        assert connection.end.reason is Reason.SCOPE_CANCELLED
+
+
+@pytest.mark.parametrize("way", ["leave", "aclose", "scope"])
+async def test_running_requests_are_waited_for_and_waiting_ones_refused(way):
+    go_on, outcomes = trio.Event(), []
+
+    async def slowly(connection, asked):
+        await go_on.wait()
+        await connection.send_all(HELLO)
+
+    async def ask(client, url):
+        try:
+            outcomes.append((await get(client, url))[0])
+        except trionet.ScopeClosedError as exc:
+            outcomes.append("refused" if exc.retry_safe else str(exc))
+
+    async with serving(slowly) as server, trio.open_nursery() as nursery, trionet.open_scope() as scope:
+        opening = scope.open_http_client if way == "scope" else open_http_client
+        async with opening(max_connections_per_origin=1) as client:
+            for _ in range(3):
+                nursery.start_soon(ask, client, server.url)
+            await wait_all_tasks_blocked()
+            assert client.statistics().waiting == 2
+            nursery.start_soon(release, go_on, outcomes)
+            if way == "aclose":
+                await client.aclose()
+                assert sorted(map(str, outcomes)) == ["200", "refused", "refused"]
+        await wait_all_tasks_blocked()
+        assert sorted(map(str, outcomes)) == ["200", "refused", "refused"]
+        assert client.scope.report.clean
+
+
+async def release(go_on, outcomes):
+    while len(outcomes) < 2:
+        await wait_all_tasks_blocked()
+    go_on.set()
+
+
+async def test_requests_that_do_not_end_are_cut_off_at_the_deadline_and_reported(autojump_clock):
+    async def never(connection, asked):
+        await trio.sleep_forever()
+
+    async def victim(client, url):
+        with pytest.raises(trionet.HandleClosedError, match="not idempotent"):
+            async with client.request("POST", url):
+                pass
+
+    async with serving(never) as server, trio.open_nursery() as nursery:
+        async with open_http_client(drain_timeout=2) as client:
+            nursery.start_soon(victim, client, f"{server.url}/slow")
+            await wait_all_tasks_blocked()
+            began = trio.current_time()
+        assert trio.current_time() - began == pytest.approx(2)
+        (forced,) = client.scope.report.forced
+        assert forced.reason is Reason.DRAIN_TIMEOUT
+        assert "request POST /slow" in str(forced)
+        assert "test_http_client.py" in forced.opened_at
+
+
+async def test_abort_ends_everything_at_once():
+    refused = []
+
+    async def never(connection, asked):
+        await trio.sleep_forever()
+
+    async def victim(client, url):
+        with pytest.raises((trionet.HandleClosedError, trionet.ScopeClosedError)) as caught:
+            await get(client, url)
+        refused.append(type(caught.value))
+
+    async with serving(never) as server, open_http_client(max_connections_per_origin=1) as client:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(victim, client, server.url)
+            nursery.start_soon(victim, client, server.url)
+            await wait_all_tasks_blocked()
+            client.abort()
+            assert client.statistics().open == 0
+        assert sorted(kind.__name__ for kind in refused) == ["HandleClosedError", "ScopeClosedError"]
+        with pytest.raises(trionet.ScopeClosedError):
+            await get(client, server.url)
+
+
+async def test_a_request_that_is_connecting_is_called_off(monkeypatch):
+    async def never(*_):
+        await trio.sleep_forever()
+
+    monkeypatch.setattr("trionet.connect.tcp_socket", never)
+    async with trio.open_nursery() as nursery, open_http_client() as client:
+
+        async def victim():
+            with pytest.raises(trionet.ScopeClosedError):
+                await get(client, "http://host.example/")
+
+        nursery.start_soon(victim)
+        await wait_all_tasks_blocked()
+        assert client.statistics().running == 1
+    assert client.statistics().running == 0
+
+
+async def test_a_client_of_a_scope_belongs_to_it():
+    async with serving(HELLO) as server:
+        async with (
+            trionet.open_scope(name="outer", drain_timeout=3) as scope,
+            scope.open_http_client() as client,
+        ):
+            assert client.scope.parent is scope
+            assert client.scope.owner.drain_timeout == 3
+            assert await get(client, server.url) == (200, b"hello")
+            assert len(client.scope.handles) == 1
+            assert scope.handles == ()
+        with pytest.raises(trionet.ScopeClosedError):
+            async with scope.open_http_client():
+                pass
+
+
+async def test_a_cancelled_scope_takes_its_client_along():
+    async def never(connection, asked):
+        await trio.sleep_forever()
+
+    async with serving(never) as server:
+        async with trionet.open_scope() as scope:
+
+            async def use():
+                async with scope.open_http_client() as client:
+                    clients.append(client)
+                    await get(client, server.url)
+
+            clients = []
+            scope.start_soon(use)
+            await wait_all_tasks_blocked()
+            scope.cancel()
+        assert clients[0].statistics().open == clients[0].statistics().running == 0
+
+
+async def test_a_request_is_sent_once():
+    async with serving(HELLO) as server, open_http_client() as client:
+        context = client.request("GET", server.url)
+        async with context:
+            pass
+        with pytest.raises(RuntimeError, match="sent already"):
+            async with context:
+                pass
+
+
+async def test_a_response_may_become_something_else():
+    switching = b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: chat\r\n\r\nhi"
+    async with serving(switching) as server, trionet.open_scope() as scope, open_http_client() as client:
+        async with client.request("GET", server.url, headers={"Connection": "upgrade", "Upgrade": "chat"}) as response:
+            raw = scope.adopt(response.connection.detach())
+        assert await raw.receive_exactly(2) == b"hi"
+        async with client.request("GET", server.url, headers={"Connection": "upgrade", "Upgrade": "chat"}) as response:
+            kept = response.connection
+        assert kept.end.reason is Reason.ABORTED  # nobody took it
+        assert client.statistics().open == 0
+        raw.abort()
+
+
+# --- cancelled everywhere ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["/", "/hop", "/big"])
+async def test_cancelled_at_every_checkpoint_of_a_request(path, server_context, client_context):
+    answers = {"/": HELLO, "/hop": redirect("/", body=b"x" * 1000), "/big": HELLO}
+    async with serving(routes(answers), server_context) as server:
+
+        async def scenario(cancelling):
+            content = bytes(2_000_000) if path == "/big" else None
+            async with open_http_client(ssl_context=client_context, max_connections=1) as client:
+                with cancelling.scope:
+                    async with client.request("PUT", server.url + path, content=content) as response:
+                        assert await response.read() == b"hello"
+                figures = client.statistics()
+                assert (figures.running, figures.waiting) == (0, 0)
+                assert client.pool._slots.value == 1
+                assert figures.open <= 1
+                assert figures.open == figures.idle == len(client.scope.handles)
+            await server.all_gone()
+
+        assert await at_every_checkpoint(scenario) > 3
+
+
+def test_the_methods_that_are_sent_again_are_those_of_the_contract():
+    assert sorted(client_request.IDEMPOTENT) == ["DELETE", "GET", "HEAD", "OPTIONS", "PUT", "TRACE"]

@@ -1,0 +1,119 @@
+"""Cookies: which of those that were set a request gets."""
+
+from __future__ import annotations
+
+import http.cookiejar
+import time
+
+import pytest
+from yarl import URL
+
+from trionet.http.cookies import MAX_COOKIE_SIZE, MAX_COOKIES, MAX_PER_DOMAIN, Cookies
+from trionet.http.headers import Headers
+
+
+def setting(*values: str) -> Headers:
+    return Headers([("Set-Cookie", value) for value in values])
+
+
+@pytest.fixture
+def cookies() -> Cookies:
+    return Cookies()
+
+
+def test_a_cookie_goes_back_to_where_it_came_from(cookies: Cookies) -> None:
+    url = URL("http://host.example/a/b")
+    assert cookies.cookie_header(url) is None
+    cookies.store(url, Headers([("set-cookie", "a=1"), ("Content-Type", "x"), ("Set-Cookie", "b=2; HttpOnly")]))
+    assert cookies.cookie_header(url) in ("a=1; b=2", "b=2; a=1")
+    assert cookies.cookie_header(URL("http://other.example/a/b")) is None
+    assert cookies.cookie_header(URL("http://sub.host.example/a/b")) is None
+
+
+def test_a_cookie_for_a_domain_goes_to_all_below_it(cookies: Cookies) -> None:
+    cookies.store(URL("https://www.host.example/"), setting("a=1; Domain=host.example"))
+    assert cookies.cookie_header(URL("https://host.example/")) == "a=1"
+    assert cookies.cookie_header(URL("https://deep.www.host.example/")) == "a=1"
+    assert cookies.cookie_header(URL("https://nothost.example/")) is None
+
+
+def test_nobody_sets_cookies_for_others(cookies: Cookies) -> None:
+    cookies.store(URL("https://evil.example/"), setting("a=1; Domain=host.example", "b=2; Domain=example"))
+    assert len(cookies.jar) == 0
+
+
+def test_a_path_bounds_a_cookie(cookies: Cookies) -> None:
+    cookies.store(URL("http://host.example/shop/cart"), setting("a=1", "b=2; Path=/", "c=3; Path=/shop"))
+    assert cookies.cookie_header(URL("http://host.example/")) == "b=2"
+    assert cookies.cookie_header(URL("http://host.example/shopping")) == "b=2"
+    got = cookies.cookie_header(URL("http://host.example/shop/x"))
+    assert got is not None
+    assert set(got.split("; ")) == {"a=1", "b=2", "c=3"}
+
+
+def test_a_secure_cookie_is_sent_over_tls_only(cookies: Cookies) -> None:
+    cookies.store(URL("https://host.example/"), setting("a=1; Secure"))
+    assert cookies.cookie_header(URL("http://host.example/")) is None
+    assert cookies.cookie_header(URL("https://host.example/")) == "a=1"
+
+
+def test_a_cookie_expires(cookies: Cookies, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = URL("http://host.example/")
+    now = time.time()
+    cookies.store(url, setting("a=1; Max-Age=60", "b=2; Expires=Wed, 09 Jun 2100 10:18:14 GMT", "c=3; Max-Age=0"))
+    assert cookies.cookie_header(url) in ("a=1; b=2", "b=2; a=1")
+    monkeypatch.setattr(time, "time", lambda: now + 61)
+    assert cookies.cookie_header(url) == "b=2"
+    cookies.store(url, setting("b=; Expires=Thu, 01 Jan 1970 00:00:00 GMT"))
+    assert cookies.cookie_header(url) is None
+
+
+def test_a_later_cookie_of_the_same_name_replaces_the_first(cookies: Cookies) -> None:
+    url = URL("http://host.example/")
+    cookies.store(url, setting("a=1"))
+    cookies.store(url, setting("a=2"))
+    assert cookies.cookie_header(url) == "a=2"
+
+
+@pytest.mark.parametrize("url", ["http://localhost:8080/", "http://127.0.0.1:8080/", "http://[::1]:8080/"])
+def test_hosts_without_a_domain(cookies: Cookies, url: str) -> None:
+    cookies.store(URL(url), setting("a=1"))
+    assert cookies.cookie_header(URL(url)) == "a=1"
+    assert cookies.cookie_header(URL("http://host.example/")) is None
+
+
+def test_userinfo_and_fragment_play_no_part(cookies: Cookies) -> None:
+    cookies.store(URL("http://user:secret@host.example/#x"), setting("a=1"))
+    assert cookies.cookie_header(URL("http://host.example/")) == "a=1"
+
+
+def test_a_server_cannot_fill_the_memory(cookies: Cookies) -> None:
+    url = URL("http://host.example/")
+    for n in range(MAX_PER_DOMAIN + 10):
+        cookies.store(url, setting(f"c{n}=x"))
+    kept = {cookie.name for cookie in cookies.jar}
+    assert kept == {f"c{n}" for n in range(10, MAX_PER_DOMAIN + 10)}
+
+
+def test_all_servers_together_cannot_either(cookies: Cookies, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trionet.http.cookies.MAX_COOKIES", 30)
+    assert MAX_COOKIES == 3000
+    for n in range(40):
+        cookies.store(URL(f"http://host{n}.example/"), setting("a=x"))
+    assert {cookie.domain for cookie in cookies.jar} == {f"host{n}.example" for n in range(10, 40)}
+
+
+def test_a_very_long_cookie_is_not_kept(cookies: Cookies) -> None:
+    url = URL("http://host.example/")
+    cookies.store(url, setting("a=" + "x" * MAX_COOKIE_SIZE, "b=" + "x" * (MAX_COOKIE_SIZE - 2)))
+    assert [cookie.name for cookie in cookies.jar] == ["b"]
+
+
+def test_a_jar_of_the_programs_own() -> None:
+    jar = http.cookiejar.CookieJar()
+    cookies = Cookies(jar)
+    cookies.store(URL("http://host.example/"), setting("a=1"))
+    assert cookies.jar is jar
+    assert len(jar) == 1
+    with pytest.raises(TypeError, match="CookieJar"):
+        Cookies({"a": "1"})  # type: ignore[arg-type]

@@ -1,0 +1,73 @@
+"""HTTP/1.1 as an upgrade, for the client's side: no handshake, but a proof that the server has not spoken yet."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..connection import Connection
+from ..errors import LocalProtocolError
+from .client_connection import HTTPClientConnection
+from .limits import DEFAULT_LIMITS, HTTPLimits
+
+if TYPE_CHECKING:
+    from ..recipe import Recipe
+    from ..wire import Wire
+
+__all__ = ["to_http_client"]
+
+
+def to_http_client(*, host: str | None = None, limits: HTTPLimits = DEFAULT_LIMITS) -> Recipe[HTTPClientConnection]:
+    """Upgrade a `Connection` to HTTP/1.1, as the client. The result is used once, in ``await conn.upgrade(...)``.
+
+    Nothing is sent or received.
+
+    Args:
+        host: The Host field of requests that have none of their own; by default the address that the connection leads
+            to, or ``localhost`` where that is no IP address.
+        limits: Bounds on what the server may send.
+
+    Raises (here):
+        ValueError, TypeError: an argument cannot be right.
+
+    Raises (in the upgrade):
+        LocalProtocolError: there are unread bytes (an HTTP server must not speak first), the source is not a
+            `Connection`, or the recipe was used before. Nothing has changed.
+
+    Cancellation: nothing has changed.
+    """
+    if not isinstance(limits, HTTPLimits):
+        raise TypeError(f"to_http_client: limits must be HTTPLimits, not {limits!r}")
+    if host == "":
+        raise ValueError(f"to_http_client: host must be what the Host field says, like 'host.example', not {host!r}")
+    return _ClientRecipe(host, limits)
+
+
+class _ClientRecipe:
+    """Makes a connection an HTTP client's, without I/O."""
+
+    def __init__(self, host: str | None, limits: HTTPLimits) -> None:
+        self._host = host
+        self._limits = limits
+        self._used = False
+        self._wire: Wire | None = None
+
+    def prepare(self, source: Any) -> None:
+        if self._used:
+            raise LocalProtocolError(
+                "upgrade refused: this to_http_client recipe was used before; make one per upgrade"
+            )
+        if not isinstance(source, Connection):
+            raise LocalProtocolError(f"upgrade refused: to_http_client works on a Connection, not on {source!r}")
+        if source._leftover:
+            raise LocalProtocolError(
+                f"upgrade refused: {source!r} has unread bytes, but an HTTP server must not speak first: "
+                f"{bytes(source._leftover[:32])!r}. Receive them first if they belong to the protocol before"
+            )
+        self._used = True
+
+    async def handshake(self, wire: Wire) -> None:
+        self._wire = wire
+
+    def commit(self) -> HTTPClientConnection:
+        assert self._wire is not None
+        return HTTPClientConnection(self._wire.detach(), host=self._host, limits=self._limits)

@@ -1,0 +1,207 @@
+"""One request of a client on its way: its slots, its connection, its redirects, its one retry.
+
+A request holds slots of one origin at a time. A redirect gives its response an end as the end of a block would, within
+bounds; where it leads to the same origin, the connection is the next one's. What fails is judged once: nothing was
+sent, or it was and may have been carried out.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import trio
+from trio.lowlevel import enable_ki_protection
+
+from ..errors import BodyNotReplayableError, TooManyRedirectsError
+from .content import NOTHING, make_content
+from .redirect import next_request
+from .retry import IDEMPOTENT, mark
+from .url import parse_url
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from types import TracebackType
+
+    from yarl import URL
+
+    from .client import HTTPClient
+    from .client_connection import HTTPClientConnection
+    from .content import Content
+    from .headers import Headers
+    from .pool import Site
+    from .prepared import PreparedRequest
+    from .redirect import Next
+    from .response import Response
+    from .url import Target
+
+__all__ = ["ClientRequest", "Plan"]
+
+
+class Plan(NamedTuple):
+    """How a request, or what a redirect made of it, is sent."""
+
+    target: Target
+    url: URL
+    """With the fragment, and without user name and password."""
+    headers: Headers
+    """What was given for it: a redirect goes on with these."""
+    prepared: PreparedRequest
+    decodes: bool
+    """Whether the client has asked for content codings, so that it takes them off."""
+
+
+class ClientRequest:
+    """What `HTTPClient.request` returns: an asynchronous context manager of the `Response`."""
+
+    __slots__ = ("_arguments", "_client", "_connection", "_method", "_response", "_site", "_url")
+
+    def __init__(self, client: HTTPClient, method: str, url: str | URL, *arguments: Any) -> None:
+        self._client = client
+        self._method = method
+        self._url = url
+        self._arguments = arguments
+        self._site: Site | None = None
+        self._connection: HTTPClientConnection | None = None
+        self._response: Response | None = None
+
+    @enable_ki_protection
+    async def __aenter__(self) -> Response:
+        if self._response is not None:
+            raise RuntimeError("this request was sent already; call request() again")
+        client = self._client
+        headers, content, json, params, follow, auth, expect_continue = self._arguments
+        body = NOTHING if content is None and json is None else make_content(content, json)
+        if headers or params is not None or auth is not None or expect_continue or client.cookies is not None:
+            plan = client.first_plan(
+                self._method, self._url, headers, body, params=params, auth=auth, expect_continue=expect_continue
+            )
+        else:
+            plan = client.usual_plan(self._method, self._url, body)
+        try:
+            response = await self._send(plan, body)
+            if (client.follow_redirects if follow is None else follow) and 300 < response.status < 400:
+                response = await self._follow(response, plan, body)
+        except BaseException:
+            self._give_back()
+            raise
+        self._response = response
+        return response
+
+    @enable_ki_protection
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        assert self._response is not None
+        try:
+            await self._response.leave(exc)  # noqa: ASYNC102 - a cancelled block drains nothing
+        finally:
+            self._give_back()
+
+    # --- one hop -------------------------------------------------------------------------------------------------
+
+    async def _send(self, plan: Plan, content: Content) -> Response:
+        """Send what is planned, and receive the head of its response."""
+        client = self._client
+        if client.hooks.request:
+            plan = await self._ask_hooks(plan)
+        self._site = await client.pool.acquire(plan.target.origin)
+        response = await self._exchange(plan.prepared, content)
+        response.url = plan.url
+        response.decodes = plan.decodes
+        if client.cookies is not None:
+            client.cookies.store(plan.target.url, response.headers)
+        if client.hooks.response:
+            try:
+                await _call(client.hooks.response, response)
+            except BaseException as exc:
+                await response.leave(exc)  # noqa: ASYNC102, ASYNC120 - the connection is aborted, at once
+                raise
+        return response
+
+    async def _exchange(self, prepared: PreparedRequest, content: Content) -> Response:
+        """The exchange, on an idle connection or a new one; once more, where that is known to be safe."""
+        pool = self._client.pool
+        assert self._site is not None
+        self._connection = connection = pool.take_idle(self._site)
+        if connection is not None:
+            try:
+                return await connection.exchange(prepared, content)
+            except trio.BrokenResourceError:
+                if connection.answered or prepared.method not in IDEMPOTENT or content.data is None:
+                    raise
+            pool.retried += 1
+        self._connection = connection = await pool.open(self._site)  # noqa: ASYNC120 - only after a failure
+        return await connection.exchange(prepared, content)
+
+    async def _ask_hooks(self, plan: Plan) -> Plan:
+        from .client import Request
+
+        request = Request(plan.prepared.method, plan.url, plan.headers)
+        await _call(self._client.hooks.request, request)
+        return self._client.plan(request.method, parse_url(request.url), request.url, request.headers)
+
+    @enable_ki_protection
+    def _give_back(self) -> None:
+        """The connection goes back to its pool, or ends; the next request may come. A step."""
+        site, self._site = self._site, None
+        connection, self._connection = self._connection, None
+        if site is not None:
+            if connection is not None:
+                self._client.pool.put(site, connection)
+            self._client.pool.release(site)
+
+    # --- redirects -----------------------------------------------------------------------------------------------
+
+    async def _follow(self, response: Response, plan: Plan, content: Content) -> Response:
+        """Go where the response leads, and on, until there is one that leads nowhere."""
+        history: list[Response] = []
+        while True:
+            try:
+                onward = self._next(response, plan, content, len(history))
+            except Exception as exc:
+                await response.leave(exc)  # noqa: ASYNC120 - the connection is aborted, at once
+                mark(exc, plan.prepared.method)
+                raise
+            if onward is None:
+                response.history = tuple(history)
+                return response
+            await response.leave(None)
+            self._give_back()
+            history.append(response)
+            if onward.drops_body:
+                content = NOTHING
+            plan = self._client.plan(onward.method, parse_url(onward.url), onward.url, onward.headers)
+            response = await self._send(plan, content)
+
+    def _next(self, response: Response, plan: Plan, content: Content, followed: int) -> Next | None:
+        """What the response asks to be sent next, if that can be done.
+
+        Raises:
+            TooManyRedirectsError, BodyNotReplayableError, LocalProtocolError, RemoteProtocolError: it cannot.
+        """
+        client = self._client
+        method, location = plan.prepared.method, response.headers.get("location")
+        onward = next_request(
+            response.status, location, method, plan.url, plan.headers, allow_downgrade=client.allow_downgrade
+        )
+        if onward is None:
+            return None
+        if followed >= client.max_redirects:
+            raise TooManyRedirectsError(
+                f"{method} {plan.url} leads on to {location!r}, after {followed} redirects; "
+                f"at most {client.max_redirects} are followed (max_redirects)"
+            )
+        if not onward.drops_body and not content.replayable:
+            raise BodyNotReplayableError(
+                f"{method} {plan.url} was answered with {response.status}: its body has to be sent again, to "
+                f"{location!r}, and can be produced only once; give bytes, or follow_redirects=False"
+            )
+        return onward
+
+
+async def _call(hooks: Iterable[Callable[[Any], Any]], subject: Any) -> None:
+    for hook in hooks:
+        result = hook(subject)
+        if inspect.isawaitable(result):
+            await result

@@ -1,0 +1,123 @@
+"""From an origin to an HTTP connection: the socket, the proxy, TLS, and HTTP on top, each as an upgrade of the last."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from trio.lowlevel import enable_ki_protection
+from yarl import URL
+
+from .. import connect
+from ..capsule import Detached
+from ..connection import Connection
+from ..tls import to_tls_client
+from ..transport.socket import SocketTransport
+from .client_recipe import to_http_client
+from .tunnel import to_http_tunnel, to_socks5_tunnel
+from .url import bracketed
+
+if TYPE_CHECKING:
+    import os
+    import socket
+    import ssl
+
+    from ..owner import Owner
+    from ..recipe import Recipe
+    from .client_connection import HTTPClientConnection
+    from .limits import HTTPLimits
+    from .pool import Site
+    from .proxy import Proxies, Proxy
+    from .url import Origin
+
+__all__ = ["Connector"]
+
+
+class Connector:
+    """Opens connections for one client. Arguments: as `HTTPClient`."""
+
+    def __init__(
+        self,
+        owner: Owner,
+        *,
+        limits: HTTPLimits,
+        ssl_context: ssl.SSLContext | None,
+        proxies: Proxies,
+        local_address: str | None,
+        unix_path: str | bytes | os.PathLike[str] | None,
+    ) -> None:
+        self._owner = owner
+        self._limits = limits
+        self._ssl_context = ssl_context
+        self._proxies = proxies
+        self._local_address = local_address
+        self._unix_path = unix_path
+
+    def proxy_for(self, url: URL) -> Proxy | None:
+        """The proxy through which this is asked, if any."""
+        return None if self._unix_path is not None else self._proxies.for_url(url)
+
+    @enable_ki_protection
+    async def connect(self, site: Site) -> HTTPClientConnection:
+        """A new connection to the origin of `site`.
+
+        Raises:
+            OSError: the origin, or the proxy in front of it, could not be reached.
+            UpgradeFailedError, UpgradeRefusedError: TLS or the proxy did not work out.
+            ScopeClosedError: the owner is closing.
+
+        Cancellation: nothing stays open.
+        """
+        origin = site.origin
+        host = bracketed(origin.host)
+        proxy = self.proxy_for(URL.build(scheme=origin.scheme, host=origin.host, port=origin.port))
+        connection: Any = await self._dial(origin, proxy)
+        try:
+            for recipe in self._recipes(origin, proxy):
+                connection = await connection.upgrade(recipe)
+            http: HTTPClientConnection = await connection.upgrade(to_http_client(host=host, limits=self._limits))
+        except BaseException:
+            connection.abort()
+            raise
+        return http
+
+    async def _dial(self, origin: Origin, proxy: Proxy | None) -> Connection:
+        host, port = (origin.host, origin.port) if proxy is None else (proxy.host, proxy.port)
+        if self._unix_path is not None:
+            sock = await connect.unix_socket(self._unix_path)
+        else:
+            sock = await connect.tcp_socket(host, port, 0.25, self._local_address)
+        return self._own(sock)
+
+    def _own(self, sock: socket.socket) -> Connection:
+        try:
+            self._owner.check_open("connecting")
+            connection = Connection(Detached(SocketTransport(sock)))
+            connection.seat(self._owner)
+        except BaseException:
+            sock.close()
+            raise
+        return connection
+
+    def _recipes(self, origin: Origin, proxy: Proxy | None) -> list[Recipe[Connection]]:
+        """What comes between the socket and HTTP."""
+        recipes: list[Recipe[Connection]] = []
+        if proxy is not None:
+            if proxy.scheme == "https":
+                recipes.append(self._tls(proxy.host))
+            if proxy.scheme in ("socks5", "socks5h"):
+                recipes.append(_socks(origin, proxy))
+            elif origin.scheme == "https":
+                recipes.append(to_http_tunnel(origin.host, origin.port, authorization=proxy.authorization))
+        if origin.scheme == "https":
+            recipes.append(self._tls(origin.host))
+        return recipes
+
+    def _tls(self, host: str) -> Recipe[Connection]:
+        return to_tls_client(host.partition("%")[0], self._ssl_context, ["http/1.1"])
+
+
+def _socks(origin: Origin, proxy: Proxy) -> Recipe[Connection]:
+    password = None if proxy.username is None else proxy.password or ""
+    return to_socks5_tunnel(
+        origin.host, origin.port, username=proxy.username, password=password, remote_dns=proxy.remote_dns
+    )

@@ -1,0 +1,184 @@
+"""The body of a response as it comes, and the end of the exchange.
+
+The body is read by the task that wants it, piece by piece, and nothing of it is kept that nobody asked for. How a
+response is left decides what becomes of its connection: read to the end it can be used again; a short rest is read and
+dropped; a long one costs the connection, and so does leaving by an exception (RFC 9112 §9.3).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import trio
+from trio.lowlevel import cancel_shielded_checkpoint, checkpoint_if_cancelled, enable_ki_protection
+
+from ..errors import HandleClosedError
+from ..transport.protocol import MAX_RECEIVE
+from .body_reader import END, EndOfMessage
+from .h1 import Signal
+
+if TYPE_CHECKING:
+    from ..handle import Lease
+    from .client_connection import HTTPClientConnection
+    from .h1 import Event
+    from .upload import Upload
+
+__all__ = ["IncomingBody"]
+
+_NEED_DATA: Final = Signal.NEED_DATA
+
+
+class IncomingBody:
+    """What `Response` is built on: one exchange, from the head of its response on.
+
+    Args:
+        connection: Where it comes from.
+        method: Of the request.
+        lease: The exchange's.
+        upload: The rest of the request, if that is still being sent.
+    """
+
+    __slots__ = ("_ended", "_lease", "_left", "_read", "_upload", "connection", "method", "trailers")
+
+    def __init__(self, connection: HTTPClientConnection, method: str, lease: Lease, upload: Upload | None) -> None:
+        self.connection = connection
+        self.method = method
+        self.trailers = END.trailers
+        self._lease = lease
+        self._upload = upload
+        self._ended = False
+        self._left = False
+        self._read = 0
+
+    @enable_ki_protection
+    async def _next_raw(self) -> bytes | None:
+        """The next piece as it comes, None at the end. A checkpoint."""
+        if self._ended:
+            await trio.lowlevel.checkpoint()
+            return None
+        if self._left:
+            raise HandleClosedError(f"read refused: the block of {self!r} has been left; read the body inside it")
+        await checkpoint_if_cancelled()
+        event, waited = await self._next_event()
+        if not waited:
+            await cancel_shielded_checkpoint()
+        return event
+
+    async def _next_quickly(self) -> bytes | None:
+        """As `_next_raw`, but a checkpoint only where it has to wait."""
+        return None if self._ended else (await self._next_event())[0]
+
+    @enable_ki_protection
+    async def _next_event(self, max_bytes: int = MAX_RECEIVE) -> tuple[bytes | None, bool]:
+        """The next piece or None at the end; and whether it had to be waited for."""
+        connection, machine, waited = self.connection, self.connection.machine, False
+        try:
+            connection.check_exchange()
+            while (event := machine.next_event()) is _NEED_DATA:
+                await connection.receive(self._lease, max_bytes)
+                waited = True
+        except BaseException as exc:
+            if isinstance(exc, Exception):
+                self._failed(exc)
+            raise
+        if isinstance(event, bytes):
+            self._read += len(event)
+            return event, waited
+        self._finish(event)
+        return None, waited
+
+    def _finish(self, event: Event) -> None:
+        assert isinstance(event, EndOfMessage)
+        self.trailers = event.trailers
+        self._end()
+
+    def _failed(self, exc: Exception) -> None:
+        """Reading has ended with `exc`: the connection does too. A producer's error goes first."""
+        if self._upload is not None:
+            self._upload.raise_error()
+        if not isinstance(exc, trio.BusyResourceError):
+            self.connection.exchange_failed(exc, self.method)
+
+    # --- the end -------------------------------------------------------------------------------------------------
+
+    def begin_empty(self) -> None:
+        """There is no body: the response has ended with its head. A step."""
+        event = self.connection.machine.next_event()
+        assert event is END or event is Signal.SWITCHED
+        self._end()
+
+    def _end(self) -> None:
+        """The response is complete; the exchange is, unless its request is still being sent."""
+        self._ended = True
+        if self._upload is None:
+            self.connection.exchange_done(self._lease)
+
+    @enable_ki_protection
+    async def leave(self, exc: BaseException | None) -> None:
+        """The block ends, with `exc` or normally: the connection is settled. See `HTTPClientConnection.request`.
+
+        Raises:
+            Whatever the producer of the request's body has raised, if nobody has met it before.
+
+        Cancellation: the connection is aborted.
+        """
+        self._left = True
+        try:
+            if not self._ended:
+                if exc is None and self._upload is None:
+                    await self._drain()
+                else:
+                    self.connection.abort()
+        finally:
+            if self._upload is not None:
+                await self._end_upload(exc)  # noqa: ASYNC102 - shielded in there
+
+    async def _end_upload(self, exc: BaseException | None) -> None:
+        """What the server did not wait for is not sent any more."""
+        upload, self._upload = self._upload, None
+        assert upload is not None
+        await upload.end()
+        if self._ended:
+            self.connection.exchange_done(self._lease)
+        if exc is None:
+            upload.raise_error()
+
+    @enable_ki_protection
+    async def _drain(self) -> None:
+        """Read the rest of the body and drop it, within bounds of bytes and of time; beyond them, abort."""
+        connection, machine = self.connection, self.connection.machine
+        limits = connection.limits
+        if machine.keep_alive and machine.framing - self._read <= limits.drain_bytes:
+            try:
+                await self._drain_within(limits.drain_bytes, limits.drain_timeout)
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                pass  # the connection has ended already
+            except BaseException:
+                connection.abort()
+                raise
+        if not self._ended:
+            connection.abort()
+
+    async def _drain_within(self, max_bytes: int, seconds: float) -> None:
+        connection, machine = self.connection, self.connection.machine
+        end = connection.bytes_received + max_bytes - machine.buffered
+        while self._take_buffered():
+            pass
+        if self._to_drain(end) > 0:
+            with trio.move_on_after(seconds):
+                while (left := self._to_drain(end)) > 0:
+                    await self._next_event(min(left, MAX_RECEIVE))
+
+    def _to_drain(self, end: int) -> int:
+        """How many bytes may still be received for the rest of the body; none if there is no rest."""
+        return 0 if self._ended else end - self.connection.bytes_received
+
+    def _take_buffered(self) -> bool:
+        """Drop a piece that has arrived already: whether there may be more."""
+        event = self.connection.machine.next_event()
+        if isinstance(event, bytes):
+            self._read += len(event)
+            return True
+        if event is not _NEED_DATA:
+            self._finish(event)
+        return False
