@@ -291,9 +291,9 @@ class open_child:  # noqa: N801 - it is called, like `trio.open_nursery`
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> bool:
         owner = self._owner
-        async with _owning(owner, last_words=self._last_words):
+        async with _owning(owner, last_words=self._last_words):  # noqa: ASYNC102 - this is the end of a nursery
             nursery = owner.public.nursery
-            if not await self._nursery.__aexit__(kind, exc, traceback) and exc is not None:
+            if not await self._nursery.__aexit__(kind, exc, traceback) and exc is not None:  # noqa: ASYNC102
                 raise exc
             if nursery.cancel_scope.cancel_called:
                 owner.abort_all()
