@@ -660,7 +660,7 @@ async def until_it_listens(port: int) -> None:
 async def test_through_a_real_http_proxy(tmp_path: Path) -> None:
     program = shutil.which("tinyproxy")
     if program is None:
-        pytest.skip("tinyproxy is not installed")
+        pytest.skip("tinyproxy is not installed (apt-get install tinyproxy)")
     port = free_port()
     (tmp_path / "conf").write_text(f"Port {port}\nListen 127.0.0.1\nTimeout 60\nBasicAuth user secret\n")
     with subprocess.Popen([program, "-d", "-c", str(tmp_path / "conf")], stdout=subprocess.DEVNULL) as process:  # noqa: ASYNC220 - at once
@@ -680,7 +680,7 @@ async def test_through_a_real_http_proxy(tmp_path: Path) -> None:
 async def test_through_a_real_socks_proxy() -> None:
     program = shutil.which("microsocks")
     if program is None:
-        pytest.skip("microsocks is not installed")
+        pytest.skip("microsocks is not installed (apt-get install microsocks)")
     port = free_port()
     arguments = [program, "-i", "127.0.0.1", "-p", str(port), "-u", "user", "-P", "secret"]
     with subprocess.Popen(arguments, stderr=subprocess.DEVNULL) as process:  # noqa: ASYNC220 - at once
