@@ -155,6 +155,18 @@ def test_bytes_of_any_kind(pieces):
     responses("GET", *pieces)
 
 
+def test_empty_lines_are_counted_for_each_request_anew():
+    """Four before the first request, in a segment of their own, and one behind it: both are within the bound."""
+    machine = H1Server()
+    machine.receive(b"\r\n" * 4)
+    assert machine.next_event() is Signal.NEED_DATA
+    machine.receive(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n" + b"\r\n" * 4)
+    assert machine.next_event().target == "/"
+    machine.respond(200)
+    machine.start_next_cycle()
+    assert machine.next_event() is Signal.NEED_DATA
+
+
 # --- the two machines with each other ------------------------------------------------------------------------------
 
 tokens = st.text(st.sampled_from("abcXYZ09-_!~"), min_size=1, max_size=8)

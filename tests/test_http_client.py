@@ -341,7 +341,7 @@ async def test_twenty_hops_are_followed_and_no_more():
     async with serving(routes(answers)) as server, open_http_client() as client:
         async with client.request("GET", f"{server.url}/0") as response:
             assert len(response.history) == 20
-        answers["/20"] = redirect("/21")
+        answers |= {"/20": redirect("/21"), "/21": HELLO}
         with pytest.raises(trionet.TooManyRedirectsError, match=r"at most 20 are followed \(max_redirects\)") as caught:
             await get(client, f"{server.url}/0")
         assert caught.value.retry_safe is True

@@ -146,6 +146,41 @@ async def test_a_second_request_is_refused_before_a_byte_of_it_is_written():
         assert http.reusable
 
 
+async def test_a_second_request_is_refused_while_the_first_response_is_unread():
+    async with trionet.open_scope() as scope:
+        http, server = await http_pair(scope)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(answer, server)
+            async with http.request("GET", "/first") as response:
+                with pytest.raises(trionet.HandleBusyError, match="GET /first"):
+                    await exchange(http)
+                assert await response.read() == b"hello"
+                nursery.start_soon(answer, server)
+                assert (await exchange(http))[1] == b"hello"  # from the end of the body on it is the next one's turn
+
+
+async def test_a_request_that_could_not_be_sent_at_all_may_be_tried_again():
+    async with trionet.open_scope() as scope:
+        http, server = await http_pair(scope)
+        with trio.fail_after(5):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(answer, server, HELLO[:-5])
+                async with http.request("GET", "/") as response:
+                    nursery.start_soon(answer_rest, server)
+                    await response.read()
+            server.abort()
+            await wait_readable(http)
+            with pytest.raises((trionet.HandleBrokenError, trionet.RemoteProtocolError)) as caught:
+                http._transport.send_some(b"x")  # is answered with a reset, and the next one fails
+                await exchange(http, "POST")
+        assert caught.value.retry_safe is True
+        assert "nothing of the request was sent" in str(caught.value)
+
+
+async def answer_rest(server):
+    await server.send_all(b"hello")
+
+
 async def test_the_lease_lasts_from_the_first_byte_to_the_end_of_the_body():
     async with trionet.open_scope() as scope:
         http, server = await http_pair(scope)
@@ -742,20 +777,20 @@ async def test_a_producer_that_breaks_its_promise_of_length_tears_the_message(co
 
 
 async def test_a_producer_that_raises_behind_an_early_answer_is_heard():
-    go_on = trio.Event()
-
-    async def failing():
+    async def failing(go_on):
         yield b"some"
         await go_on.wait()
         raise KeyError
 
     for read in (True, False):
+        go_on = trio.Event()
         async with trionet.open_scope() as scope:
             http, server = await http_pair(scope)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(answer_head, server)
                 with pytest.raises(KeyError):
-                    async with http.request("POST", "/", content=failing()) as response:
+                    async with http.request("POST", "/", content=failing(go_on)) as response:
+                        assert response.status == 200
                         go_on.set()
                         await wait_all_tasks_blocked()
                         if read:

@@ -185,25 +185,26 @@ async def test_a_producer_that_fails_behind_the_head_of_the_response() -> None:
     class MineError(Exception):
         pass
 
-    proceed = trio.Event()
-
     async def handler(conn: trionet.Connection) -> None:
         await read_head(conn)
         await conn.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf")
         await trio.sleep_forever()
 
-    async def broken() -> AsyncIterator[bytes]:
+    async def broken(proceed: trio.Event) -> AsyncIterator[bytes]:
         yield b"one"
         await proceed.wait()
         raise MineError
 
     async with serving(handler) as url, client() as http:
+        proceed = trio.Event()
         with pytest.raises(MineError):
-            async with http.stream("POST", url, content=broken()) as response:
+            async with http.stream("POST", url, content=broken(proceed)) as response:
                 assert response.status_code == 200
                 proceed.set()
                 await response.aread()
-        response = await http.send(http.build_request("POST", url, content=broken()), stream=True)
+        proceed = trio.Event()
+        response = await http.send(http.build_request("POST", url, content=broken(proceed)), stream=True)
+        proceed.set()
         await trio.testing.wait_all_tasks_blocked()
         with pytest.raises(MineError):
             await response.aclose()

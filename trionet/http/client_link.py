@@ -284,8 +284,3 @@ class ClientLink(Handle):
 
     def _set_unread(self, data: bytes | bytearray) -> None:
         self._machine = H1Client(bytes(data), self._limits)
-
-    @enable_ki_protection
-    def retire(self) -> None:
-        """Nothing but a note: an answer that a server is working out may need this connection. A step."""
-        self._life.retiring = True  # a successor may know better

@@ -8,6 +8,7 @@ without I/O (`h1_server`).
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from trio.lowlevel import cancel_shielded_checkpoint, checkpoint_if_cancelled, enable_ki_protection
@@ -138,13 +139,16 @@ class Exchange:
 
     @property
     def wants_websocket(self) -> bool:
-        """Whether the client asks for a WebSocket: if so, ``upgrade(to_websocket_server())`` accepts."""
-        fields = self._head.fields
+        """Whether the client asks for a WebSocket, and that can be granted: the request has no body."""
+        head = self._head
+        fields = head.fields
         return (
             fields is not None
             and b"websocket" in fields.upgrade
             and b"upgrade" in fields.options
-            and self._head.method == "GET"
+            and head.method == "GET"
+            and head.http_version == "1.1"
+            and not (fields.chunked or fields.length)
         )
 
     @enable_ki_protection
@@ -176,16 +180,17 @@ class Exchange:
         self._gathered = gathered
         waited = False
         while True:
-            if chunk := self._next_chunk():
+            chunk = self._next_chunk()
+            if chunk:
                 gathered += chunk
-                if len(gathered) > max_bytes:
-                    raise LimitExceededError(
-                        f"the body of {self!r} has more than {max_bytes} bytes (max_bytes); iterate over the exchange "
-                        f"to take it in pieces, or answer 413"
-                    )
-            elif chunk is None:
+            if len(gathered) > max_bytes:
+                raise LimitExceededError(
+                    f"the body of {self!r} has more than {max_bytes} bytes (max_bytes); iterate over the exchange "
+                    f"to take it in pieces, or answer 413"
+                )
+            if chunk is None:
                 waited = await connection.receive_body(self)
-            else:
+            elif not chunk:
                 break
         if not waited:
             await self._pass_by()
@@ -322,11 +327,12 @@ class Exchange:
     async def _respond_at_length(self, status: int, body: Any, headers: HeaderInput | Headers) -> None:
         """Answer with a body that is not worth joining to the head, or not there yet."""
         connection = self.connection
+        if isinstance(body, memoryview):
+            body = body.cast("B")
         if isinstance(body, (bytes, bytearray, memoryview)):
-            size = body.nbytes if isinstance(body, memoryview) else len(body)
             await checkpoint_if_cancelled()
             machine = connection.machine
-            head = machine.send_head(status, headers, length=size)
+            head = machine.send_head(status, headers, length=len(body))
             self.status = status
             parts = [head, machine.send_data(body), machine.send_end()]
             await connection.send_parts([part for part in parts if len(part)], self)
@@ -336,8 +342,9 @@ class Exchange:
         async with self.stream(status, headers=headers, length=content.length) as stream:
             if self._head.method == "HEAD":
                 return
-            async for chunk in content.chunks():
-                await stream.send(chunk)
+            async with aclosing(content.chunks()) as chunks:
+                async for chunk in chunks:
+                    await stream.send(chunk)
 
     def stream(self, status: int, *, headers: HeaderInput | Headers = (), length: int | None = None) -> ResponseStream:
         """Answer piece by piece: ``async with exchange.stream(200) as stream: await stream.send(chunk)``.
@@ -389,21 +396,23 @@ class Exchange:
         connection = self.connection
         connection.check_exchange(self, "upgrade")
         machine = connection.machine
-        if self.status or not self.body_complete():
-            why = f"it is answered with {self.status}" if self.status else "its body has not been read"
+        if self.status or not (machine.bodiless and self.body_complete()):
+            why = f"it is answered with {self.status}" if self.status else "it has a body"
             raise LocalProtocolError(f"upgrade refused: {self!r}: {why}")
         await connection.flush_all(self)
         before = machine.snapshot()
         try:
-            return await connection._upgrade(recipe, Event.UPGRADE_LEASED, self)
+            successor = await connection._upgrade(recipe, Event.UPGRADE_LEASED, self)
         except UpgradeRefusedError:
             connection.settle_exchange()
             raise
         except BaseException:
             if connection.phase is Phase.OPEN:  # nothing was sent: the request can be answered otherwise
-                machine.restore(before)
+                connection.take_back(before)
                 self.status = 0
             raise
+        self.status = 200 if self._head.method == "CONNECT" else 101
+        return successor
 
     def accept_upgrade(self, headers: HeaderInput | Headers = (), *, status: int = 101) -> bytes:
         """The bytes with which a recipe accepts: 101, or a 2xx to CONNECT. Changes nothing. For recipes.
@@ -503,11 +512,11 @@ class ResponseStream:
             return
         try:
             connection.check_exchange(exchange, "end of the stream")
-            await checkpoint_if_cancelled()
+            await checkpoint_if_cancelled()  # noqa: ASYNC102 - cancelled here, the answer is cut off
             machine = connection.machine
             end = machine.send_end(() if machine.ends_with_connection else self._trailers)
             head, self._head = self._head, b""
-            await connection.send_parts([part for part in (head, end) if part], exchange)
+            await connection.send_parts([part for part in (head, end) if part], exchange)  # noqa: ASYNC102
         except BaseException:
             self._give_up()
             raise
@@ -518,7 +527,7 @@ class ResponseStream:
         """The body will not be completed. If nothing of the answer is out yet, another one can be given. A step."""
         exchange = self._exchange
         if self._head and exchange.connection.exchange is exchange:
-            exchange.connection.machine.restore(self._before)
+            exchange.connection.take_back(self._before)
             exchange.status = 0
             self._head = b""
         else:

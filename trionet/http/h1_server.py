@@ -35,7 +35,8 @@ _DONE: Final = Half.DONE
 _NEED_DATA: Final = Signal.NEED_DATA
 _REASONS: Final = {status.value: status.phrase for status in HTTPStatus}
 _LINES: Final = {status: status_line(status, reason) for status, reason in _REASONS.items()}
-_USUAL_LINES: Final = {status: line for status, line in _LINES.items() if status >= 200 and status not in (204, 304)}
+_EMPTY: Final = frozenset({204, 205, 304})
+_USUAL_LINES: Final = {status: line for status, line in _LINES.items() if status >= 200 and status not in _EMPTY}
 _TOKEN_BYTES: Final = frozenset(b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
 _IGNORED: Final = Ignored()
 
@@ -72,6 +73,7 @@ class H1Server(H1Machine):
             self.ours = self.peer = _IDLE
             self._usual = False
             self.request = None
+            self._blank_lines = 0
         else:
             super().start_next_cycle()
 
@@ -90,8 +92,18 @@ class H1Server(H1Machine):
         return (self.ours, self.peer, self.keep_alive, self.awaits_continue, self._usual, self._writer)
 
     def restore(self, before: tuple[Any, ...]) -> None:
-        """Be as at the time of the snapshot; what was received since stays received."""
-        (self.ours, self.peer, self.keep_alive, self.awaits_continue, self._usual, self._writer) = before
+        """Take back the answer that was begun since the snapshot; what was read since stays read.
+
+        Above all a request that turned out to be malformed stays that: its end cannot be found.
+        """
+        peer = self.peer
+        (self.ours, was, self.keep_alive, self.awaits_continue, self._usual, self._writer) = before
+        if peer is Half.BROKEN:
+            self._give_up()
+        elif was is not _BODY:
+            self.peer = was
+        elif peer is not _BODY:
+            self.peer = _DONE if self.keep_alive else Half.MUST_CLOSE
 
     # --- reading -------------------------------------------------------------------------------------------------
 
@@ -323,6 +335,10 @@ class H1Server(H1Machine):
                 raise LocalProtocolError(f"{status} has no body; nor has 204 a Content-Length (RFC 9110 §8.6)")
             fields.length(None)  # with 304 it is the one that 200 would have had
             return NO_BODY
+        if status == 205:
+            if fields.length(length):
+                raise LocalProtocolError("205 has no content (RFC 9110 §15.3.6)")
+            length = 0
         head_only = self._head_only
         length = fields.length(length or None if head_only else length)
         if head_only and length is None:

@@ -219,12 +219,11 @@ class Response(IncomingBody):
 
     def _check_coding(self, decoder: Decoder) -> None:
         self._decoder = None
-        if self._read:  # many send nothing at all where the body is empty, and name the coding all the same
-            try:
-                decoder.end()
-            except Exception as exc:
-                mark(exc, self.method)
-                raise
+        try:
+            decoder.end()
+        except Exception as exc:
+            mark(exc, self.method)
+            raise
 
     def _too_long(self, max_bytes: int, what: str) -> LimitExceededError:
         error = LimitExceededError(f"the body of {self!r} is longer than {max_bytes} bytes (max_bytes): {what}")

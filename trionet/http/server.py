@@ -66,7 +66,8 @@ class HTTPServerConnection(Ending):
             await self._conclude(self.exchange)
         machine, life = self.machine, self._life
         waited = False
-        if machine.more:  # a request may be there already: let other tasks run all the same, from time to time
+        more = machine.more
+        if more:  # a request may be there already: let other tasks run all the same, from time to time
             self._in_a_row += 1
             if self._in_a_row >= MAX_IN_A_ROW:
                 self._in_a_row = 0
@@ -74,16 +75,17 @@ class HTTPServerConnection(Ending):
         while True:
             if life.phase is not _OPEN:
                 await self._leave_loop()
-            try:
-                head = machine.next_event()
-            except RemoteProtocolError as exc:
-                await self._refuse_request(exc)  # noqa: ASYNC120 - a cancellation outranks the error
-                raise
-            if type(head) is RequestHead:
-                break
-            if head is not Signal.NEED_DATA:
-                await self._end_quietly()
-            waited = True
+            if more or life.receive is not _RECEIVE_IDLE or not machine.keep_alive:
+                try:
+                    head = machine.next_event()
+                except RemoteProtocolError as exc:
+                    await self._refuse_request(exc)  # noqa: ASYNC102, ASYNC120 - a cancellation outranks the error
+                    raise
+                if type(head) is RequestHead:
+                    break
+                if head is not Signal.NEED_DATA or not machine.keep_alive:
+                    await self._end_quietly()
+            waited = more = True
             if life.unsent or life.receive is not _RECEIVE_IDLE or life.reset or life.retiring:
                 await self._receive_carefully()
                 continue
@@ -93,7 +95,7 @@ class HTTPServerConnection(Ending):
             try:
                 data = await self._transport.receive_some(MAX_RECEIVE)
             except BaseException as exc:
-                await self._request_failed(exc)
+                await self._request_failed(exc)  # noqa: ASYNC102 - a cancellation outranks the error
                 raise
             if data and life.phase is _OPEN:
                 machine.receive(data)
@@ -133,7 +135,7 @@ class HTTPServerConnection(Ending):
         try:
             data = await self._transport.receive_some(MAX_RECEIVE)
         except BaseException as exc:
-            await self._request_failed(exc)
+            await self._request_failed(exc)  # noqa: ASYNC102 - as above
             raise
         self._took_last(data)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 import trio
 from trio.lowlevel import current_task, enable_ki_protection
 
-from ..errors import RemoteProtocolError
+from ..errors import HandleBrokenError, HandleClosedError, RemoteProtocolError
 from ..ownership import Blocker, Event, Phase, Receive, Refusal, Refuse, Send
 from ..transport.protocol import MAX_RECEIVE
 from .body_reader import EndOfMessage
@@ -33,12 +33,13 @@ LINGER_BYTES: Final = 65536
 """How long, and for how much, a close waits for a client that may still be sending (RFC 9112 §9.6)."""
 
 _TEXT: Final = [("Content-Type", "text/plain; charset=utf-8")]
+_NOT_ANSWERED: Final = b"the request was not answered\n"
 
 
 class Ending(Link):
     """A handle that knows how an HTTP connection ends."""
 
-    __slots__ = ("_final", "_handler", "_head_since", "_in_a_row", "_linger", "_seen", "_stuck", "_turned")
+    __slots__ = ("_final", "_handler", "_head", "_in_a_row", "_linger", "_seen", "_stuck", "_turned")
 
     def __init__(self, capsule: Detached, limits: HTTPLimits) -> None:
         super().__init__(capsule, limits)
@@ -53,7 +54,7 @@ class Ending(Link):
         self._turned: trio.Event | None = None
         # What the caretaker has seen when it looked the last time.
         self._seen: Exchange | None = None
-        self._head_since: float | None = None
+        self._head: tuple[int, float] | None = None
         self._stuck: tuple[float, int | None, float] | None = None
 
     @enable_ki_protection
@@ -85,19 +86,29 @@ class Ending(Link):
     @enable_ki_protection
     async def _conclude(self, exchange: Exchange) -> None:
         """The handler asks for the next request: see this exchange to its end."""
-        machine = self.machine
         if self._life.phase.terminal:
             return
         if not self._is_deserted():
             raise self._refusal(Refuse(Refusal.BUSY), Event.LEASE)
+        try:
+            await self._complete(exchange)
+        except HandleBrokenError:  # the client has gone
+            self.tear(exchange)
+            raise StopAsyncIteration from None
+        except HandleClosedError:  # or is not waited for any more
+            if not self._life.phase.terminal:
+                raise
+
+    @enable_ki_protection
+    async def _complete(self, exchange: Exchange) -> None:
+        """Do what the handler has left undone."""
+        machine = self.machine
         if machine.ours is Half.HEAD:
-            await exchange.respond(500, b"the request was not answered\n", headers=_TEXT)
+            await exchange.respond(500, _NOT_ANSWERED, headers=_TEXT)
         elif machine.ours is Half.BODY:
             self.tear(exchange)
         if self.exchange is exchange and not self._life.phase.terminal:
             await self._drop_body(exchange)
-        if self.exchange is None and self._life.phase is Phase.OPEN and machine.ours is not Half.IDLE:
-            await self._end_quietly()
 
     @enable_ki_protection
     async def _drop_body(self, exchange: Exchange) -> None:
@@ -125,6 +136,8 @@ class Ending(Link):
         """The exchange is over although the request is not: the connection ends with it. A step."""
         self.machine.give_up()
         self._linger = True
+        if self.machine.peer is Half.BROKEN:
+            self._final = Event.PROTOCOL_ERROR
         self.exchange = None
         self._take(Event.LEASE_ENDED)
 
@@ -139,7 +152,7 @@ class Ending(Link):
             return
         if machine.ours is Half.HEAD:
             machine.keep_alive = False
-            self._out.append(machine.respond(500, _TEXT, b"the request was not answered\n"))
+            self._out.append(machine.respond(500, _TEXT, _NOT_ANSWERED))
             self._life.unsent = True
             self._owner.caretaker.flush_soon(self)
             exchange.status = 500
@@ -155,8 +168,10 @@ class Ending(Link):
     @enable_ki_protection
     def scope_event(self, event: Event) -> None:
         """Take an event of the scope; see `Handle.scope_event`."""
-        if event is Event.SCOPE_LEFT and self.exchange is not None and self._is_deserted():
-            self._desert()
+        if event is Event.SCOPE_LEFT and self.exchange is not None:
+            if self._is_deserted():
+                self._desert()
+            self.machine.keep_alive = False
         super().scope_event(event)
 
     @enable_ki_protection
@@ -168,8 +183,10 @@ class Ending(Link):
 
         Cancellation: the handle is aborted (`ABORTED`).
         """
-        if self.exchange is not None and self._is_deserted():
-            self._desert()
+        if self.exchange is not None:
+            if self._is_deserted():
+                self._desert()
+            self.machine.keep_alive = False
         await super().aclose()
 
     @enable_ki_protection
@@ -193,7 +210,8 @@ class Ending(Link):
         self._linger = True
         if self.machine.ours is Half.HEAD:
             text = f"{exc}\n".encode("ascii", "backslashreplace")
-            await self.send(self.machine.respond(exc.status_hint, _TEXT, text), None)
+            with suppress(HandleBrokenError, HandleClosedError):  # the client has gone, or takes nothing
+                await self.send(self.machine.respond(exc.status_hint, _TEXT, text), None)
         await self.aclose()
 
     @enable_ki_protection
@@ -204,6 +222,8 @@ class Ending(Link):
                 self._take(Event.PEER_GONE)
             else:
                 self._final = Event.PEER_GONE
+        elif self.machine.more or not self._transport.is_silent():
+            self._linger = True  # the client sends on, and a close without reading that would reset the answer away
         await self.aclose()
         raise StopAsyncIteration
 
@@ -240,7 +260,7 @@ class Ending(Link):
         elif life.receive is Receive.BUSY:
             self._stuck = None
             self._look_at_receive(now)
-        elif self.exchange is not None:
+        elif self.exchange is not None and life.phase is not Phase.CLAIMED:  # else the handshake notices
             if self._seen is self.exchange and (gone := self._transport.peer_gone()):
                 self._client_gone(gone)
             self._seen = self.exchange
@@ -253,12 +273,13 @@ class Ending(Link):
             self._take(Event.IDLE_TIMEOUT)
 
     def _look_at_receive(self, now: float) -> None:
-        if self.exchange is None and self.machine.buffered:
-            self._head_since = self._reader_since if self._head_since is None else self._head_since
-            if now - self._head_since >= self.limits.head_timeout:
+        if self.exchange is None and (size := self.machine.buffered):
+            start = self._bytes_received - size  # of the head, in all that was received
+            if self._head is None or self._head[0] != start:
+                self._head = (start, self._reader_since)
+            if now - self._head[1] >= self.limits.head_timeout:
                 self._late_head()
             return
-        self._head_since = None
         if now - self._reader_since >= self.limits.idle_timeout:
             self._take(Event.IDLE_TIMEOUT)
 

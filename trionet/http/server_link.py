@@ -8,7 +8,7 @@ and leaves in one piece: before the next receive, or in the next scheduling turn
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import trio
 from trio.lowlevel import cancel_shielded_checkpoint, enable_ki_protection
@@ -88,6 +88,13 @@ class Link(Handle):
         return self.machine.peer is Half.BROKEN or self._life.poisoned
 
     @enable_ki_protection
+    def take_back(self, before: tuple[Any, ...]) -> None:
+        """Forget the answer that was begun since the snapshot `before`; not a byte of it is out. A step."""
+        self.machine.restore(before)
+        if self._life.retiring or self._life.phase is not _OPEN:
+            self.machine.keep_alive = False
+
+    @enable_ki_protection
     def tear(self, exchange: Exchange) -> None:
         """The answer is never completed: end the connection so that the client sees that it is cut off. A step.
 
@@ -98,12 +105,15 @@ class Link(Handle):
         if self.machine.ends_with_connection:
             self._transport.spoil()
         self._cut_off = True
-        self.abort()
+        if self._life.reset:
+            self._take(Event.ACLOSE)
+        else:
+            self.abort()
 
     @enable_ki_protection
     def _took(self, data: bytes) -> None:
         """A receive brought `data`. A step."""
-        self._reader = None
+        self._reader = self._reader_lease = None
         self.parked = True
         life = self._life
         if data:
@@ -119,7 +129,6 @@ class Link(Handle):
         if life.phase is _OPEN:
             life.receive = _RECEIVE_IDLE
         else:
-            self._reader_lease = None
             self._take(Event.RECEIVE_ENDED)
 
     # --- bodies: for `Exchange` ----------------------------------------------------------------------------------
@@ -235,16 +244,21 @@ class Link(Handle):
     async def send_parts(self, parts: Sequence[Buffer], exchange: Exchange | None) -> None:
         """Send `parts`, behind what waits in the output buffer. A schedule point."""
         if self._sending.held:
-            await self._sending.wait()
+            try:
+                await self._sending.wait()
+            except BaseException:
+                if exchange is not None:
+                    self.tear(exchange)
+                raise
         else:
             self._sending.held = True
         try:
-            await self._send_parts([*self._out, *parts], exchange)
+            await self._send_parts([*self._out, *parts], len(self._out), exchange)
         finally:
             self._sending.release()
 
     @enable_ki_protection
-    async def _send_parts(self, parts: Sequence[Buffer], exchange: Exchange | None) -> None:
+    async def _send_parts(self, parts: Sequence[Buffer], waited: int, exchange: Exchange | None) -> None:
         self._begin_send(exchange or self)
         transport = self._transport
         transport.bytes_sent = 0
@@ -255,14 +269,14 @@ class Link(Handle):
                 await transport.send_vectored(parts)
             await cancel_shielded_checkpoint()
         except BaseException as exc:
-            self._parts_failed(exc, exchange)
+            self._parts_failed(exc, waited, exchange)
             raise
-        self._out_sent()
+        self._out_sent(waited)
         self._bytes_sent += sum(map(len, parts))
         self._end_send()
 
     @enable_ki_protection
-    def _parts_failed(self, exc: BaseException, exchange: Exchange | None) -> None:
+    def _parts_failed(self, exc: BaseException, waited: int, exchange: Exchange | None) -> None:
         """A send was cut off. What the machine takes for said was not, so the answer is torn even if it was not begun.
 
         Answers that were put off, with nothing behind them, go out later if not a byte of them has. A step.
@@ -274,13 +288,16 @@ class Link(Handle):
             if exchange is not None:
                 self.tear(exchange)
             elif sent != 0 or not self._transport.untouched:
-                self._out_sent()
+                self._out_sent(waited)
 
     @enable_ki_protection
-    def _out_sent(self) -> None:
-        self._out.clear()
-        self._out_size = 0
-        self._life.unsent = False
+    def _out_sent(self, count: int) -> None:
+        """The first `count` answers that waited are sent; what has come meanwhile goes out in the next turn."""
+        del self._out[: None if self._life.poisoned else count]
+        self._out_size = sum(map(len, self._out))
+        self._life.unsent = bool(self._out)
+        if self._out:
+            self._owner.caretaker.flush_soon(self)
 
     async def flush_all(self, exchange: Exchange | None) -> None:
         """Send what waits in the output buffer; wait for who is sending it already."""
@@ -304,7 +321,7 @@ class Link(Handle):
             self._out, self._out_size = [data[sent:]], len(data) - sent
             self._owner.start_service(self._flush_service)
             return
-        self._out_sent()
+        self._out_sent(len(self._out))
         life.send = _SEND_BUSY  # it was, within this step: whoever waits for the handle to be quiet is told
         self._end_send()
 

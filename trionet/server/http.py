@@ -8,12 +8,13 @@ from __future__ import annotations
 import functools
 import logging
 from contextlib import suppress
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 import outcome
 import trio
 
-from ..errors import HandleClosedError, RemoteProtocolError
+from ..errors import HandleBrokenError, HandleClosedError, RemoteProtocolError
 from ..http.limits import DEFAULT_LIMITS, HTTPLimits
 from ..http.server import to_http_server
 from .serve import check_handler, serve_tcp
@@ -114,13 +115,18 @@ def http_handler(
                 began = trio.current_time() if with_access_log else 0.0
                 try:
                     await handler(exchange)
+                    if not exchange.status:
+                        await _answer(exchange, 500)
                 except Exception as exc:  # noqa: BLE001 - a handler's failure ends its own exchange only
                     await _failed(exchange, exc, on_error)
-                if with_access_log:
-                    _log_access(http, exchange, trio.current_time() - began)
+                finally:
+                    if with_access_log:
+                        _log_access(http, exchange, trio.current_time() - began)
                 del exchange  # a connection that waits for its next request keeps nothing of the last one
         except RemoteProtocolError as exc:
             _LOG.info("%s broke the protocol: %s", http.remote_address, exc)
+        except (HandleBrokenError, HandleClosedError) as exc:
+            _LOG.info("%s: the connection has ended: %s", http.remote_address, exc)
 
     return serve_connection
 
@@ -132,11 +138,16 @@ async def _failed(exchange: Exchange, exc: Exception, on_error: ErrorHook | None
         _tell(exchange, exc, on_error)
     else:
         _LOG.info("%r was not answered: %s", exchange, blame)
-    if exchange.status or exchange.connection.exchange is not exchange:
-        return  # the loop cuts off an answer that was begun
-    status = exc.status_hint if isinstance(exc, RemoteProtocolError) and blame is not None else 500
-    with suppress(trio.BrokenResourceError, trio.ClosedResourceError):  # nobody is there to be told
-        await exchange.respond(status, f"{status}\n".encode(), headers=_TEXT)
+    if not exchange.status:  # else the loop cuts off the answer that was begun
+        await _answer(exchange, exc.status_hint if isinstance(exc, RemoteProtocolError) and blame is not None else 500)
+
+
+async def _answer(exchange: Exchange, status: int) -> None:
+    """Answer for a handler that did not, if anybody is there to be told."""
+    connection = exchange.connection
+    if connection.exchange is exchange and not connection.phase.terminal:
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            await exchange.respond(status, f"{status} {HTTPStatus(status).phrase}\n".encode(), headers=_TEXT)
 
 
 def _blame(exchange: Exchange, exc: Exception) -> Exception | None:

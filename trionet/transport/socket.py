@@ -30,8 +30,11 @@ __all__ = ["SocketTransport"]
 
 PROBE = 64
 """Of so many receives one tries without waiting for readiness, to find out whether that has become worth it."""
-HIT, MISS, MOST = 4, 64, 256
-"""What a try that brings something is worth, what one costs that does not, and how much credit there can be."""
+HIT, MISS, MOST = 1, 2, 32
+"""What a try that brings something is worth, what one costs that does not, and how much credit there can be.
+
+So a receive tries first as long as two of three tries bring something: a hit saves more than a miss costs.
+"""
 
 IOV_MAX = min(os.sysconf("SC_IOV_MAX"), 1024) if hasattr(os, "sysconf") else 16
 _CLOSED_ERRNOS = {errno.EBADF, errno.ENOTSOCK}
@@ -100,7 +103,7 @@ class SocketTransport:
             except OSError as exc:
                 raise self._translate(exc) from exc
             else:
-                self._credit = min(self._credit + HIT, MOST)
+                self._credit = min(self._credit + HIT, MOST) if self._credit else MOST
                 return data
         while True:
             if self._closed:
