@@ -1287,8 +1287,7 @@ async def test_a_client_that_has_ended_its_direction_is_gone_only_if_that_is_mea
 # --- one way to read, and nothing smuggled -----------------------------------------------------------------------
 
 NAMES = st.sampled_from(
-    "Host host Content-Length content-length Connection Transfer-Encoding Upgrade Expect Accept X Content-Length-X"
-    " connection-x X-Host Cookie User-Agent".split()
+    ["Host", "host", "Content-Length", "content-length", "Connection", "Transfer-Encoding", "Upgrade", "Expect", "X"]
 )
 VALUES = st.one_of(
     st.sampled_from(["", "a", "a:80", "0", "5", "005", "5, 5", "+5", "keep-alive", "close", "Upgrade", "chunked"]),

@@ -258,7 +258,7 @@ class Ending(Link):
         if life.send is Send.BUSY:
             self._look_at_send(now)
         elif life.receive is Receive.BUSY:
-            self._stuck = None
+            self._stuck = self._seen = None
             self._look_at_receive(now)
         elif self.exchange is not None and life.phase is not Phase.CLAIMED:  # else the handshake notices
             if self._seen is self.exchange and (gone := self._transport.peer_gone()):
