@@ -57,12 +57,12 @@ async def test_a_request_is_read_to_the_letter():
 async def test_the_path_of_every_form_of_target(method, target, path, query):
     async def handler(exchange):
         assert (exchange.path, exchange.query) == (path, query)
-        await exchange.respond(200)
+        await exchange.respond(404)
 
     async with served(handler) as it:
         host = "Host: a:80" if method == "CONNECT" else "Host: a"
         answer = await ask(it.client, f"{method} {target} HTTP/1.1\r\n{host}\r\n\r\n".encode())
-        assert answer.status == 200
+        assert answer.status == 404
 
 
 # --- the request's body ------------------------------------------------------------------------------------------

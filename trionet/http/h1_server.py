@@ -330,6 +330,8 @@ class H1Server(H1Machine):
     def _frame(self, status: int, fields: OutgoingFields, length: int | None, parts: list[Buffer]) -> Framing:
         """How the body is framed; adds the field that says so (RFC 9112 §6, RFC 9110 §8.6)."""
         request, given = self.request, b"content-length" in fields.picked
+        if status < 300 and request is not None and request.method == "CONNECT":
+            raise LocalProtocolError(f"{status} to CONNECT opens the tunnel, so nothing is framed; see `switch`")
         if status in (204, 304):
             if length or (given and status == 204):
                 raise LocalProtocolError(f"{status} has no body; nor has 204 a Content-Length (RFC 9110 §8.6)")

@@ -207,7 +207,10 @@ class Link(Handle):
                 sent = self._transport.send_some(data)
             except trio.BrokenResourceError as exc:
                 self._peer_reset(exc)
-                raise HandleBrokenError(f"send failed: {self!r}: {exc}", 0) from exc
+                broken = HandleBrokenError(f"send failed: {self!r}: {exc}", 0)
+                assert self.exchange is not None
+                self.tear(self.exchange)
+                raise broken from exc
             self._bytes_sent += sent
             if sent < len(data):
                 return sent
@@ -230,7 +233,10 @@ class Link(Handle):
                     await transport.send_all(rest)
             except BaseException as exc:
                 more = self._transport.bytes_sent
-                self._send_failed(exc, None if more is None else sent + more)
+                try:
+                    self._send_failed(exc, None if more is None else sent + more)
+                finally:
+                    self.tear(exchange)
                 raise
             self._bytes_sent += len(data) - sent
             self._end_send()
