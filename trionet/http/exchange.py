@@ -174,7 +174,10 @@ class Exchange:
             body = connection.machine.take_body(max_bytes)
             if body is not None:
                 self._trailers = NO_TRAILERS
-                await self._pass_by()
+                if connection.parked:  # as `_pass_by`
+                    connection.parked = False
+                else:
+                    await cancel_shielded_checkpoint()
                 return body
         gathered = self._gathered if self._gathered is not None else bytearray()
         self._gathered = gathered

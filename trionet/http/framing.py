@@ -77,6 +77,13 @@ class FieldSummary:
             if found:
                 self._judge(found)
 
+    @classmethod
+    def of_length(cls, length: int) -> FieldSummary:
+        """What fields say that say nothing but a Content-Length."""
+        fields = cls.__new__(cls)
+        fields.length = length
+        return fields
+
     def _judge(self, found: dict[bytes, list[bytes]]) -> None:
         self.options = _elements(found.get(b"connection", ()))
         self.upgrade = _elements(found.get(b"upgrade", ()))

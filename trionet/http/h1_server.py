@@ -10,7 +10,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import LocalProtocolError, RemoteProtocolError
-from .body_reader import EMPTY, Counted, make_reader
+from .body_reader import EMPTY, Counted
 from .body_writer import Ignored, UntilEOF, make_writer
 from .framing import CHUNKED, NO_BODY, NO_FIELDS, UNTIL_EOF
 from .h1 import H1Machine, Signal
@@ -160,7 +160,7 @@ class H1Server(H1Machine):
         """`_begin` for a head that has nothing but a Content-Length to be looked at."""
         self.request = head
         fields = head.fields
-        self._reader = EMPTY if fields is NO_FIELDS or fields is None else make_reader(fields.length or NO_BODY)
+        self._reader = EMPTY if fields is NO_FIELDS or fields is None or not fields.length else Counted(fields.length)
         self.peer = _BODY
         self.ours = _HEAD
         self._usual = head.method != "HEAD"

@@ -183,8 +183,7 @@ def usual_request(match: re.Match[bytes]) -> RequestHead | None:
     if rest and (found := _DECIDES.findall(b"\n" + rest.lower())):
         if len(found) > 1 or not found[0]:
             return None
-        fields = FieldSummary(())
-        fields.length = int(found[0])
+        fields = FieldSummary.of_length(int(found[0]))
     return RequestHead(method, target.decode(), "1.1", lines, fields)
 
 

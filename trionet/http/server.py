@@ -115,15 +115,11 @@ class HTTPServerConnection(Ending):
 
     @enable_ki_protection
     async def _receive_carefully(self) -> None:
-        """Receive once where the short way is not open: something waits to be sent, EOF, or a refusal."""
+        """Receive once where the short way is not open: something waits to be sent, or the door is shut."""
         life = self._life
         if life.unsent:
             self.flush()
             await self.flush_all(None)
-        if life.receive is Receive.EOF:
-            self.machine.receive_eof()
-            await trio.lowlevel.checkpoint()
-            return
         if life.receive is _RECEIVE_IDLE and life.phase in (Phase.RESERVED, Phase.CLAIMED):
             return  # the loop waits for what becomes of it
         try:
@@ -150,12 +146,9 @@ class HTTPServerConnection(Ending):
 
     async def _request_failed(self, exc: BaseException) -> None:
         """A receive between two requests ended with `exc`."""
-        quiet = isinstance(exc, trio.ClosedResourceError)
         try:
             self._receive_failed(exc)
         except trio.ClosedResourceError:
-            if not quiet:
-                raise
             await self._leave_loop()  # noqa: ASYNC120 - a cancellation outranks the error
         except HandleBrokenError:
             # The client has gone between two requests, in the rude way: that is no failure of this program's.

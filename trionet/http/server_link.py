@@ -149,10 +149,6 @@ class Link(Handle):
             await self.send(machine.inform(100), exchange)
         if self._life.unsent:
             await self.flush_all(exchange)
-        if self._life.receive is Receive.EOF:
-            machine.receive_eof()
-            await trio.lowlevel.checkpoint()
-            return True
         self._begin_receive(exchange)
         try:
             data = await self._transport.receive_some(MAX_RECEIVE)
@@ -194,7 +190,7 @@ class Link(Handle):
         life, machine = self._life, self.machine
         if life.phase is not _OPEN or life.send is not _SEND_IDLE or life.reset or self._sending.held:
             return 0
-        if machine.more or life.unsent:
+        if life.unsent or machine.more:
             if self._out_size > MAX_UNSENT:
                 return 0
             if not life.unsent:
@@ -259,7 +255,10 @@ class Link(Handle):
         else:
             self._sending.held = True
         try:
-            await self._send_parts([*self._out, *parts], len(self._out), exchange)
+            if self._out or parts:
+                await self._send_parts([*self._out, *parts], len(self._out), exchange)
+            else:  # another task has sent what there was, and the handle may be somebody else's by now
+                await trio.lowlevel.checkpoint()
         finally:
             self._sending.release()
 
