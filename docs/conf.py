@@ -21,7 +21,7 @@ autodoc_typehints = "none"
 autodoc_default_options = {"members": True, "show-inheritance": True}
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
-napoleon_custom_sections = [("Raises here", "params_style"), ("Raises in the upgrade", "params_style")]
+napoleon_custom_sections = [(f"Raises {when}", "params_style") for when in ("here", "in the upgrade", "on entering")]
 
 html_theme = "furo"
 html_title = f"trionet {release}"

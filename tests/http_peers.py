@@ -167,6 +167,7 @@ def nginx_serves(server: str, folder: Path, ca: trustme.CA) -> Iterator[dict[str
         pytest.skip("nginx is not installed (apt-get install nginx-light)")
     certificate, key = certify(ca, folder)
     for _ in range(5):  # another program may have taken a port meanwhile
+        (folder / "sock").unlink(missing_ok=True)  # one that could not start leaves its socket behind
         plain, secure = free_ports()
         lines = server.replace("{folder}", str(folder)).replace("{secure}", str(secure))
         text = MAIN.format(folder=folder, plain=plain, secure=secure, certificate=certificate, key=key, server=lines)
@@ -183,7 +184,7 @@ def nginx_serves(server: str, folder: Path, ca: trustme.CA) -> Iterator[dict[str
                     }
                     return
             finally:
-                process.terminate()
+                process.kill()  # a SIGTERM between two looks at its flags would be overlooked until the next event
         if "in use" not in said:
             break
     pytest.fail(f"nginx does not start: {said}")

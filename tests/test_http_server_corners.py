@@ -11,8 +11,8 @@ from trio.testing import wait_all_tasks_blocked
 import trionet
 from trionet import HTTPLimits, LocalProtocolError, Phase, Reason
 
-from .http_served import GET, POST, ask, get, read_answer, replying, served, vanish
-from .pairs import receive_all, tcp_pair, unix_pair
+from .http_served import GET, POST, WEBSOCKET, ask, get, read_answer, replying, served, vanish
+from .pairs import clog, receive_all, tcp_pair, unix_pair
 
 
 class Stingy:
@@ -235,6 +235,123 @@ async def test_a_loop_waits_for_what_becomes_of_a_connection_that_somebody_wants
         scope.cancel()
 
 
+@pytest.mark.parametrize("called_off", [True, False])
+async def test_a_loop_that_sends_what_it_put_off_meets_somebody_who_wants_the_connection(called_off):
+    """It waits for its turn to send, and by then there is nothing left to send and the door is shut."""
+    async with trionet.open_scope() as scope:
+        one, other = tcp_pair(scope)
+        http = await one.upgrade(trionet.to_http_server())
+        http._transport = stingy = Stingy(http._transport, 100)
+        await other.send_all(GET + GET[:9])
+        await (await anext(http)).respond(200, b"x" * 1000)
+        capsules, exchanges = [], []
+        waiting = trio.CancelScope()
+
+        async def detach():
+            with waiting:
+                capsules.append(await http.detach_when_idle())
+
+        async def loop():
+            async for exchange in http:
+                exchanges.append(exchange)
+                await exchange.respond(204)
+            exchanges.append(None)
+
+        await wait_all_tasks_blocked()  # the flush has been taken in part
+        async with trio.open_nursery() as nursery:
+            scope.start_soon(loop)
+            await wait_all_tasks_blocked()
+            nursery.start_soon(detach)
+            await wait_all_tasks_blocked()
+            assert http.phase is Phase.RESERVED
+            if called_off:
+                waiting.cancel()
+                await wait_all_tasks_blocked()
+                assert http.phase is Phase.OPEN
+            stingy.go_on.set()
+        assert (await read_answer(other)).status == 200
+        if called_off:
+            assert (await ask(other, GET[9:])).status == 204
+        else:
+            await wait_all_tasks_blocked()
+            assert bytes(capsules[0].leftover) == GET[:9]
+            assert exchanges == [None]
+        scope.cancel()
+
+
+@pytest.mark.parametrize("called_off", [True, False])
+async def test_a_loop_that_comes_back_to_a_shut_door_waits_before_it(called_off):
+    async with trionet.open_scope() as scope:
+        one, other = tcp_pair(scope)
+        http = await one.upgrade(trionet.to_http_server())
+        http._transport = stingy = Stingy(http._transport, 100)
+        await other.send_all(GET * 2)
+        await (await anext(http)).respond(200, b"x" * 1000)
+        await wait_all_tasks_blocked()
+        exchanges = []
+
+        async def loop():
+            async for exchange in http:
+                exchanges.append(exchange)
+                await exchange.respond(204)
+            exchanges.append(None)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(http.detach_when_idle)
+            await wait_all_tasks_blocked()
+            scope.start_soon(loop)
+            await wait_all_tasks_blocked()
+            assert not exchanges
+            stingy.go_on.set()
+            if called_off:
+                nursery.cancel_scope.cancel()
+        assert (await read_answer(other)).status == 200
+        if called_off:
+            assert (await read_answer(other)).status == 204
+        else:
+            await wait_all_tasks_blocked()
+            assert exchanges == [None]
+        scope.cancel()
+
+
+async def test_a_handler_that_knows_of_a_malformed_body_and_closes():
+    async def handler(exchange):
+        with pytest.raises(trionet.RemoteProtocolError):
+            await exchange.read()
+        await it.http.aclose()
+
+    async with served(handler) as it:
+        await it.client.send_all(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n")
+        assert (await read_answer(it.client)).status == 500
+        await it.client.send_eof()
+        assert (await it.ended()).reason is Reason.PROTOCOL_ERROR
+
+
+async def test_a_500_that_nobody_takes_ends_the_loop_quietly(autojump_clock):
+    async def handler(exchange):
+        clog(it.http)
+
+    async with served(handler, limits=HTTPLimits(send_timeout=5), make_pair=unix_pair) as it:
+        await it.client.send_all(GET)
+        assert (await it.ended()).reason is Reason.IDLE_TIMEOUT
+        assert it.failure is None
+
+
+async def test_the_recipe_is_used_once_and_on_connections_only():
+    with pytest.raises(TypeError, match="must be a trionet.HTTPLimits"):
+        trionet.to_http_server(limits=5)
+    recipe = trionet.to_http_server()
+    async with trionet.open_scope() as scope:
+        one, other = tcp_pair(scope)
+        http = await one.upgrade(recipe)
+        with pytest.raises(LocalProtocolError, match="used before"):
+            await other.upgrade(recipe)
+        with pytest.raises(LocalProtocolError, match="works on a Connection"):
+            await http.upgrade(trionet.to_http_server())
+        assert http.phase is other.phase is Phase.OPEN
+        scope.cancel()
+
+
 async def test_a_client_that_has_ended_its_direction_long_ago():
     """EOF was met before HTTP began."""
     async with trionet.open_scope() as scope:
@@ -300,6 +417,95 @@ async def test_connect_is_not_granted_by_an_answer(status):
     async with served(handler) as it:
         answer = await ask(it.client, b"CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n")
         assert (answer.status, answer.fields["connection"]) == (403, "close")
+        await it.over.wait()
+        assert it.failure is None
+
+
+@pytest.mark.parametrize(
+    "framing", [b"Content-Length: 1\r\n\r\nx", b"Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n"]
+)
+async def test_an_upgrade_request_with_a_body_is_not_upgraded_also_when_that_was_read(framing):
+    async def handler(exchange):
+        assert not exchange.wants_websocket
+        assert exchange.offered_protocols == ()
+        for _ in range(2):
+            for recipe in (trionet.to_websocket_server(), trionet.to_connection("websocket")):
+                with pytest.raises(LocalProtocolError, match="it has a body"):
+                    await exchange.upgrade(recipe)
+            assert await exchange.read() in (b"x", b"")
+        await exchange.respond(200, b"no")
+
+    async with served(handler) as it:
+        answer = await ask(it.client, WEBSOCKET.removesuffix(b"\r\n") + framing)
+        assert answer.body == b"no"
+        assert (await ask(it.client, WEBSOCKET.removesuffix(b"\r\n") + framing)).body == b"no"
+        assert it.failure is None
+
+
+async def test_a_client_that_resets_in_a_handshake_breaks_that_and_not_the_caretaker(autojump_clock):
+    class Slow:
+        def prepare(self, source):
+            pass
+
+        async def handshake(self, wire):
+            await trio.sleep(10)
+            await wire.send_all(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")
+
+        def commit(self):
+            raise AssertionError("nobody is there")
+
+    async def handler(exchange):
+        with pytest.raises(trionet.UpgradeFailedError):
+            await exchange.upgrade(Slow())
+        failed.append(trio.current_time())
+
+    failed = []
+    async with served(handler) as it:
+        await it.client.send_all(get("/", "Connection: upgrade", "Upgrade: a"))
+        await wait_all_tasks_blocked()
+        vanish(it.client)
+        await it.over.wait()
+        assert failed == [pytest.approx(10)]
+
+
+async def test_a_close_from_outside_makes_the_answer_the_last_one():
+    go_on = trio.Event()
+
+    async def handler(exchange):
+        await go_on.wait()
+        await exchange.respond(200)
+
+    async with served(handler) as it:
+        await it.client.send_all(GET * 2)
+        await wait_all_tasks_blocked()
+        it.scope.start_soon(it.http.aclose)
+        await wait_all_tasks_blocked()
+        assert it.http.phase is Phase.DRAINING
+        go_on.set()
+        assert (await read_answer(it.client)).fields["connection"] == "close"
+        assert await receive_all(it.client) == b""
+        assert (await it.ended()).reason is Reason.LOCAL
+        assert it.failure is None
+        assert len(it.exchanges) == 1
+
+
+async def test_a_client_is_looked_at_only_when_its_handler_has_taken_a_tick_since_it_was_read_last(autojump_clock):
+    """A handler that reads its body bit by bit is told of a reset by the read, as it should be."""
+
+    async def handler(exchange):
+        await trio.sleep(1.5)
+        with pytest.raises(trionet.HandleBrokenError):
+            while True:
+                await exchange.__anext__()
+                await trio.sleep(0.3)
+
+    async with served(handler) as it:
+        await it.client.send_all(POST % 100)
+        await trio.sleep(1.9)
+        for _ in range(2):
+            await it.client.send_all(b"x")
+            await trio.sleep(0.4)
+        vanish(it.client)
         await it.over.wait()
         assert it.failure is None
 

@@ -27,6 +27,7 @@ from .websockets_by_hand import (
     answer_by_hand,
     both,
     client_by_hand,
+    receive_frame,
     server_by_hand,
     text,
     two_websockets,
@@ -139,6 +140,21 @@ async def test_the_server_chooses_what_it_likes_best(ours, offered, chosen):
         assert server.subprotocol == (chosen and chosen.decode())
         assert (b"Sec-WebSocket-Protocol" in head) == (chosen is not None)
         assert b"Set-Cookie: a\r\nSet-Cookie: b\r\n" in head
+
+
+@pytest.mark.parametrize("side", ["server", "client"])
+async def test_keepalive_is_asked_for_in_the_handshake(side, autojump_clock):
+    async with trionet.open_scope(drain_timeout=0) as scope:
+        one, other = unix_pair(scope)
+        by_hand = server_by_hand if side == "server" else client_by_hand
+        websocket = await by_hand(one, other, ping_interval=5, ping_timeout=3)
+        opcode, _ = await receive_frame(other)
+        assert opcode == 0x89
+        assert 5 <= trio.current_time() <= 6.5
+        with pytest.raises(trionet.ConnectionClosed):
+            await websocket.get_message()
+        assert 8 <= trio.current_time() <= 10.5
+        assert websocket.end.reason is Reason.ABORTED
 
 
 # --- refusals by the server ---------------------------------------------------------------------------------------
@@ -322,6 +338,206 @@ async def test_a_handshake_that_takes_too_long_is_undone(autojump_clock):
         assert await one.receive_exactly(20) == REQUEST[:20]
 
 
+# --- which pages may ask ------------------------------------------------------------------------------------------
+
+
+def request_from(*origins: bytes) -> bytes:
+    return REQUEST[:-2] + b"".join(b"Origin: %b\r\n" % origin for origin in origins) + b"\r\n"
+
+
+ALLOWED = ["https://a.example", "http://B.example:8080", "HTTP://c.example:80", "null", "chrome-extension://abcdef"]
+
+
+@pytest.mark.parametrize(
+    ("origins", "allowed"),
+    [
+        ([b"https://a.example"], True),
+        ([b"https://a.example:443"], True),
+        ([b"https://A.EXAMPLE"], True),
+        ([b"http://b.example:8080"], True),
+        ([b"http://c.example"], True),
+        ([b"null"], True),
+        ([b"chrome-extension://abcdef"], True),
+        ([b"http://a.example"], False),
+        ([b"https://a.example:444"], False),
+        ([b"https://a.example.evil.example"], False),
+        ([b"https://evil.example"], False),
+        ([b"https://b\xfccher.example"], False),
+        ([b""], False),
+        ([], False),
+        ([b"https://a.example", b"https://a.example"], False),
+    ],
+)
+async def test_only_the_origins_of_the_list_may_ask(origins, allowed):
+    async with trionet.open_scope(drain_timeout=0) as scope:
+        one, other = unix_pair(scope)
+        await other.send_all(request_from(*origins) + text("x"))
+        recipe = to_websocket_server(origins=ALLOWED)
+        if allowed:
+            server = await one.upgrade(recipe)
+            assert await server.get_message() == "x"
+            return
+        with pytest.raises(UpgradeRefusedError, match="Origin|origin") as caught:
+            await one.upgrade(recipe)
+        assert (caught.value.response.status, caught.value.response.reason) == (403, "Forbidden")
+        assert (await other.receive_until(b"\r\n", max_bytes=100)) == b"HTTP/1.1 403 Forbidden\r\n"
+        assert one.phase is Phase.OPEN
+        assert await one.receive_exactly(len(text("x"))) != b""
+
+
+async def test_none_in_the_list_stands_for_programs_that_are_no_browsers():
+    async with trionet.open_scope(drain_timeout=0) as scope:
+        one, other = unix_pair(scope)
+        await other.send_all(request_from(b"https://evil.example") + REQUEST)
+        with pytest.raises(UpgradeRefusedError, match=r"origin https://evil\.example is not allowed"):
+            await one.upgrade(to_websocket_server(origins=[None]))
+        await one.upgrade(to_websocket_server(origins=[None]))
+
+
+async def test_a_function_decides():
+    async with trionet.open_scope(drain_timeout=0) as scope:
+        one, other = unix_pair(scope)
+        seen = []
+
+        def decide(origin):
+            seen.append(origin)
+            return origin is not None and origin.endswith(".example")
+
+        await other.send_all(REQUEST + request_from(b"https://evil") + request_from(b"https://x.example"))
+        for _ in range(2):
+            with pytest.raises(UpgradeRefusedError):
+                await one.upgrade(to_websocket_server(origins=decide))
+        await one.upgrade(to_websocket_server(origins=decide))
+        assert seen == [None, "https://evil", "https://x.example"]
+
+
+async def test_a_function_that_raises_or_forgets_to_answer_has_changed_nothing():
+    async with trionet.open_scope(drain_timeout=0) as scope:
+        one, other = unix_pair(scope)
+        await other.send_all(request_from(b"https://a"))
+        with pytest.raises(ZeroDivisionError):
+            await one.upgrade(to_websocket_server(origins=lambda _: 1 / 0))
+        with pytest.raises(TypeError, match="must return True or False, not None"):
+            await one.upgrade(to_websocket_server(origins=lambda _: None))
+        assert one.phase is Phase.OPEN
+        await one.upgrade(to_websocket_server())
+
+
+async def test_an_exchange_refuses_an_origin_and_the_connection_goes_on():
+    async with trionet.open_scope(drain_timeout=0) as scope:
+        one, other = unix_pair(scope)
+        await other.send_all(
+            request_from(b"https://evil.example") + b"GET /plain HTTP/1.1\r\nHost: a\r\n\r\n" + request_from(b"https://a")
+            + text("x")
+        )  # fmt: skip
+        messages = []
+        async for exchange in await one.upgrade(trionet.to_http_server()):
+            if not exchange.wants_websocket:
+                await exchange.respond(200, b"plain")
+                continue
+            try:
+                websocket = await exchange.upgrade(to_websocket_server(origins=["https://a"]))
+            except UpgradeRefusedError as exc:
+                messages.append(exc.response.status)
+                continue
+            messages.append(await websocket.get_message())
+        assert messages == [403, "x"]
+        received = (await other.receive_some()).decode()
+        assert [line for line in received.split("\r\n") if "HTTP/1.1 " in line] == [
+            "HTTP/1.1 403 Forbidden",
+            "the origin https://evil.example is not allowed\nHTTP/1.1 200 OK",
+            "plainHTTP/1.1 101 Switching Protocols",
+        ]
+
+
+@pytest.mark.parametrize(
+    "origin", ["a.example", "https://", "https://a/", "https://a/b", "https://a b", "https://u@a", "https://ä", "*", ""]
+)
+def test_what_is_no_origin_is_refused_at_once(origin):
+    with pytest.raises(ValueError, match="not an origin"):
+        to_websocket_server(origins=[origin])
+
+
+def test_origins_of_another_kind_are_refused_at_once():
+    async def decide(origin):
+        return True
+
+    for wrong, says in ((decide, "is async"), ("https://a", r"write \['https://a'\]"), ([5], "must hold str")):
+        with pytest.raises(TypeError, match=says):
+            to_websocket_server(origins=wrong)
+
+
+# --- from an HTTP client's connection -----------------------------------------------------------------------------
+
+
+async def answer_request(other, answer):
+    await other.receive_until(b"\r\n\r\n", max_bytes=2000)
+    await other.send_all(answer)
+
+
+async def test_an_idle_http_connection_becomes_a_websocket():
+    async with trionet.open_scope(drain_timeout=0) as scope:
+        one, other = unix_pair(scope)
+        http = await one.upgrade(trionet.to_http_client())
+
+        async def client():
+            async with http.request("GET", "/page") as response:
+                assert await response.read() == b"page"
+            websocket = await http.upgrade(to_websocket_client("ws://example/chat"))
+            assert await websocket.get_message() == "first"
+            return websocket
+
+        async def server():
+            await answer_request(other, b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\npage")
+            return await answer_by_hand(other, behind=text("first", masked=False))
+
+        websocket, request = await both(client, server)
+        assert request.target == "/chat"
+        assert http.end.reason is Reason.UPGRADED
+        assert http.end.successor is websocket
+
+
+async def test_a_refusal_leaves_an_http_connection_that_works():
+    async with trionet.open_scope(drain_timeout=0) as scope:
+        one, other = unix_pair(scope)
+        http = await one.upgrade(trionet.to_http_client())
+
+        async def client():
+            with pytest.raises(UpgradeRefusedError) as caught:
+                await http.upgrade(to_websocket_client("ws://example/chat"))
+            assert (caught.value.response.status, caught.value.response.body) == (401, b"who?")
+            assert http.phase is Phase.OPEN
+            async with http.request("GET", "/page") as response:
+                return await response.read()
+
+        async def server():
+            await answer_request(other, b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 4\r\n\r\nwho?")
+            await answer_request(other, b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\npage")
+
+        assert (await both(client, server))[0] == b"page"
+
+
+async def test_an_http_connection_that_is_in_use_or_was_spoken_to_is_refused():
+    async with trionet.open_scope(drain_timeout=0) as scope:
+        one, other = unix_pair(scope)
+        http = await one.upgrade(trionet.to_http_client())
+
+        async def client():
+            async with http.request("GET", "/page") as response:
+                with pytest.raises(trionet.HandleBusyError, match="GET /page"):
+                    await http.upgrade(to_websocket_client("ws://example/chat"))
+                assert await response.read() == b"page"
+            with pytest.raises(LocalProtocolError, match="needs TLS"):
+                await http.upgrade(to_websocket_client("wss://example/chat"))
+
+        async def server():
+            await answer_request(other, b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\npage")
+
+        with pytest.raises(LocalProtocolError, match="works on a Connection or an HTTPClientConnection"):
+            to_websocket_client("ws://a").prepare(scope)
+        await both(client, server)
+
+
 # --- refusals by the client ---------------------------------------------------------------------------------------
 
 
@@ -382,6 +598,15 @@ async def test_after_a_refusal_that_ends_the_connection_it_is_closed(answer):
         assert isinstance(failure, UpgradeFailedError)
         assert failure.__cause__.response.status == 403
         assert failure.__cause__.response.body == b"abc"
+        assert one.end.reason is Reason.UPGRADE_FAILED
+
+
+async def test_of_a_refusal_that_is_too_long_the_head_can_be_read():
+    async with trionet.open_scope(drain_timeout=0) as scope:
+        one, failure = await answered(scope, b"HTTP/1.1 403 No\r\nContent-Length: 99999\r\nX: y\r\n\r\nabc")
+        assert isinstance(failure, UpgradeFailedError)
+        response = failure.__cause__.response
+        assert (response.status, response.headers["x"], response.body) == (403, "y", b"")
         assert one.end.reason is Reason.UPGRADE_FAILED
 
 
@@ -521,6 +746,10 @@ def test_other_arguments_are_checked_at_once():
         to_websocket_server(subprotocols="chat")
     with pytest.raises(ValueError, match="handshake_timeout"):
         to_websocket_server(handshake_timeout=0)
+    with pytest.raises(ValueError, match="ping_interval must be more than 0"):
+        to_websocket_server(ping_interval=0)
+    with pytest.raises(ValueError, match="ping_timeout=5 without ping_interval"):
+        to_websocket_client("ws://a", ping_timeout=5)
     for wrong in (0, "1", 1.5):
         with pytest.raises(ValueError, match="max_message_size"):
             to_websocket_server(max_message_size=wrong)

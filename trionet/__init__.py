@@ -32,7 +32,7 @@ from .handle import Handle, Lease, Statistics
 from .owner import DrainReport, Forced
 from .ownership import Blocker, End, Phase, Reason
 from .recipe import Recipe, handshake_deadline
-from .scope import Scope, open_http_client, open_scope, open_tcp, open_unix
+from .scope import Scope, open_http_client, open_scope, open_tcp, open_unix, open_websocket
 from .server import Limits, Server, ServerStatistics, serve, serve_tcp, serve_unix
 from .tls import to_plaintext, to_tls_client, to_tls_server
 from .transport.tls import TLSInfo
@@ -53,7 +53,14 @@ if TYPE_CHECKING:
         to_http_server,
     )
     from .server.http import http_handler, serve_http
-    from .websocket import CloseReason, ConnectionClosed, WebSocket, to_websocket_client, to_websocket_server
+    from .websocket import (
+        CloseReason,
+        ConnectionClosed,
+        WebSocket,
+        WebSocketStatistics,
+        to_websocket_client,
+        to_websocket_server,
+    )
 
 __all__ = [
     "Blocker",
@@ -99,6 +106,7 @@ __all__ = [
     "UpgradeFailedError",
     "UpgradeRefusedError",
     "WebSocket",
+    "WebSocketStatistics",
     "Wire",
     "handshake_deadline",
     "http_handler",
@@ -106,6 +114,7 @@ __all__ = [
     "open_scope",
     "open_tcp",
     "open_unix",
+    "open_websocket",
     "serve",
     "serve_http",
     "serve_tcp",
@@ -124,7 +133,7 @@ _HTTP = (
     "Exchange HTTPClient HTTPClientConnection HTTPClientStatistics HTTPLimits HTTPServerConnection Headers Response"
     " to_connection to_http_client to_http_server"
 )
-_WEBSOCKET = "CloseReason ConnectionClosed WebSocket to_websocket_client to_websocket_server"
+_WEBSOCKET = "CloseReason ConnectionClosed WebSocket WebSocketStatistics to_websocket_client to_websocket_server"
 _LOADED_LATER = {
     name: module
     for module, names in {

@@ -8,6 +8,7 @@ Both are service tasks of the outermost scope. They are started when first neede
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import trio
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
 __all__ = ["TICK", "Caretaker", "Charge"]
+
+_log = logging.getLogger("trionet")
 
 TICK: Final = 1.0
 """Seconds between two looks at a connection."""
@@ -70,7 +73,11 @@ class Caretaker:
                 await trio.sleep(TICK)
                 now = trio.current_time()
                 for charge in tuple(self._watched):
-                    charge.tick(now)
+                    try:
+                        charge.tick(now)
+                    except Exception:  # noqa: BLE001 - one connection's failure must not end the care for all others
+                        self.unwatch(charge)
+                        _log.exception("looking after %r failed; it is left alone from now on", charge)
         finally:
             self._ticking = False
 

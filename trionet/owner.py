@@ -373,12 +373,17 @@ async def open_services() -> AsyncIterator[trio.Nursery]:
     The tasks are cancelled when the body has ended.
     """
     error: BaseException | None = None
-    async with trio.open_nursery() as nursery:
-        try:
-            yield nursery
-        except BaseException as exc:  # noqa: BLE001, ASYNC103 - raised again below, outside the nursery and so outside a group
-            error = exc
-        nursery.cancel_scope.cancel()
+    try:
+        async with trio.open_nursery() as nursery:
+            try:
+                yield nursery
+            except BaseException as exc:  # noqa: BLE001, ASYNC103 - raised again below, outside of the nursery and its group
+                error = exc
+            nursery.cancel_scope.cancel()
+    except BaseExceptionGroup as group:
+        # Tasks that are cancelled together with the body say so in a group, in the place of what the body has raised.
+        if error is None or group.split(trio.Cancelled)[1] is not None:
+            raise
     if error is not None:
         try:
             raise error

@@ -27,11 +27,15 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from types import TracebackType
 
+    from yarl import URL
+
     from .http.client import HTTPClient
     from .http.options import ClientOptions
     from .owner import Observer
+    from .websocket import WebSocket
+    from .websocket.options import WebSocketOptions
 
-__all__ = ["Scope", "open_http_client", "open_scope", "open_tcp", "open_unix"]
+__all__ = ["Scope", "open_http_client", "open_scope", "open_single", "open_tcp", "open_unix", "open_websocket"]
 
 
 class Scope:
@@ -202,6 +206,30 @@ class Scope:
         async with _http_client(Scope(owner, self, None), options) as client:
             yield client
 
+    @asynccontextmanager
+    @enable_ki_protection
+    async def open_websocket(
+        self, url: str | URL, *, drain_timeout: float | None = None, **options: Unpack[WebSocketOptions]
+    ) -> AsyncIterator[WebSocket]:
+        """Open a WebSocket for the length of a block, in a scope of its own inside this one.
+
+        Args:
+            url: ``ws://`` or ``wss://``.
+            drain_timeout: Seconds; this scope's own by default.
+            **options: As for `trionet.open_websocket`.
+
+        Raises:
+            ScopeClosedError: this scope is closing or closed.
+            Whatever `trionet.open_websocket` raises.
+
+        Cancellation: as for `trionet.open_websocket`.
+        """
+        self.owner.check_open("open_websocket")
+        seconds = self.owner.drain_timeout if drain_timeout is None else drain_timeout
+        owner = Owner("open_websocket", parent=self.owner, drain_timeout=seconds, services=self.owner.services)
+        async with _websocket(Scope(owner, self, None), url, options) as websocket:
+            yield websocket
+
     @enable_ki_protection
     def adopt(self, original: trio.abc.Stream | socket.socket | trio.socket.SocketType | Detached) -> Connection:
         """Own an existing connection from now on, and end the original: it raises closed errors afterwards. A step.
@@ -324,7 +352,7 @@ async def _owning(owner: Owner, *, last_words: bool = False) -> AsyncIterator[No
 
 @asynccontextmanager
 @enable_ki_protection
-async def _single(name: str, drain_timeout: float) -> AsyncIterator[Scope]:
+async def open_single(name: str, drain_timeout: float) -> AsyncIterator[Scope]:
     """A scope without a nursery: an exception of the body leaves as it is."""
     async with open_services() as services:
         owner = Owner(name, drain_timeout=drain_timeout, services=services)
@@ -348,7 +376,7 @@ async def open_tcp(
 
     Cancellation: the connection is closed.
     """
-    async with _single(f"open_tcp {host!r}:{port}", drain_timeout) as scope:
+    async with open_single(f"open_tcp {host!r}:{port}", drain_timeout) as scope:
         yield await scope.connect_tcp(
             host, port, happy_eyeballs_delay=happy_eyeballs_delay, local_address=local_address
         )
@@ -363,7 +391,7 @@ async def open_unix(path: str | bytes | os.PathLike[str], *, drain_timeout: floa
 
     Cancellation: the connection is closed.
     """
-    async with _single(f"open_unix {path!r}", drain_timeout) as scope:
+    async with open_single(f"open_unix {path!r}", drain_timeout) as scope:
         yield await scope.connect_unix(path)
 
 
@@ -435,3 +463,75 @@ async def _http_client(scope: Scope, options: ClientOptions) -> AsyncIterator[HT
             yield client
         finally:
             client.pool.shut()
+
+
+@asynccontextmanager
+@enable_ki_protection
+async def open_websocket(
+    url: str | URL, *, drain_timeout: float = 5.0, **options: Unpack[WebSocketOptions]
+) -> AsyncIterator[WebSocket]:
+    """Open a WebSocket for the length of a block: ``async with open_websocket("wss://host.example/chat") as ws``.
+
+    Leaving the block closes with 1000 and waits for the server's close for `drain_timeout` at most. When the block
+    fails or is cancelled, the connection is closed at once. The block's own exceptions leave as they are, not in a
+    group.
+
+    Args:
+        url: ``ws://`` or ``wss://``. User name and password in it become Basic authorization.
+        drain_timeout: Seconds for the graceful end, at least 0; ``math.inf`` waits for ever.
+        **options: All of them may be left out.
+
+            subprotocols (sequence of str): What to offer, best first.
+
+            extra_headers (pairs or a mapping): Additional fields of the request, such as Origin or Cookie. Credentials
+            among them go to the origin of `url`, and to no other by a redirect.
+
+            ssl_context (ssl.SSLContext): For wss. By default one that verifies with the system's trust store.
+
+            proxy (str): ``http://``, ``https://``, ``socks5://`` or ``socks5h://``. An HTTP proxy is asked for a
+            tunnel (CONNECT), also for ws.
+
+            trust_env (bool, True): Whether ``HTTP_PROXY`` (for ws), ``HTTPS_PROXY`` (for wss), ``ALL_PROXY`` and
+            ``NO_PROXY`` count, where there is no `proxy`.
+
+            max_message_size (int, 1 MiB): Bytes of a received message at most; a longer one closes with 1009. None for
+            no limit.
+
+            ping_interval (float), ping_timeout (float): Seconds between two pings that are sent by themselves, and
+            seconds within which one has to be answered, else the WebSocket is aborted. Neither by default.
+
+            handshake_timeout (float, 30.0): Seconds, more than 0, for everything until the WebSocket is open: looking
+            up, connecting, proxy, TLS, handshake, redirects; ``math.inf`` for no limit.
+
+            follow_redirects (bool, True), max_redirects (int, 20), allow_downgrade (bool, False: from wss to ws).
+
+            local_address (str): The IP address to connect from.
+
+            unix_path (str): A Unix socket to connect to, whatever the URL's host says.
+
+    Raises (on entering):
+        OSError: the server, or the proxy, could not be reached; nothing was sent.
+        UpgradeRefusedError: the server, or the proxy, answered otherwise: `response` has status, headers and body.
+        UpgradeFailedError: TLS, the proxy or the handshake did not work out, or not in time. Where that was a refusal
+            that ends the connection, the `UpgradeRefusedError` is the ``__cause__``.
+        TooManyRedirectsError, RemoteProtocolError: a redirect could not be followed.
+        LocalProtocolError: a redirect leads from wss to ws.
+        ValueError, TypeError: an argument cannot be right; nothing was looked up.
+
+    Cancellation: the connection is closed (`SCOPE_CANCELLED`).
+
+    Source: RFC 6455 §3, §4.1; RFC 9110 §15.4.
+    """
+    async with open_services() as services:
+        owner = Owner("open_websocket", drain_timeout=drain_timeout, services=services)
+        async with _websocket(Scope(owner, None, None), url, options) as websocket:
+            yield websocket
+
+
+@asynccontextmanager
+@enable_ki_protection
+async def _websocket(scope: Scope, url: str | URL, options: WebSocketOptions) -> AsyncIterator[WebSocket]:
+    from .websocket.opening import Opening  # it costs more than the rest together
+
+    async with _owning(scope.owner):
+        yield await Opening(scope.owner, url, **options).open()

@@ -8,6 +8,14 @@ from __future__ import annotations
 
 from .closing import CloseReason, ConnectionClosed
 from .connection import WebSocket
+from .keepalive import WebSocketStatistics
 from .recipes import to_websocket_client, to_websocket_server
 
-__all__ = ["CloseReason", "ConnectionClosed", "WebSocket", "to_websocket_client", "to_websocket_server"]
+__all__ = [
+    "CloseReason",
+    "ConnectionClosed",
+    "WebSocket",
+    "WebSocketStatistics",
+    "to_websocket_client",
+    "to_websocket_server",
+]

@@ -6,8 +6,7 @@
 from __future__ import annotations
 
 import math
-import secrets
-from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 import trio
 from trio.lowlevel import cancel_shielded_checkpoint, checkpoint_if_cancelled, current_task, enable_ki_protection
@@ -18,36 +17,45 @@ from ..errors import HandleMovedError, LimitExceededError, LocalProtocolError
 from ..ownership import Phase, Send
 from ..transport.tls import TLSTransport
 from .closing import CLEAN, CloseReason, ConnectionClosed
-from .ending import Closing
+from .keepalive import MAX_KEPT, Kept
 
 if TYPE_CHECKING:
     from ..capsule import Detached
     from ..http.headers import Headers
     from ..recipe import Recipe
     from .engine import Engine, Message
+    from .keepalive import Keepalive
 
 __all__ = ["WebSocket"]
 
-MAX_KEPT: Final = 65536
-"""Messages that a `ping` takes in at most while nobody asks for them: also empty ones cost memory."""
 
-
-class WebSocket(Closing, trio.abc.AsyncResource):
+class WebSocket(Kept, trio.abc.AsyncResource):
     """A WebSocket connection, with exactly one owner; made by `to_websocket_server` and `to_websocket_client`.
 
     Any number of tasks may receive and send: they get their turns in the order of asking. Names and meanings are those
     of `trio_websocket.WebSocketConnection`.
+
+    While no task receives, what has come is taken in once a second: pings and the peer's close are answered, messages
+    are kept until they have more than `max_message_size` bytes (1 MiB if that is None) or are more than 65,536. Then
+    TCP makes the peer wait. On a Trio stream that trionet did not open itself this needs a task that receives.
     """
 
     __slots__ = ("_headers", "_path", "_subprotocol")
 
     def __init__(
-        self, capsule: Detached, engine: Engine, *, path: str, subprotocol: str | None, headers: Headers
+        self,
+        capsule: Detached,
+        engine: Engine,
+        *,
+        path: str,
+        subprotocol: str | None,
+        headers: Headers,
+        keepalive: Keepalive | None = None,
     ) -> None:
         self._path = path
         self._subprotocol = subprotocol
         self._headers = headers
-        super().__init__(capsule, engine)
+        super().__init__(capsule, engine, keepalive)
 
     # --- questions -----------------------------------------------------------------------------------------------
 
@@ -254,11 +262,6 @@ class WebSocket(Closing, trio.abc.AsyncResource):
                 f"ping given up: {count} messages with {size} bytes wait to be taken with get_message(), the pong "
                 f"comes behind them; the limit ({limit:g}) is max_message_size, for at most {MAX_KEPT} messages"
             )
-
-    def _new_payload(self) -> bytes:
-        while (payload := secrets.token_bytes(4)) in self._pings:
-            pass
-        return payload
 
     async def pong(self, payload: bytes | None = None) -> None:
         """Send a pong that nobody has asked for: a one-sided heartbeat.

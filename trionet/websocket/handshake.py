@@ -18,12 +18,14 @@ if TYPE_CHECKING:
 
     from ..http.head import RequestHead, ResponseHead
     from ..http.headers import HeaderInput
+    from .origins import Decide
 
 __all__ = [
     "NotAcceptableError",
     "accept_response",
     "accept_token",
     "check_extra_headers",
+    "check_origin",
     "check_request",
     "check_response",
     "check_subprotocols",
@@ -50,7 +52,7 @@ class NotAcceptableError(Exception):
 def refusal(status: int, text: str, headers: Sequence[tuple[str, str]] = ()) -> Answer:
     """An error answer with a line of text."""
     body = f"{text}\n".encode("ascii", "backslashreplace")
-    reasons = {400: "Bad Request", 426: "Upgrade Required", 431: "Request Header Fields Too Large",
+    reasons = {400: "Bad Request", 403: "Forbidden", 426: "Upgrade Required", 431: "Request Header Fields Too Large",
                501: "Not Implemented", 505: "HTTP Version Not Supported"}  # fmt: skip
     fields = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body))), *headers]
     return Answer(status, reasons[status], Headers(fields), body)
@@ -77,8 +79,8 @@ def check_subprotocols(names: Iterable[Any]) -> tuple[str, ...]:
     return result
 
 
-def check_extra_headers(fields: HeaderInput | Headers) -> Headers:
-    """The additional fields of a handshake.
+def check_extra_headers(fields: HeaderInput | Headers, authorization: str | None = None) -> Headers:
+    """The additional fields of a handshake, with an Authorization where they have none of their own.
 
     Raises:
         ValueError: a field that the handshake itself decides about, or one that cannot be sent; see `Headers`.
@@ -87,6 +89,8 @@ def check_extra_headers(fields: HeaderInput | Headers) -> Headers:
     for name in headers:
         if name.lower() in _OWNED or name.lower().startswith("sec-websocket-"):
             raise ValueError(f"extra_headers must not have {name!r}: the handshake sets it")
+    if authorization is not None and "Authorization" not in headers:
+        headers = Headers([("Authorization", authorization), *headers.items()])
     return headers
 
 
@@ -118,6 +122,22 @@ def check_request(head: RequestHead) -> str:
         raise NotAcceptableError(400, "Sec-WebSocket-Key must be there once, with 16 bytes in base64")
     _offered(headers)
     return keys[0]
+
+
+def check_origin(headers: Headers, allowed: Decide) -> None:
+    """Raise unless the page that asks may do so.
+
+    Raises:
+        NotAcceptableError: with the answer, 403. So it is for a second Origin field: nobody knows which one counts.
+
+    Source: RFC 6455 §4.2.2, point 4; RFC 6454 §7.3.
+    """
+    origins = headers.get_list("Origin")
+    if len(origins) > 1:
+        raise NotAcceptableError(403, "Origin must be there once at most")
+    origin = origins[0] if origins else None
+    if not allowed(origin):
+        raise NotAcceptableError(403, "no Origin is given" if origin is None else f"the origin {origin} is not allowed")
 
 
 def resource_name(target: str) -> str:

@@ -55,7 +55,7 @@ class Link(Handle):
     def seat(self, owner: Owner, instead_of: Any = None) -> None:
         """As for every handle; and what the handle before a transfer had to wait with goes out."""
         super().seat(owner, instead_of)
-        self._flush_soon()
+        self.flush()
 
     def _take_events(self) -> None:
         """A batch had more than messages. A step."""
@@ -121,7 +121,7 @@ class Link(Handle):
     def _attend(self) -> None:
         """The batch had more than messages: pongs, the peer's close, an offence, or a ping to be answered. A step."""
         self._take_events()
-        self._flush_soon()
+        self.flush()
 
     def _pong_came(self, payload: bytes) -> None:
         if payload in self._pings:
@@ -165,7 +165,7 @@ class Link(Handle):
         return bool(self._unsent or self._engine.pong)
 
     @enable_ki_protection
-    def _flush_soon(self) -> None:
+    def flush(self) -> None:
         """Send the control output that is due without holding up the caller. A step.
 
         A task that is sending takes it along. What the transport does not take at once waits in a service task, never
@@ -177,20 +177,37 @@ class Link(Handle):
         if life.phase is not Phase.OPEN or life.send is not Send.IDLE or life.reset:
             return
         if not self._unsent:
-            # From the first attempt on these bytes stay what they are: a part of them may be out.
             self._unsent, self._engine.pong = self._engine.pong, b""
-            try:
-                sent = self._transport.send_some(self._unsent)
-                self._unsent = self._unsent[sent:]
-                self._bytes_sent += sent
-            except trio.BrokenResourceError:
-                self._unsent = b""  # there may still be something to read; the next send finds out
-        if self._unsent:
+            self._send_unsent()
+        self._send_later()
+
+    @enable_ki_protection
+    def _send_control(self, frame: bytes) -> None:
+        """Send a control frame, behind what is due, without holding up the caller. A step; only while nobody sends."""
+        self.flush()
+        if self._due:
+            self._unsent += frame  # a whole frame, behind what a service task is about to send
+            return
+        self._unsent = frame
+        self._send_unsent()
+        self._send_later()
+
+    def _send_unsent(self) -> None:
+        """Try to send the rest of a control frame. From here on it stays what it is: a part of it may be out."""
+        try:
+            sent = self._transport.send_some(self._unsent)
+            self._unsent = self._unsent[sent:]
+            self._bytes_sent += sent
+        except trio.BrokenResourceError:
+            self._unsent = b""  # there may still be something to read; the next send finds out
+
+    def _send_later(self) -> None:
+        if self._unsent and not self._flushing:
             self._flushing = True
             self._owner.start_service(self._flush)
 
     async def _flush(self) -> None:
-        """`_flush_soon` where that has to wait. Its errors are on the handle's record."""
+        """`flush` where that has to wait. Its errors are on the handle's record."""
         self._flushing = False
         if self._writing.held or self._life.send is not Send.IDLE:
             return
@@ -261,7 +278,7 @@ class Link(Handle):
     @enable_ki_protection
     def _release_writing(self) -> None:
         self._writing.release()
-        self._flush_soon()
+        self.flush()
 
     # --- errors --------------------------------------------------------------------------------------------------
 

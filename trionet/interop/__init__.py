@@ -1,0 +1,1 @@
+"""Where trionet meets other libraries of the Trio ecosystem: `trionet.interop.trio_websocket`."""

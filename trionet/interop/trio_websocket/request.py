@@ -1,0 +1,218 @@
+"""A handshake that waits for the server's decision: what a handler of trio-websocket's is given.
+
+The request is read by trionet's HTTP server, so all that its parser refuses is refused here, and a request that is no
+handshake is answered, on a connection that goes on.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import trio
+from trio_websocket import CloseReason, ConnectionClosed, Endpoint, HandshakeError
+
+from ...errors import LocalProtocolError, RemoteProtocolError
+from ...http.headers import split_list
+from ...http.server import to_http_server
+from ...ownership import Phase
+from ...scope import open_single
+from ...websocket import handshake
+from ...websocket.accepting import ServerRecipe
+from ...websocket.upgrading import Settings
+from .connection import (
+    MAX_MESSAGE_SIZE,
+    MESSAGE_QUEUE_SIZE,
+    RECEIVE_BYTES,
+    WebSocketConnection,
+    application_fields,
+)
+from .endpoint import Endpoints, endpoints_of, take
+from .way import extra_fields
+
+if TYPE_CHECKING:
+    from ...http.exchange import Exchange
+    from ...ownership import End
+    from ...scope import Scope
+
+__all__ = ["WebSocketRequest", "receive_request", "wrap_server_stream"]
+
+
+class WebSocketRequest:
+    """A client's handshake; `accept` or `reject` it. As `trio_websocket.WebSocketRequest`."""
+
+    def __init__(
+        self, exchange: Exchange, endpoints: Endpoints, queue_size: int, max_message_size: int, *, attends: bool
+    ) -> None:
+        self._exchange = exchange
+        self._attends = attends
+        self._endpoints = endpoints
+        self._queue_size = queue_size
+        self._max_message_size = max_message_size
+        self._connection: WebSocketConnection | None = None
+
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """The fields of the request that are not about the handshake itself, names in lower case."""
+        return application_fields(self._exchange.headers)
+
+    @property
+    def path(self) -> str:
+        """Path and query."""
+        return handshake.resource_name(self._exchange.target)
+
+    @property
+    def proposed_subprotocols(self) -> tuple[str, ...]:
+        """The subprotocols that the client offers."""
+        return tuple(split_list(self._exchange.headers.get_list("Sec-WebSocket-Protocol")))
+
+    @property
+    def local(self) -> Endpoint | str:
+        """This side's endpoint, or the ``repr()`` of a stream that has none."""
+        return self._endpoints.local
+
+    @property
+    def remote(self) -> Endpoint | str:
+        """The client's endpoint, or the ``repr()`` of a stream that has none."""
+        return self._endpoints.remote
+
+    async def accept(
+        self, *, subprotocol: str | None = None, extra_headers: list[tuple[bytes, bytes]] | None = None
+    ) -> WebSocketConnection:
+        """Accept the handshake.
+
+        Args:
+            subprotocol: One of the proposed ones.
+            extra_headers: Additional fields of the answer; those that the handshake sets itself are left out.
+
+        Raises:
+            LocalProtocolError: the subprotocol was not proposed, or the request is answered already.
+            ValueError: a field cannot be sent.
+            ConnectionClosed: the client has gone.
+
+        Cancellation: before the answer was sent nothing has happened; afterwards the connection is closed.
+        """
+        if subprotocol is not None and subprotocol not in self.proposed_subprotocols:
+            raise LocalProtocolError(
+                f"subprotocol {subprotocol!r} was not proposed by the client: {self.proposed_subprotocols!r}"
+            )
+        names = () if subprotocol is None else (subprotocol,)
+        settings = Settings(self._max_message_size, math.inf, WebSocketConnection)
+        recipe = ServerRecipe(names, extra_fields(extra_headers), None, settings)
+        try:
+            websocket = await self._exchange.upgrade(recipe)
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
+            raise ConnectionClosed(CloseReason(1006, None)) from exc
+        assert isinstance(websocket, WebSocketConnection)
+        websocket.furnish(self._queue_size, self._endpoints)
+        if self._attends:
+            websocket.scope.owner.start_service(websocket.attend)
+        self._connection = websocket
+        return websocket
+
+    async def reject(
+        self,
+        status_code: int,
+        *,
+        extra_headers: list[tuple[bytes, bytes]] | None = None,
+        body: bytes | None = None,
+    ) -> None:
+        """Reject the handshake, and end the connection.
+
+        Args:
+            status_code: 300 to 599 is what fits.
+            extra_headers: Fields of the answer.
+            body: Its body.
+
+        Raises:
+            LocalProtocolError: the status is 1xx, or the request is answered already.
+            ValueError: a field cannot be sent.
+
+        Cancellation: as `Exchange.respond`.
+        """
+        fields: list[tuple[Any, Any]] = [*(extra_headers or ()), ("Connection", "close")]
+        await self._exchange.respond(status_code, body or b"", headers=fields)
+
+    async def wait_decided(self) -> End:
+        """The end of the HTTP connection: its successor is the WebSocket, if the handshake was accepted.
+
+        Cancellation: nothing but the waiting ends.
+        """
+        return await self._exchange.connection.wait_ended()
+
+    async def conclude(self, *, failed: bool) -> None:
+        """The handler is through: close what it has left open, within the scope's ``drain_timeout``.
+
+        Cancellation: the scope closes it.
+        """
+        if self._connection is not None:
+            await self._connection.aclose(1011 if failed else 1000)
+        elif not self._exchange.status and self._exchange.connection.phase is Phase.OPEN:
+            await self._exchange.respond(500, headers=[("Connection", "close")])
+
+
+async def receive_request(
+    scope: Scope, stream: trio.abc.Stream, queue_size: int, max_message_size: int, *, attends: bool
+) -> WebSocketRequest | None:
+    """The first request over `stream` that is a handshake; None if the connection ends before. Takes the stream.
+
+    With `attends`, the scope's service tasks attend to the WebSocket once it is accepted; else the caller does.
+
+    Cancellation: the stream belongs to `scope`, which closes it.
+    """
+    endpoints = endpoints_of(stream)
+    try:
+        async for exchange in await (await take(scope, stream)).upgrade(to_http_server()):
+            try:
+                handshake.check_request(exchange.head)
+                if handshake.has_body(exchange.headers):
+                    raise handshake.NotAcceptableError(400, "a WebSocket handshake has no body")
+            except handshake.NotAcceptableError as exc:
+                answer = exc.answer
+                fields = [field for field in answer.headers.items() if field[0] != "Content-Length"]
+                await exchange.respond(answer.status, answer.body, headers=fields)
+            else:
+                return WebSocketRequest(exchange, endpoints, queue_size, max_message_size, attends=attends)
+    except (RemoteProtocolError, trio.BrokenResourceError, trio.ClosedResourceError):
+        pass  # it was answered as far as that can be done, and is no concern of the other connections
+    return None
+
+
+async def wrap_server_stream(
+    nursery: trio.Nursery,
+    stream: trio.abc.Stream,
+    message_queue_size: int = MESSAGE_QUEUE_SIZE,
+    max_message_size: int = MAX_MESSAGE_SIZE,
+    receive_buffer_size: int | None = RECEIVE_BYTES,
+) -> WebSocketRequest:
+    """As `trio_websocket.wrap_server_stream`: the handshake that comes over a stream, which belongs to it from now on.
+
+    Args:
+        nursery: A task in it owns the connection until it is closed.
+        stream: Any Trio stream that is not in use.
+        message_queue_size: Messages that are received ahead while no task receives, and one more.
+        max_message_size: Bytes of a received message at most; a longer one closes with 1009.
+        receive_buffer_size: Without effect.
+
+    Raises:
+        HandshakeError: the client has ended the connection, or has sent what is not HTTP.
+        trio.BusyResourceError, trio.ClosedResourceError: the stream is in use, or closed.
+
+    Cancellation: the stream is closed.
+    """
+    request: WebSocketRequest = await nursery.start(_hold_request, stream, message_queue_size, max_message_size)
+    return request
+
+
+async def _hold_request(
+    stream: trio.abc.Stream, queue_size: int, max_size: int, *, task_status: trio.TaskStatus[WebSocketRequest]
+) -> None:
+    """Own a connection, in a task of the user's nursery, until it has ended, whatever it becomes."""
+    async with open_single("trio_websocket", math.inf) as scope:
+        request = await receive_request(scope, stream, queue_size, max_size, attends=False)
+        if request is None:
+            raise HandshakeError("the client ended the connection without a WebSocket handshake")
+        task_status.started(request)
+        end = await request.wait_decided()
+        if isinstance(end.successor, WebSocketConnection):
+            await end.successor.keep()

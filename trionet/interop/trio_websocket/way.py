@@ -1,0 +1,140 @@
+"""A client's way to a WebSocket: take a URL apart, connect, shake hands, and name what went wrong."""
+
+from __future__ import annotations
+
+import math
+import ssl
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+from trio_websocket import ConnectionRejected, HandshakeError
+
+from ...errors import UpgradeFailedError, UpgradeRefusedError
+from ...http.headers import Headers
+from ...http.url import bracketed
+from ...tls import to_tls_client
+from ...websocket.asking import ClientRecipe
+from ...websocket.handshake import check_subprotocols
+from ...websocket.upgrading import Settings
+from .connection import WebSocketConnection
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ...connection import Connection
+    from ...scope import Scope
+    from .endpoint import Endpoints
+
+__all__ = ["Fields", "Way", "client_recipe", "extra_fields", "shake_hands", "take_apart"]
+
+Fields = list[tuple[bytes, bytes]] | None
+"""Additional fields, as trio-websocket takes them."""
+
+_OWN: Final = frozenset({b"host", b"upgrade", b"connection", b"content-length", b"transfer-encoding"})
+
+
+class Way:
+    """Where to, and what to say there. Arguments: as `open_websocket`."""
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        resource: str,
+        *,
+        use_ssl: bool | ssl.SSLContext,
+        subprotocols: Iterable[str] | None,
+        extra_headers: Fields,
+        message_queue_size: int,
+        max_message_size: int,
+    ) -> None:
+        self._host = host
+        self._port = port
+        self._context = _ssl_context(use_ssl)
+        self._queue_size = message_queue_size
+        authority = bracketed(host) if port in (80, 443) else f"{bracketed(host)}:{port}"
+        self._recipe = client_recipe(authority, resource, subprotocols, extra_headers, max_message_size)
+
+    async def go(self, scope: Scope) -> WebSocketConnection:
+        """Connect, in this scope."""
+        connection = await scope.connect_tcp(self._host, self._port)
+        if self._context is not None:
+            try:
+                connection = await connection.upgrade(to_tls_client(self._host, self._context))
+            except UpgradeFailedError as exc:
+                raise HandshakeError(str(exc)) from exc
+        return await shake_hands(connection, self._recipe, self._queue_size, None)
+
+
+def _ssl_context(use_ssl: object) -> ssl.SSLContext | None:
+    if use_ssl is True:
+        return ssl.create_default_context()
+    if use_ssl is False:
+        return None
+    if isinstance(use_ssl, ssl.SSLContext):
+        return use_ssl
+    raise TypeError("`use_ssl` argument must be bool or ssl.SSLContext")
+
+
+def client_recipe(
+    host: str, resource: str, subprotocols: Iterable[str] | None, extra_headers: Fields, max_message_size: int
+) -> ClientRecipe:
+    """The recipe that asks in trio-websocket's terms; what the connection is, the caller has seen to."""
+    return ClientRecipe(
+        None,
+        host,
+        resource,
+        subprotocols=check_subprotocols(subprotocols or ()),
+        extra=extra_fields(extra_headers),
+        settings=Settings(max_message_size, math.inf, WebSocketConnection),
+    )
+
+
+def extra_fields(fields: Fields) -> Headers:
+    """A program's additional fields, without those that the handshake sets itself."""
+    found: list[tuple[Any, Any]] = [
+        (name, value)
+        for name, value in fields or ()
+        if name.lower() not in _OWN and not name.lower().startswith(b"sec-websocket-")
+    ]
+    return Headers(found)
+
+
+async def shake_hands(
+    connection: Connection, recipe: ClientRecipe, queue_size: int, endpoints: Endpoints | None
+) -> WebSocketConnection:
+    """Become a WebSocket.
+
+    Raises:
+        ConnectionRejected: the server answered otherwise.
+        HandshakeError: it did not answer, or wrongly.
+
+    Cancellation: the connection is closed.
+    """
+    try:
+        websocket = await connection.upgrade(recipe)
+    except (UpgradeRefusedError, UpgradeFailedError) as exc:
+        refused = exc if isinstance(exc, UpgradeRefusedError) else exc.__cause__
+        if not isinstance(refused, UpgradeRefusedError):
+            raise HandshakeError(str(exc)) from exc
+        answer = refused.response
+        fields = tuple((name.lower(), value) for name, value in answer.headers.raw)
+        raise ConnectionRejected(answer.status, fields, answer.body) from exc
+    assert isinstance(websocket, WebSocketConnection)
+    websocket.furnish(queue_size, endpoints)
+    return websocket
+
+
+def take_apart(url: str, ssl_context: ssl.SSLContext | None) -> tuple[str, int, str, bool | ssl.SSLContext]:
+    """Host, port, resource and `use_ssl` of a URL."""
+    parts = urlsplit(str(url))  # a yarl.URL is as good
+    if parts.scheme not in ("ws", "wss"):
+        raise ValueError('WebSocket URL scheme must be "ws:" or "wss:"')
+    if ssl_context is not None and parts.scheme == "ws":
+        raise ValueError("SSL context must be None for ws: URL scheme")
+    if parts.hostname is None:
+        raise ValueError("URL host must not be None")
+    secure = parts.scheme == "wss"
+    port = parts.port if parts.port is not None else 443 if secure else 80
+    query = f"?{parts.query}" if "?" in str(url) else ""
+    return parts.hostname, port, f"{parts.path or '/'}{query}", secure if ssl_context is None else ssl_context

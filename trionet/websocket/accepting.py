@@ -1,0 +1,121 @@
+"""The server's side of the opening handshake: read the request, check all of it, and only then answer (RFC 6455 §4.2).
+
+A request that is good HTTP but cannot be accepted is answered, and the connection goes on behind it. One that is not,
+or whose end cannot be told, is answered too, but nothing can be read after it.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+import trio
+
+from ..connection import Connection
+from ..errors import (
+    LimitExceededError,
+    LocalProtocolError,
+    RemoteProtocolError,
+    UpgradeFailedError,
+    UpgradeRefusedError,
+)
+from ..http.exchange import Exchange
+from ..http.head import MAX_HEAD, RequestHead, parse_request, write_response
+from . import handshake
+from .upgrading import Upgrading, shown
+
+if TYPE_CHECKING:
+    from ..http.answer import Answer
+    from ..http.headers import Headers
+    from ..wire import Wire
+    from .origins import Decide
+    from .upgrading import Settings
+
+__all__ = ["ServerRecipe"]
+
+LINGER_SECONDS: Final = 1.0
+LINGER_BYTES: Final = 65536
+EMPTY_LINES: Final = 16
+"""How many may stand before a request (RFC 9112 §2.2 asks for one at least): an endless row is no request."""
+
+
+class ServerRecipe(Upgrading):
+    """Reads a request and accepts it."""
+
+    name = "to_websocket_server"
+    client = False
+    _exchange: Exchange | None = None
+
+    def __init__(
+        self, subprotocols: tuple[str, ...], extra: Headers, allowed: Decide | None, settings: Settings
+    ) -> None:
+        super().__init__(settings)
+        self._subprotocols = subprotocols
+        self._extra = extra
+        self._allowed = allowed
+
+    def check(self, source: Any) -> None:
+        """As `Upgrading.check`. A step."""
+        if isinstance(source, Exchange):
+            self._exchange = source
+        elif not isinstance(source, Connection):
+            raise LocalProtocolError(
+                f"upgrade refused: {self.name} works on a Connection or an Exchange, not on {source!r}"
+            )
+
+    async def talk(self, wire: Wire) -> None:
+        """As `Upgrading.talk`."""
+        head = await self._read_request(wire) if self._exchange is None else self._exchange.head
+        try:
+            key = handshake.check_request(head)
+            if self._allowed is not None:
+                handshake.check_origin(head.headers, self._allowed)
+            self._chosen = handshake.choose_subprotocol(head.headers, self._subprotocols)
+        except handshake.NotAcceptableError as exc:
+            await wire.send_all(self._refusal(exc.answer))  # noqa: ASYNC120 - a cancellation outranks the refusal
+            raise UpgradeRefusedError(f"no acceptable WebSocket handshake: {exc}", exc.answer) from None
+        self._path = handshake.resource_name(head.target)
+        self._peer_headers = head.headers
+        await wire.send_all(handshake.accept_response(key, self._chosen, self._extra))
+
+    def _refusal(self, response: Answer) -> bytes:
+        """The bytes of a refusal; an exchange knows whether the connection goes on after it."""
+        if self._exchange is None:
+            return _wire_form(response)
+        return self._exchange.refuse_upgrade(response.status, response.headers, response.body)
+
+    async def _read_request(self, wire: Wire) -> RequestHead:
+        """The request; one that is not HTTP, or has a body, is answered and fails the upgrade."""
+        try:
+            data = await wire.receive_until(b"\r\n\r\n", max_bytes=MAX_HEAD)
+            for _ in range(EMPTY_LINES // 2):
+                if data == b"\r\n\r\n":
+                    data = await wire.receive_until(b"\r\n\r\n", max_bytes=MAX_HEAD)
+            if not data:
+                raise UpgradeFailedError(f"the client ended the connection before its request did{shown(wire.unread)}")
+            data = data.removeprefix(b"\r\n")
+            head = parse_request(data)
+            if handshake.has_body(head.headers):
+                raise RemoteProtocolError("a WebSocket handshake has no body (Content-Length, Transfer-Encoding)")
+        except LimitExceededError as exc:
+            await _fail(wire, 431, f"the request head is longer than {MAX_HEAD} bytes", exc)
+        except RemoteProtocolError as exc:
+            await _fail(wire, exc.status_hint, str(exc), exc)
+        return head
+
+
+async def _fail(wire: Wire, status: int, text: str, cause: Exception) -> NoReturn:
+    """Answer with an error, let the client read it, and fail the upgrade (RFC 9112 §9.6)."""
+    await wire.send_all(_wire_form(handshake.refusal(status, text, [("Connection", "close")])))
+    wire.unread.clear()
+    size = 0
+    with trio.move_on_after(LINGER_SECONDS), suppress(trio.BrokenResourceError):
+        if wire.transport.can_half_close:
+            await wire.transport.send_eof()
+        while size < LINGER_BYTES and (data := await wire.receive_some()):
+            size += len(data)
+    raise UpgradeFailedError(f"the request was answered with {status}: {text}") from cause
+
+
+def _wire_form(response: Answer) -> bytes:
+    return write_response(response.status, response.reason, response.headers) + response.body

@@ -1,0 +1,98 @@
+"""The client's side of the opening handshake: ask, and believe only what the server proves (RFC 6455 §4.1)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from ..connection import Connection
+from ..errors import LimitExceededError, LocalProtocolError, UpgradeFailedError, UpgradeRefusedError
+from ..http import answer
+from ..http.client_connection import HTTPClientConnection
+from ..transport.tls import TLSTransport
+from . import handshake
+from .upgrading import Upgrading, shown
+
+if TYPE_CHECKING:
+    from ..http.head import ResponseHead
+    from ..http.headers import Headers
+    from ..wire import Wire
+    from .upgrading import Settings
+
+__all__ = ["ClientRecipe"]
+
+
+class ClientRecipe(Upgrading):
+    """Sends a request and checks the answer.
+
+    Args:
+        secure: Whether the connection has to be TLS, or must not be; None where the caller has seen to that.
+        host: The Host field.
+        target: Path and query.
+        subprotocols: What to offer.
+        extra: Additional fields.
+        settings: What the WebSocket is to be like.
+    """
+
+    name = "to_websocket_client"
+    client = True
+
+    def __init__(
+        self,
+        secure: bool | None,
+        host: str,
+        target: str,
+        *,
+        subprotocols: tuple[str, ...],
+        extra: Headers,
+        settings: Settings,
+    ) -> None:
+        super().__init__(settings)
+        self._secure = secure
+        self._host = host
+        self._path = target
+        self._subprotocols = subprotocols
+        self._extra = extra
+
+    def check(self, source: Any) -> None:
+        """As `Upgrading.check`. A step."""
+        if not isinstance(source, (Connection, HTTPClientConnection)):
+            raise LocalProtocolError(
+                f"upgrade refused: {self.name} works on a Connection or an HTTPClientConnection, not on {source!r}"
+            )
+        if unread := source._unread():
+            raise LocalProtocolError(
+                f"upgrade refused: {source!r} has unread bytes, but a WebSocket server must not speak first"
+                f"{shown(unread)}. Receive them first if they belong to the protocol before"
+            )
+        tls = isinstance(source._transport, TLSTransport)
+        if self._secure and not tls:
+            raise LocalProtocolError(
+                f"upgrade refused: wss:// needs TLS, and {source!r} is not TLS; "
+                f"upgrade it with to_tls_client({self._host!r}) first, or use ws://"
+            )
+        if self._secure is False and tls:
+            raise LocalProtocolError(
+                f"upgrade refused: {source!r} is TLS, so the URL must begin with wss://, not ws://"
+            )
+
+    async def talk(self, wire: Wire) -> None:
+        """As `Upgrading.talk`."""
+        key = handshake.new_key()
+        await wire.send_all(handshake.request(self._path, self._host, key, self._subprotocols, self._extra))
+        head = await answer.read_head(wire, "the server")
+        if head.status != 101:
+            await self._refused(wire, head)
+        self._chosen = handshake.check_response(head, key, self._subprotocols)
+        self._peer_headers = head.headers
+
+    async def _refused(self, wire: Wire, head: ResponseHead) -> NoReturn:
+        what = f"the server answered the WebSocket handshake with {head.status} {head.reason}".rstrip()
+        try:
+            body, usable = await answer.read_body(wire, head)
+        except LimitExceededError as exc:
+            refused = UpgradeRefusedError(what, answer.Answer(head.status, head.reason, head.headers, b""))
+            raise UpgradeFailedError(f"{what}, and {exc}") from refused
+        refused = UpgradeRefusedError(what, answer.Answer(head.status, head.reason, head.headers, body))
+        if usable:
+            raise refused
+        raise UpgradeFailedError(f"{what}, and ends the connection with it") from refused

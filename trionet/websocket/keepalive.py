@@ -1,0 +1,196 @@
+"""What a WebSocket does while its owner does nothing: it listens, and it makes sure that the peer is still there.
+
+Both are chores of the caretaker's tick, once a second and in one step each. So they hold no turn that a task could have
+to wait for, no task stands behind them, they keep nobody from moving the connection, and they end with its scope.
+
+*Attendance*: while no task receives, what has come is taken in: pings are answered within a second or so, and so are
+the peer's close and its offences. Messages are kept until they are as many as the bound allows; then the rest stays
+with the operating system, and TCP makes the peer wait. A foreign Trio stream cannot be asked without waiting: there a
+task has to receive.
+
+*Keepalive*: a ping now and then, and the end of a connection whose peer does not answer it.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import trio
+from trio.lowlevel import enable_ki_protection
+from websockets.frames import Opcode
+
+from ..handle import Statistics
+from ..ownership import Phase, Receive, Send
+from ..transport.protocol import MAX_RECEIVE
+from .closing import CloseReason, ConnectionClosed
+from .ending import Closing
+
+if TYPE_CHECKING:
+    from ..capsule import Detached
+    from ..owner import Owner
+    from .engine import Engine
+
+__all__ = ["MAX_KEPT", "Keepalive", "Kept", "WebSocketStatistics"]
+
+MAX_KEPT: Final = 65536
+"""Messages that are taken in at most while nobody asks for them: also empty ones cost memory."""
+MAX_KEPT_BYTES: Final = 2**20
+"""Bytes of messages that the tick takes in at most where there is no `max_message_size`."""
+BATCHES: Final = 4
+"""Receives in one tick at most: so a flood on one connection does not hold up the others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Keepalive:
+    """How a WebSocket makes sure that the peer is still there; `None` for either switches that part off.
+
+    Args:
+        ping_interval: Seconds between two pings, more than 0. They are looked after once a second.
+        ping_timeout: Seconds within which the pong has to come, more than 0; else the connection is aborted.
+
+    Raises:
+        ValueError: a number that is not more than 0.
+    """
+
+    ping_interval: float | None = 20.0
+    ping_timeout: float | None = 20.0
+
+    def __post_init__(self) -> None:
+        for name in ("ping_interval", "ping_timeout"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"{name} must be more than 0 seconds, or None to switch it off, not {value!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class WebSocketStatistics(Statistics):
+    """Figures of one WebSocket."""
+
+    latency: float | None
+    """Seconds from the latest keepalive ping to its pong; None before the first one.
+
+    While no task receives, a pong is noticed by the next tick only: then it is up to a second too long.
+    """
+
+
+class Kept(Closing):
+    """A handle that is looked after."""
+
+    __slots__ = ("_keepalive", "_latency", "_ping_at", "_ping_payload")
+
+    def __init__(self, capsule: Detached, engine: Engine, keepalive: Keepalive | None) -> None:
+        self._keepalive = keepalive
+        self._latency: float | None = None
+        super().__init__(capsule, engine)
+
+    def _renew(self) -> None:
+        super()._renew()
+        # When the latest ping was sent; or, before the first one, when waiting for its time began.
+        self._ping_at = trio.current_time()
+        self._ping_payload = b""
+
+    @enable_ki_protection
+    def seat(self, owner: Owner, instead_of: Any = None) -> None:
+        """As for every handle; and the scope's caretaker looks after it from now on."""
+        super().seat(owner, instead_of)
+        owner.caretaker.watch(self)
+
+    def _phase_changed(self, before: Phase) -> None:
+        if self._life.phase.terminal:
+            self._owner.caretaker.unwatch(self)
+        super()._phase_changed(before)
+
+    def statistics(self) -> WebSocketStatistics:
+        """Figures of this WebSocket. Never raises."""
+        return WebSocketStatistics(self._bytes_received, self._bytes_sent, self._opened, self._latency)
+
+    @enable_ki_protection
+    def tick(self, now: float) -> None:
+        """For the caretaker, once a second. A step."""
+        if self._life.phase is not Phase.OPEN or self._life.reset:
+            return
+        self._take_what_came()
+        if self._keepalive is not None:
+            self._keep_alive(now, self._keepalive)
+
+    # --- attendance ----------------------------------------------------------------------------------------------
+
+    def _take_what_came(self) -> None:
+        """Do a reader's work where there is none, up to the bound. A step."""
+        for _ in range(BATCHES):
+            life = self._life
+            if self._reading.held or life.phase is not Phase.OPEN or life.receive is not Receive.IDLE or life.reset:
+                return
+            if not self._has_room() or not self._take_batch():
+                return
+
+    def _has_room(self) -> bool:
+        engine = self._engine
+        limit = engine.max_message_size or MAX_KEPT_BYTES
+        return len(engine.messages) <= MAX_KEPT and engine.buffered <= limit
+
+    def _take_batch(self) -> bool:
+        """Take in what one receive brings without waiting: whether it brought bytes."""
+        if self._leftover:
+            data: bytes | None = bytes(self._leftover)
+            self._leftover.clear()
+        else:
+            data = self._receive_nowait()
+        if data is None:
+            return False
+        if not data:
+            self._peer_vanished()
+            return False
+        if self._engine.receive(data):
+            self._attend()
+        return True
+
+    def _receive_nowait(self) -> bytes | None:
+        try:
+            data = self._transport.receive_nowait(MAX_RECEIVE)
+        except trio.BrokenResourceError as exc:
+            self._close = CloseReason(1006, None)
+            self._peer_reset(exc)
+            return None
+        self._bytes_received += len(data or b"")
+        return data
+
+    # --- keepalive -----------------------------------------------------------------------------------------------
+
+    def _keep_alive(self, now: float, keepalive: Keepalive) -> None:
+        """Send the ping that is due, or give up a peer who has not answered the one before. A step."""
+        if self._life.phase is not Phase.OPEN or self._life.reset:
+            return
+        if self._ping_payload in self._pings:
+            timeout = keepalive.ping_timeout
+            if timeout is not None and now - self._ping_at >= timeout:
+                self._give_up(timeout)
+        elif keepalive.ping_interval is not None and now - self._ping_at >= keepalive.ping_interval:
+            self._send_keepalive(now)
+
+    def _send_keepalive(self, now: float) -> None:
+        """Send a ping; in a later tick, if a message is being sent just now. A step."""
+        if self._writing.held or self._life.send is not Send.IDLE:
+            return
+        self._ping_payload = self._new_payload()
+        self._ping_at = now
+        self._pings[self._ping_payload] = None  # no task waits for it
+        self._send_control(self._engine.control(Opcode.PING, self._ping_payload))
+
+    def _give_up(self, timeout: float) -> None:
+        self._close = CloseReason(1006, None)
+        self._failure = ConnectionClosed(self._close, f"{self!r}: no pong came within {timeout:g} s (ping_timeout)")
+        self.abort()
+
+    def _pong_came(self, payload: bytes) -> None:
+        waited = self._ping_payload in self._pings
+        super()._pong_came(payload)
+        if waited and self._ping_payload not in self._pings:
+            self._latency = trio.current_time() - self._ping_at
+
+    def _new_payload(self) -> bytes:
+        while (payload := secrets.token_bytes(4)) in self._pings:
+            pass
+        return payload

@@ -1,0 +1,121 @@
+"""What the recipes of both sides share: their arguments, one use, one deadline, and the successor that comes of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import trio
+
+from ..errors import (
+    LimitExceededError,
+    LocalProtocolError,
+    RemoteProtocolError,
+    UpgradeFailedError,
+    UpgradeRefusedError,
+)
+from ..http.headers import Headers
+from ..recipe import handshake_deadline
+from .connection import WebSocket
+from .engine import Engine
+from .keepalive import Keepalive
+
+if TYPE_CHECKING:
+    from ..wire import Wire
+
+__all__ = ["Settings", "Upgrading", "make_keepalive", "shown"]
+
+SHOWN: Final = 32
+"""How many unexpected bytes a message shows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What both sides can be told about the WebSocket that they make."""
+
+    max_message_size: Any = 2**20
+    handshake_timeout: float = 10.0
+    kind: type[WebSocket] = WebSocket
+    """The class of the successor."""
+    keepalive: Keepalive | None = None
+
+    def __post_init__(self) -> None:
+        size, timeout = self.max_message_size, self.handshake_timeout
+        if not timeout > 0:
+            raise ValueError(f"handshake_timeout must be more than 0 seconds (math.inf: no limit), not {timeout!r}")
+        if size is not None and not (isinstance(size, int) and size >= 1):
+            raise ValueError(f"max_message_size must be a number of bytes of at least 1, or None, not {size!r}")
+
+
+def make_keepalive(ping_interval: float | None, ping_timeout: float | None) -> Keepalive | None:
+    """What a program asks for with these two; None for nothing.
+
+    Raises:
+        ValueError: a number that is not more than 0, or a timeout without pings.
+    """
+    if ping_interval is None and ping_timeout is None:
+        return None
+    if ping_interval is None:
+        raise ValueError(f"ping_timeout={ping_timeout!r} without ping_interval: no ping would be sent")
+    return Keepalive(ping_interval, ping_timeout)
+
+
+class Upgrading:
+    """One side of a handshake that is still to come. Its subclasses talk."""
+
+    name: str
+    client: bool
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._used = False
+        self._wire: Wire | None = None
+        self._path = ""
+        self._chosen: str | None = None
+        self._peer_headers = Headers()
+
+    def prepare(self, source: Any) -> None:
+        """As `Recipe.prepare`. A step."""
+        if self._used:
+            raise LocalProtocolError(f"upgrade refused: this {self.name} recipe was used before; make one per upgrade")
+        self.check(source)
+        self._used = True
+
+    def check(self, source: Any) -> None:
+        """Raise unless `source` can be upgraded."""
+        raise NotImplementedError
+
+    async def handshake(self, wire: Wire) -> None:
+        """As `Recipe.handshake`, within its time."""
+        what = f"WebSocket handshake ({self.name})"
+        with handshake_deadline(self._settings.handshake_timeout, what):
+            try:
+                await self.talk(wire)
+            except (UpgradeFailedError, UpgradeRefusedError):
+                raise
+            except (RemoteProtocolError, LimitExceededError, trio.BrokenResourceError) as exc:
+                raise UpgradeFailedError(f"{what} failed: {exc}") from exc
+        self._wire = wire
+
+    async def talk(self, wire: Wire) -> None:
+        """The handshake itself."""
+        raise NotImplementedError
+
+    def commit(self) -> WebSocket:
+        """As `Recipe.commit`. A step."""
+        assert self._wire is not None
+        settings = self._settings
+        engine = Engine(client=self.client, max_message_size=settings.max_message_size)
+        return settings.kind(
+            self._wire.detach(),
+            engine,
+            path=self._path,
+            subprotocol=self._chosen,
+            headers=self._peer_headers,
+            keepalive=settings.keepalive,
+        )
+
+
+def shown(data: bytes | bytearray) -> str:
+    """The beginning of unexpected bytes, for an error's message; nothing if there are none."""
+    return f": {bytes(data[:SHOWN])!r}{'...' if len(data) > SHOWN else ''}" if data else ""
