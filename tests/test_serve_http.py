@@ -20,6 +20,9 @@ class Oops(Exception):
 
 async def app(exchange):
     match exchange.path:
+        case "/tls":
+            tls = exchange.connection.tls
+            await exchange.respond(200, tls.version.encode() if tls else b"plain")
         case "/raises":
             raise Oops("mine")
         case "/raises-late":
@@ -157,14 +160,14 @@ async def test_over_tls_and_on_a_unix_socket(serve, nursery, server_context, cli
     server = await serve(ssl_context=server_context)
     async with trionet.open_tcp("127.0.0.1", server.port) as plain:
         tls = await plain.upgrade(trionet.to_tls_client(server_hostname="localhost", ssl_context=client_context))
-        assert (await ask(tls, GET * 1)).body == b"ok"
+        assert (await ask(tls, get("/tls"))).body == b"TLSv1.3"
         await tls.send_all(GET * 2)
         assert [(await read_answer(tls)).status for _ in range(2)] == [200, 200]
         await tls.aclose()
     path = tmp_path / "sock"
     await nursery.start(trionet.serve_unix, trionet.http_handler(app), path)
     async with trionet.open_unix(path) as client:
-        assert (await ask(client, GET)).body == b"ok"
+        assert (await ask(client, get("/tls"))).body == b"plain"
 
 
 async def test_a_large_answer_over_tls_to_a_client_that_reads_late(serve, server_context, client_context):

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["Ending"]
 
 LINGER_SECONDS: Final = 1.0
-LINGER_BYTES: Final = 65536
+LINGER_BYTES: Final = 2**26
 """How long, and for how much, a close waits for a client that may still be sending (RFC 9112 §9.6)."""
 
 _TEXT: Final = [("Content-Type", "text/plain; charset=utf-8")]

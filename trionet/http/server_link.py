@@ -18,6 +18,7 @@ from ..handle import Handle
 from ..handle.turn import Turn
 from ..ownership import Event, Phase, Receive, Send
 from ..transport.protocol import MAX_RECEIVE
+from ..transport.tls import TLSTransport
 from .h1_server import H1Server
 from .states import Half
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ..capsule import Detached
+    from ..transport.tls import TLSInfo
     from .body_writer import Buffer
     from .exchange import Exchange
     from .limits import HTTPLimits
@@ -81,6 +83,11 @@ class Link(Handle):
 
     def _set_unread(self, data: bytes | bytearray) -> None:
         self.machine.replace_unread(bytes(data))
+
+    @property
+    def tls(self) -> TLSInfo | None:
+        """Version, cipher, ALPN and peer certificate; None where the connection is not TLS."""
+        return self._transport.info if isinstance(self._transport, TLSTransport) else None
 
     @property
     def peer_failed(self) -> bool:
