@@ -194,7 +194,7 @@ async def test_curl_does_not_send_a_body_that_is_not_wanted(served, curl):
 
 
 @needs_curl
-@pytest.mark.parametrize("size", [1, 65536, 100_000])  # the server reads on for no more than that after its answer
+@pytest.mark.parametrize("size", [1, 65536, 100_000, 8_000_000])  # what comes in a second, the server waits for
 async def test_curl_reads_the_answer_that_comes_before_its_body_was_read(served, curl, size):
     async with served() as site:
         facts = ["-H", "Expect:", "--write-out", "%{http_code}"]
