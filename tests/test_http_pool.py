@@ -340,3 +340,24 @@ async def test_a_cancelled_waiter_hands_its_slot_on():
             go_on.set()
         assert client.statistics().waiting == 0
         assert await get(client, server.url) == (200, b"hello")
+
+
+async def test_a_flood_of_session_tickets_is_not_read_to_its_end_by_a_look(client_context, server_context):
+    """They are no bytes of the application; but a look is a step, in which nobody else has a turn."""
+    tickets = server_context.num_tickets
+    server_context.num_tickets = 1000
+    try:
+        async with trionet.open_scope() as scope:
+            one, other = tcp_pair(scope)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(other.upgrade, trionet.to_tls_server(server_context))
+                one = await one.upgrade(trionet.to_tls_client("localhost", client_context))
+            transport = one._transport
+            looks = 0
+            while not (silent := transport.is_silent()) and looks < 20:
+                looks += 1
+                await trio.lowlevel.wait_readable(transport.lower.socket)
+            assert 0 < looks < 20
+            assert silent
+    finally:
+        server_context.num_tickets = tickets

@@ -7,7 +7,7 @@ import ssl
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -347,8 +347,9 @@ async def test_timeouts(autojump_clock: trio.testing.MockClock) -> None:
                     yield b"x" * 65536
 
             began = trio.current_time()
-            with pytest.raises(httpx.WriteTimeout, match="for 7 s"):
-                await http.post(url, content=stuck())
+            async with aclosing(stuck()) as body:
+                with pytest.raises(httpx.WriteTimeout, match="for 7 s"):
+                    await http.post(url, content=body)
             assert trio.current_time() - began == pytest.approx(107)
 
         limits = httpx.Limits(max_connections=1)

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
         HTTPClientConnection,
         HTTPClientStatistics,
         HTTPLimits,
+        HTTPRequest,
         HTTPServerConnection,
         Response,
         to_connection,
@@ -77,6 +78,7 @@ __all__ = [
     "HTTPClientConnection",
     "HTTPClientStatistics",
     "HTTPLimits",
+    "HTTPRequest",
     "HTTPServerConnection",
     "HTTPStatusError",
     "Handle",
@@ -130,8 +132,8 @@ __all__ = [
 ]
 
 _HTTP = (
-    "Exchange HTTPClient HTTPClientConnection HTTPClientStatistics HTTPLimits HTTPServerConnection Headers Response"
-    " to_connection to_http_client to_http_server"
+    "Exchange HTTPClient HTTPClientConnection HTTPClientStatistics HTTPLimits HTTPRequest HTTPServerConnection Headers"
+    " Response to_connection to_http_client to_http_server"
 )
 _WEBSOCKET = "CloseReason ConnectionClosed WebSocket WebSocketStatistics to_websocket_client to_websocket_server"
 _LOADED_LATER = {

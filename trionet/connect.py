@@ -55,6 +55,7 @@ async def unix_socket(path: str | bytes | os.PathLike[str]) -> socket.socket:
     sock = trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         await sock.connect(name)
+        _check_backlog(sock)
     except OSError as exc:
         sock.close()
         raise _named(exc, shown(name)) from exc
@@ -62,6 +63,14 @@ async def unix_socket(path: str | bytes | os.PathLike[str]) -> socket.socket:
         sock.close()
         raise
     return take_socket(sock)
+
+
+def _check_backlog(sock: trio.socket.SocketType) -> None:
+    """Raise if `connect` said EAGAIN, which Trio takes for "in progress": unix(7) means a full backlog by it."""
+    try:
+        sock.getpeername()
+    except OSError:
+        raise BlockingIOError(errno.EAGAIN, "the listener's backlog is full") from None
 
 
 def check_port(port: int, lowest: int) -> int:

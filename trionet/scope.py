@@ -6,7 +6,6 @@ connections, and sees to the order in which a scope is left.
 
 from __future__ import annotations
 
-import errno
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -165,13 +164,6 @@ class Scope:
         """
         self.owner.check_open("connect_unix")
         sock = await connect.unix_socket(path)
-        try:
-            sock.getpeername()
-        except OSError as exc:
-            # `connect` said EAGAIN, which Trio takes for "in progress": unix(7) means "no room in the backlog" by it.
-            sock.close()
-            text = f"cannot connect to {path!r}: the listener's backlog is full (nothing was sent: a retry is safe)"
-            raise BlockingIOError(errno.EAGAIN, text) from exc
         return self._own_socket(sock, "connect_unix")
 
     @enable_ki_protection
@@ -432,8 +424,8 @@ async def open_http_client(
 
             auth (tuple of str): User name and password for Basic authorization.
 
-            event_hooks (mapping): Lists of functions, async or not: ``request`` gets a `Request` that it may change,
-            ``response`` a `Response` whose body is not read yet. Also for each redirect.
+            event_hooks (mapping): Lists of functions, async or not: ``request`` gets an `HTTPRequest` that it may
+            change, ``response`` a `Response` whose body is not read yet. Also for each redirect.
 
             follow_redirects (bool, True), max_redirects (int, 20), allow_downgrade (bool, False: from https to http).
 

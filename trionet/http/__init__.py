@@ -6,7 +6,7 @@ and its exchanges, a client's connection, and the client with its pool.
 
 from __future__ import annotations
 
-from .client import HTTPClient
+from .client import HTTPClient, HTTPRequest
 from .client_connection import HTTPClientConnection
 from .client_recipe import to_http_client
 from .exchange import Exchange
@@ -23,6 +23,7 @@ __all__ = [
     "HTTPClientConnection",
     "HTTPClientStatistics",
     "HTTPLimits",
+    "HTTPRequest",
     "HTTPServerConnection",
     "Headers",
     "Response",

@@ -6,11 +6,13 @@ with redirects and the one retry that is safe, is in `client_request`; here is w
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from trio.lowlevel import enable_ki_protection
 from yarl import URL
 
+from ..errors import LocalProtocolError
 from ..ownership import Event
 from .auth import basic
 from .client_request import ClientRequest, Plan
@@ -38,13 +40,14 @@ if TYPE_CHECKING:
     from .response import Response
     from .url import Target
 
-__all__ = ["HTTPClient", "Request"]
+__all__ = ["HTTPClient", "HTTPRequest"]
 
+_ABSOLUTE: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 MAX_PLANS: Final = 1024
 """Requests whose heads a client keeps, to send them again as they are."""
 
 
-class Request:
+class HTTPRequest:
     """What a hook of the event ``request`` is given; what it changes is what is sent.
 
     Attributes:
@@ -61,11 +64,11 @@ class Request:
         self.headers = headers
 
     def __repr__(self) -> str:
-        return f"<Request {self.method} {self.url}>"
+        return f"<HTTPRequest {self.method} {self.url}>"
 
 
 class _Hooks(NamedTuple):
-    request: tuple[Callable[[Request], Any], ...]
+    request: tuple[Callable[[HTTPRequest], Any], ...]
     response: tuple[Callable[[Response], Any], ...]
 
 
@@ -242,6 +245,8 @@ class HTTPClient:
         Raises:
             LocalProtocolError, ValueError, TypeError: it cannot be sent.
         """
+        if method == "CONNECT":
+            raise LocalProtocolError("CONNECT is for a connection of its own: use to_http_client() or to_http_tunnel()")
         names = {name.lower() for name, _ in headers.raw}
         defaults = [("Host", target.authority), ("User-Agent", "trionet"), ("Accept", "*/*")]
         decodes = b"accept-encoding" not in names
@@ -261,7 +266,7 @@ class HTTPClient:
 
     def _absolute(self, url: str | URL, params: Any) -> str | URL:
         base = self._base_url
-        if base is not None and "://" not in str(url):
+        if base is not None and not _ABSOLUTE.match(str(url)):
             rest = str(url)
             joint = "" if rest.startswith("?") or not rest else "/"
             url = f"{str(base).rstrip('/')}{joint}{rest.lstrip('/')}"

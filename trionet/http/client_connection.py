@@ -159,18 +159,22 @@ class HTTPClientConnection(ClientLink, trio.abc.AsyncResource):
 
     async def _upload(self, prepared: PreparedRequest, upload: Upload) -> Response:
         """Send the rest in a task of its own, while this one receives the head of the response."""
-        await upload.begin()
+        upload.begin()
         try:
             head = await self._read_head(upload.lease)
         except BaseException:
-            await upload.end()  # noqa: ASYNC102 - shielded in there
-            upload.raise_error()
+            await self._end_upload(upload)  # noqa: ASYNC102 - shielded in there
             raise
         if upload.over or head.status >= 300:
-            await upload.end()
-            upload.raise_error()
+            await self._end_upload(upload)
             return self._respond(head, prepared, upload.lease)
         return self._respond(head, prepared, upload.lease, upload)
+
+    async def _end_upload(self, upload: Upload) -> None:
+        """Raises what the producer of the body has raised."""
+        await upload.end()
+        self._foreign = upload.error
+        upload.raise_error()
 
     def _respond(
         self, head: ResponseHead, prepared: PreparedRequest, lease: Lease, upload: Upload | None = None

@@ -14,14 +14,14 @@ from trio.lowlevel import current_task, enable_ki_protection
 
 from ..errors import HandleBrokenError, LocalProtocolError, RemoteProtocolError
 from ..handle import Handle
-from ..ownership import Event, Phase, Receive, Refusal, Refuse
+from ..ownership import Event, Phase, Reason, Receive, Refusal, Refuse
 from ..transport.protocol import MAX_RECEIVE
 from .h1_client import H1Client
 from .retry import mark, mark_unsent
 from .states import Half
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from ..capsule import Detached
     from ..handle import Lease
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["ClientLink"]
 
 _OPEN: Final = Phase.OPEN
+_CHANGING: Final = frozenset({Phase.RESERVED, Phase.CLAIMED})
 _RECEIVE_IDLE: Final = Receive.IDLE
 _RECEIVE_BUSY: Final = Receive.BUSY
 
@@ -38,7 +39,7 @@ _RECEIVE_BUSY: Final = Receive.BUSY
 class ClientLink(Handle):
     """A handle that carries one exchange at a time. Its subclass says what an exchange is."""
 
-    __slots__ = ("_host", "_limits", "_machine", "_when_ended", "answered", "idle_since", "uses")
+    __slots__ = ("_foreign", "_host", "_limits", "_machine", "_when_ended", "answered", "idle_since", "uses")
 
     def __init__(self, capsule: Detached, *, host: str | None, limits: HTTPLimits) -> None:
         super().__init__(capsule)
@@ -46,6 +47,8 @@ class ClientLink(Handle):
         self._leftover.clear()
         self._limits = limits
         self._host = host
+        # What the producer of a body has raised, on its way out: it says nothing about whether a retry is safe.
+        self._foreign: BaseException | None = None
         self.answered = False
         """Whether a byte has come since the present request, or the last one, was begun."""
         self.uses = 0
@@ -90,6 +93,12 @@ class ClientLink(Handle):
             and not machine.buffered
             and not life.poisoned
         )
+
+    @property
+    def engaged(self) -> bool:
+        """Whether somebody has it in hand: an exchange is under way, or it may be about to change hands."""
+        life = self._life
+        return life.phase in _CHANGING or (life.phase is _OPEN and not life.quiet)
 
     def is_silent(self) -> bool:
         """Whether the server has sent nothing since the last exchange, not even EOF: told without waiting. A step.
@@ -169,6 +178,10 @@ class ClientLink(Handle):
         self._bytes_sent += sent
         return sent
 
+    def start_service(self, service: Callable[[], Awaitable[None]]) -> None:
+        """Run `service`, which must not raise, as a service task of the scope that owns the connection."""
+        self._owner.start_service(service)
+
     @enable_ki_protection
     async def send_leased(self, data: Buffer, lease: Lease) -> None:
         """Send more of the request that this lease is for.
@@ -215,8 +228,9 @@ class ClientLink(Handle):
             self._take(Event.ACLOSE)  # PEER_RESET is its reason
         else:
             self.abort()
-        if isinstance(exc, Exception):
+        if isinstance(exc, Exception) and exc is not self._foreign:
             mark(exc, method)
+        self._foreign = None
 
     def _close_after(self, lease: Lease) -> None:
         """Close gracefully with the end of this lease: at once where there is nothing to say."""
@@ -268,6 +282,16 @@ class ClientLink(Handle):
     def give_up(self, event: Event) -> None:
         """End the idle connection, for the reason that `event` gives. For the pool that it is in. A step."""
         self._take(event)
+
+    @enable_ki_protection
+    def part(self, reason: Reason) -> None:
+        """End the idle connection, and say goodbye where there is one to be said, in a service task. A step."""
+        self._life.reason = reason
+        self._take(Event.ACLOSE)
+        if self.must_wait:
+            self._owner.start_service(self._close_quietly)
+        else:
+            self._take(Event.DRAINED)
 
     def when_ended(self, callback: Callable[[Any], None]) -> None:
         """Call `callback`, a step that must not raise, once this handle has ended. For the pool that it is in."""

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import trio
 from trio.lowlevel import enable_ki_protection
+from yarl import URL
 
-from ..errors import BodyNotReplayableError, TooManyRedirectsError
+from ..errors import BodyNotReplayableError, RemoteProtocolError, TooManyRedirectsError
 from .content import NOTHING, make_content
+from .headers import Headers
 from .redirect import next_request
 from .retry import IDEMPOTENT, mark
 from .url import parse_url
@@ -23,12 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from types import TracebackType
 
-    from yarl import URL
-
     from .client import HTTPClient
     from .client_connection import HTTPClientConnection
     from .content import Content
-    from .headers import Headers
     from .pool import Site
     from .prepared import PreparedRequest
     from .redirect import Next
@@ -135,11 +134,12 @@ class ClientRequest:
         return await connection.exchange(prepared, content)
 
     async def _ask_hooks(self, plan: Plan) -> Plan:
-        from .client import Request
+        from .client import HTTPRequest
 
-        request = Request(plan.prepared.method, plan.url, plan.headers)
+        request = HTTPRequest(plan.prepared.method, plan.url, plan.headers)
         await _call(self._client.hooks.request, request)
-        return self._client.plan(request.method, parse_url(request.url), request.url, request.headers)
+        url = URL(request.url).with_user(None)
+        return self._client.plan(request.method, parse_url(url), url, Headers(request.headers))
 
     @enable_ki_protection
     def _give_back(self) -> None:
@@ -181,12 +181,15 @@ class ClientRequest:
             TooManyRedirectsError, BodyNotReplayableError, LocalProtocolError, RemoteProtocolError: it cannot.
         """
         client = self._client
-        method, location = plan.prepared.method, response.headers.get("location")
+        method, locations = plan.prepared.method, response.headers.get_list("location")
+        location = locations[0] if locations else None
         onward = next_request(
             response.status, location, method, plan.url, plan.headers, allow_downgrade=client.allow_downgrade
         )
         if onward is None:
             return None
+        if len(locations) > 1:
+            raise RemoteProtocolError(f"redirect ({response.status}) with {len(locations)} Location fields", 502)
         if followed >= client.max_redirects:
             raise TooManyRedirectsError(
                 f"{method} {plan.url} leads on to {location!r}, after {followed} redirects; "

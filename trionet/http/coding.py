@@ -36,7 +36,10 @@ class Decoder(Protocol):
     """Takes codings off one body. Feed it in order; what an iterator has not been asked for, the next one gives."""
 
     def decode(self, data: bytes) -> Iterator[bytes]:
-        """The pieces that `data` brings, each of 1 to 65,536 bytes, made when they are asked for.
+        """The pieces that `data` brings, each of at most 65,536 bytes, made when they are asked for.
+
+        An empty one says that work was done and nothing came of it yet: coded data can be made to mean nothing for as
+        long as one likes, and who asks may have other things to do.
 
         Raises (while iterating):
             RemoteProtocolError: the data is malformed, or goes on behind its end.
@@ -114,10 +117,11 @@ class _Single:
                     if not self._input:
                         return
                     self._engine.feed(self._input.pop(0))
-                    continue
+                    piece = self._engine.next_piece()
             except _library_errors() as exc:
                 raise RemoteProtocolError(f"the body is not {self._name} data: {exc}", 502) from exc
-            yield piece
+            if piece or self._input:
+                yield piece
 
     def end(self) -> None:
         if self._begun and not self._engine.complete():
@@ -138,6 +142,7 @@ class _Stacked:
         yield from self._inner.decode(b"")
         for piece in outer:
             yield from self._inner.decode(piece)
+            yield b""
 
     def end(self) -> None:
         self._outer.end()

@@ -53,11 +53,11 @@ class IncomingBody:
     @enable_ki_protection
     async def _next_raw(self) -> bytes | None:
         """The next piece as it comes, None at the end. A checkpoint."""
+        if self._left:
+            raise self._left_error()
         if self._ended:
             await trio.lowlevel.checkpoint()
             return None
-        if self._left:
-            raise HandleClosedError(f"read refused: the block of {self!r} has been left; read the body inside it")
         await checkpoint_if_cancelled()
         event, waited = await self._next_event()
         if not waited:
@@ -66,6 +66,8 @@ class IncomingBody:
 
     async def _next_quickly(self) -> bytes | None:
         """As `_next_raw`, but a checkpoint only where it has to wait."""
+        if self._left:
+            raise self._left_error()
         return None if self._ended else (await self._next_event())[0]
 
     @enable_ki_protection
@@ -86,6 +88,9 @@ class IncomingBody:
             return event, waited
         self._finish(event)
         return None, waited
+
+    def _left_error(self) -> HandleClosedError:
+        return HandleClosedError(f"read refused: the block of {self!r} has been left; read the body inside it")
 
     def _finish(self, event: Event) -> None:
         assert isinstance(event, EndOfMessage)
@@ -122,7 +127,7 @@ class IncomingBody:
 
         Cancellation: the connection is aborted.
         """
-        self._left = True
+        self._left = not self._ended  # what nobody has read until now nobody will
         try:
             if not self._ended:
                 if exc is None and self._upload is None:

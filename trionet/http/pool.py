@@ -4,6 +4,9 @@ A request first takes a slot of its origin, then one of the client's, both first
 those accounts, so that no slot is lost whenever a task is cancelled. Who has both slots takes the connection that
 became idle last, if the server has not said anything on it since, and opens a new one otherwise. So there are never
 more connections than slots, as long as idle ones make room.
+
+A connection may have a user besides the pool: who got it from a response may send a request of his own on it, or wait
+to detach it. Then it is *engaged*, and the pool neither uses it nor ends it.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from ..errors import ScopeClosedError
-from ..ownership import Event, Phase
+from ..ownership import Event, Phase, Reason
 from .retry import mark_unsent
 
 if TYPE_CHECKING:
@@ -34,7 +37,7 @@ class HTTPClientStatistics:
     """Figures of one client."""
 
     open: int
-    """Connections that are open."""
+    """Connections that are open, or are just saying goodbye."""
     idle: int
     """Those of them that wait for their next request."""
     running: int
@@ -100,7 +103,7 @@ class Pool:
         self._max_per_origin = max_connections_per_origin
         self._slots = trio.Semaphore(max_connections)
         self._sites: dict[Origin, Site] = {}
-        self._open: set[HTTPClientConnection] = set()
+        self._open: dict[HTTPClientConnection, None] = {}
         self._idle: dict[HTTPClientConnection, Site] = {}
         self._connecting: set[trio.CancelScope] = set()
         self._watched = False
@@ -207,14 +210,22 @@ class Pool:
     def take_idle(self, site: Site) -> HTTPClientConnection | None:
         """The connection to `site` that became idle last and is fit for use; those that are not are dropped. A step."""
         idle = site.idle
-        while idle:
+        engaged: list[HTTPClientConnection] = []
+        found = None
+        while idle and found is None:
             connection, _ = idle.popitem()
-            del self._idle[connection]
             if connection.reusable and connection.is_silent():
+                found = connection
+                del self._idle[connection]
                 self._reused += 1
-                return connection
-            self._drop(connection, Event.PEER_GONE)
-        return None
+            elif connection.engaged:
+                engaged.append(connection)
+            else:
+                idle[connection] = None
+                self._drop(connection, Event.PEER_GONE)
+        for connection in reversed(engaged):  # its user's own business: it may come back
+            idle[connection] = None
+        return found
 
     @enable_ki_protection
     async def open(self, site: Site) -> HTTPClientConnection:
@@ -238,26 +249,32 @@ class Pool:
             finally:
                 self._connecting.discard(scope)
             self._opened += 1
-            self._open.add(connection)
+            self._open[connection] = None
             connection.when_ended(self._forget)
             return connection
         self.check_open()
         raise AssertionError("only a client that closes cancels its attempts to connect")
 
     def _make_room(self) -> None:
-        """Close what is idle for longest, or in the middle of its goodbye, where there are as many as there may be."""
-        while len(self._open) + len(self._connecting) >= self._max_connections:
-            victim = next((one for one in self._open if one.phase is Phase.DRAINING and not one.blockers), None)
-            if victim is None:
-                victim = next(iter(self._idle), None)
-            if victim is None:
-                return
-            self._drop(victim, Event.ABORT)
+        """Close what is idle for longest where there are as many connections as there may be.
+
+        Those that say goodbye do not count: that takes a second at most. But there are no more of them than of others.
+        """
+        missing = len(self._open) - len(self._parting()) + len(self._connecting) + 1 - self._max_connections
+        if missing > 0:
+            for connection in [one for one in self._idle if not one.engaged][:missing]:
+                self._part(connection, Reason.LOCAL)
+        parting = self._parting()
+        for connection in parting[: max(0, len(parting) - self._max_connections)]:
+            connection.abort()
+
+    def _parting(self) -> list[HTTPClientConnection]:
+        return [one for one in self._open if one.phase is Phase.DRAINING and not one.blockers]
 
     @enable_ki_protection
     def put(self, site: Site, connection: HTTPClientConnection) -> None:
         """A request has ended: its connection waits for the next one, or ends. Before `release`. A step."""
-        if connection.reusable and not self._owner.shut:
+        if (connection.reusable or connection.engaged) and not self._owner.shut:
             site.idle[connection] = None
             self._idle[connection] = site
             if not self._watched:
@@ -267,12 +284,24 @@ class Pool:
             connection.abort()
 
     def _drop(self, connection: HTTPClientConnection, event: Event) -> None:
+        """An idle connection is unfit for use."""
         self._dropped += 1
-        connection.give_up(event)
+        self._leave_idle(connection)
+        if connection.phase is Phase.OPEN:  # else its user is closing it
+            connection.give_up(event)
+
+    def _part(self, connection: HTTPClientConnection, reason: Reason) -> None:
+        """An idle connection is not wanted any more."""
+        self._dropped += 1
+        self._leave_idle(connection)
+        connection.part(reason)
 
     def _forget(self, connection: HTTPClientConnection) -> None:
         """A connection has ended, or has become something else."""
-        self._open.discard(connection)
+        self._open.pop(connection, None)
+        self._leave_idle(connection)
+
+    def _leave_idle(self, connection: HTTPClientConnection) -> None:
         site = self._idle.pop(connection, None)
         if site is not None:
             del site.idle[connection]
@@ -284,8 +313,10 @@ class Pool:
     def tick(self, now: float) -> None:
         """Drop what is idle for too long, and what the server has ended. A step."""
         for connection in tuple(self._idle):
-            if now - connection.idle_since >= self._idle_timeout:
-                self._drop(connection, Event.IDLE_TIMEOUT)
+            if connection.engaged:
+                continue
+            if connection.phase is Phase.OPEN and now - connection.idle_since >= self._idle_timeout:
+                self._part(connection, Reason.IDLE_TIMEOUT)
             elif not connection.is_silent():
                 self._drop(connection, Event.PEER_GONE)
         if not self._idle:

@@ -201,6 +201,8 @@ class Response(IncomingBody):
                     raise
                 if piece is not None:
                     await cancel_shielded_checkpoint()
+                    if not piece:
+                        continue
                     return piece
             data = await self._next_raw()
             if data is None:
@@ -209,16 +211,15 @@ class Response(IncomingBody):
             self._pieces = decoder.decode(data)
 
     def _choose_decoder(self) -> None:
-        self.decodes = False
         if not self._ended:
             try:
                 self._decoder = make_decoder(self.headers.get("content-encoding"))
             except RemoteProtocolError as exc:
                 mark(exc, self.method)
                 raise
+        self.decodes = False
 
     def _check_coding(self, decoder: Decoder) -> None:
-        self._decoder = None
         try:
             decoder.end()
         except Exception as exc:

@@ -2,14 +2,15 @@
 
 A server may answer before it has read a request to its end, and may then stop reading: it refuses what is sent, or it
 answers as it reads. Who only sends would wait for such a server for ever. So a body that the system does not take at
-once, and one that has yet to be produced, is sent by a task of its own, in a nursery that is open from the request's
-beginning to the end of its response's block at the latest. The task never raises: what it met is kept for the task that
-reads.
+once, and one that has yet to be produced, is sent by a task of its own, which ends with its response's block at the
+latest. It is a service task of the scope that owns the connection, and not in a nursery of the task that reads: that
+may have entered the block inside of a deadline, or inside of a generator, which end before the block does. The task
+never raises: what it met is kept for the task that reads.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import trio
 from trio.lowlevel import enable_ki_protection
@@ -34,9 +35,10 @@ class Upload:
 
     Attributes:
         over: Whether the task has ended: everything is sent, or nothing more will be.
+        error: What the producer of the body has raised, until `raise_error` is called.
     """
 
-    __slots__ = ("_connection", "_content", "_error", "_manager", "_nursery", "_rest", "lease", "over")
+    __slots__ = ("_connection", "_content", "_ended", "_rest", "_scope", "error", "lease", "over")
 
     def __init__(
         self, connection: HTTPClientConnection, lease: Lease, rest: memoryview | None, content: Content | None
@@ -46,19 +48,13 @@ class Upload:
         self._connection = connection
         self._rest = rest
         self._content = content
-        self._error: BaseException | None = None
-        self._manager: Any = None
-        self._nursery: Any = None
+        self.error: BaseException | None = None
+        self._scope = trio.CancelScope()
+        self._ended = trio.Event()
 
-    @enable_ki_protection
-    async def begin(self) -> None:
-        """Start the task. `end` has to be awaited later, in the same task.
-
-        Cancellation: not a checkpoint.
-        """
-        self._manager = trio.open_nursery()
-        self._nursery = await self._manager.__aenter__()
-        self._nursery.start_soon(self._run, name=f"upload of {self.lease.name}")
+    def begin(self) -> None:
+        """Start the task. `end` has to be awaited later. A step."""
+        self._connection.start_service(self._run)
 
     @enable_ki_protection
     async def end(self) -> None:
@@ -66,14 +62,13 @@ class Upload:
 
         Cancellation: not a cancellation point; the task is cancelled, and whoever produces the body should heed that.
         """
-        scope = self._nursery.cancel_scope
-        scope.shield = True
-        scope.cancel()
-        await self._manager.__aexit__(None, None, None)
+        self._scope.cancel()
+        with trio.CancelScope(shield=True):
+            await self._ended.wait()
 
     def raise_error(self) -> None:
         """Raise what the producer of the body has raised, once."""
-        error, self._error = self._error, None
+        error, self.error = self.error, None
         if error is not None:
             try:
                 raise error
@@ -82,6 +77,15 @@ class Upload:
 
     @enable_ki_protection
     async def _run(self) -> None:
+        trio.lowlevel.current_task().name = f"upload of {self.lease.name}"
+        try:
+            with self._scope:
+                await self._send_request()
+        finally:
+            self.over = True
+            self._ended.set()
+
+    async def _send_request(self) -> None:
         try:
             if self._rest:
                 await self._send(self._rest)
@@ -93,11 +97,9 @@ class Upload:
             self._connection.machine.abandon()
             raise
         except BaseException as exc:  # noqa: BLE001 - it is raised by the task that reads
-            self._error = exc
+            self.error = exc
             self._connection.machine.abandon()
             self._connection.abort()
-        finally:
-            self.over = True
 
     async def _send_content(self, content: Content) -> None:
         machine = self._connection.machine

@@ -61,6 +61,12 @@ class Body:
         self._give(self._timeouts.write)
         return piece
 
+    async def aclose(self) -> None:
+        """No more is wanted of it. Cancellation: is the program's business."""
+        close = getattr(self._pieces, "aclose", None)
+        if close is not None:
+            await close()
+
     def _give(self, seconds: float) -> None:
         if self.scope is not None:
             self.scope.deadline = trio.current_time() + seconds

@@ -1,13 +1,7 @@
-"""One request on its way through the pool, and its response until that is closed.
-
-A request with a body may be sending it for as long as its response is read, and closing the response may fall to
-another task: so it has a task of its own. One without a body needs none.
-"""
+"""One request on its way through the pool, and its response until that is closed, in whatever task that is."""
 
 from __future__ import annotations
 
-import math
-from contextlib import nullcontext
 from typing import TYPE_CHECKING, Final
 
 import httpx
@@ -52,34 +46,6 @@ class Exchange:
         self._site: Site | None = None
         self._connection: HTTPClientConnection | None = None
         self.response: Response | None = None
-        self.error: Exception | None = None
-        self.scope = trio.CancelScope()
-        self.begun = trio.Event()
-        self._in_task = False
-        self._over = trio.Event()
-        self._ended = trio.Event()
-
-    @enable_ki_protection
-    async def run(self) -> None:
-        """The exchange from its beginning to its end, as a task."""
-        self._in_task = True
-        try:
-            with self.scope:
-                await self.begin()
-                self.begun.set()
-                try:
-                    await self._over.wait()
-                except BaseException as exc:
-                    await self._leave(exc)  # noqa: ASYNC102 - the connection is aborted, at once
-                    raise
-                await self._leave(None)
-            if self.response is None:
-                self.error = self._timeout()
-        except Exception as exc:  # noqa: BLE001 - for the task that asked
-            self.error = exc
-        finally:
-            self.begun.set()
-            self._ended.set()
 
     @enable_ki_protection
     async def begin(self) -> None:
@@ -142,24 +108,17 @@ class Exchange:
 
     @enable_ki_protection
     async def _exchange(self, connection: HTTPClientConnection, prepared: PreparedRequest) -> Response:
-        """Send the request on `connection`, with a deadline.
-
-        An upload opens a nursery that outlives this call: then the deadline is that of the task that it is in.
-        """
+        """Send the request on `connection`, with a deadline."""
         seconds = self._timeouts.read + (self._timeouts.write if self._content is not NOTHING else 0)
-        with nullcontext(self.scope) if self._in_task else trio.CancelScope() as scope:
-            scope.deadline = trio.current_time() + seconds
-            self._follow(scope)
+        with trio.CancelScope(deadline=trio.current_time() + seconds) as scope:
+            if self._body is not None:
+                self._body.scope = scope
             with errors(httpx.ReadError, self._body):
                 response = await connection.exchange(prepared, self._content)
-            scope.deadline = math.inf
-            self._follow(None)
+            if self._body is not None:
+                self._body.scope = None
             return response
         raise self._timeout()
-
-    def _follow(self, scope: trio.CancelScope | None) -> None:
-        if self._body is not None:
-            self._body.scope = scope
 
     def _timeout(self) -> httpx.TimeoutException:
         if self._body is not None and self._body.writing:
@@ -174,29 +133,16 @@ class Exchange:
             return await anext(self.response, None)
         raise AssertionError("a timeout raises")
 
+    @enable_ki_protection
     async def end(self) -> None:
         """The response is closed. What is unread of it is dropped within bounds, or the connection ends.
 
         Cancellation: the connection ends.
         """
-        if not self._in_task:
-            await self._leave(None)
-            return
-        self._over.set()
-        try:
-            await self._ended.wait()
-        except BaseException:
-            self.scope.cancel()
-            raise
-        if self.error is not None:
-            raise self.error
-
-    @enable_ki_protection
-    async def _leave(self, exc: BaseException | None) -> None:
         assert self.response is not None
         try:
             with errors(httpx.ReadError, self._body):
-                await self.response.leave(exc)
+                await self.response.leave(None)
         finally:
             self._give_back()
 

@@ -10,11 +10,9 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import httpx
 from yarl import URL
 
-from ..http.content import NOTHING
 from ..http.limits import HTTPLimits
 from ..http.proxy import Proxies, Proxy
 from ..http.url import DEFAULT_PORTS
-from ..owner import open_services
 from ..scope import open_http_client
 from .body import content_of
 from .exchange import Exchange
@@ -23,8 +21,6 @@ if TYPE_CHECKING:
     import os
     import ssl
     from types import TracebackType
-
-    import trio
 
     from ..http.client import HTTPClient
     from ..http.client_connection import HTTPClientConnection
@@ -92,14 +88,12 @@ class TrionetTransport(httpx.AsyncBaseTransport):
         }
         self._stack: AsyncExitStack | None = None
         self._client: HTTPClient | None = None
-        self._nursery: trio.Nursery | None = None
 
     async def __aenter__(self) -> Self:
         if self._stack is not None:
             raise RuntimeError("a TrionetTransport is entered once; make one for each client")
         stack = self._stack = AsyncExitStack()
         self._client = await stack.enter_async_context(open_http_client(**self._options))
-        self._nursery = await stack.enter_async_context(open_services())
         return self
 
     async def __aexit__(
@@ -139,10 +133,7 @@ class TrionetTransport(httpx.AsyncBaseTransport):
         """
         content, body = await content_of(request)
         exchange = Exchange(self, request, content, body)
-        if content is NOTHING:
-            await exchange.begin()
-        else:
-            await self._begin_in_task(exchange)
+        await exchange.begin()
         response = exchange.response
         assert response is not None
         return httpx.Response(
@@ -155,18 +146,6 @@ class TrionetTransport(httpx.AsyncBaseTransport):
                 "network_stream": _NetworkStream(response.connection),
             },
         )
-
-    async def _begin_in_task(self, exchange: Exchange) -> None:
-        """A body may be sent until its response has ended, in whatever task that is: so it gets a task of its own."""
-        assert self._nursery is not None
-        self._nursery.start_soon(exchange.run)
-        try:
-            await exchange.begun.wait()
-        except BaseException:
-            exchange.scope.cancel()
-            raise
-        if exchange.response is None:
-            raise exchange.error or httpx.ReadError("the transport was closed while the request was on its way")
 
     def line_of(self, request: httpx.Request, target: str) -> tuple[str, str | None]:
         """What stands in the request line, and the value of Proxy-Authorization."""

@@ -43,6 +43,9 @@ LINGER_SECONDS: Final = 1.0
 LINGER_BYTES: Final = 65536
 """How many bytes `TLSTransport.goodbye` throws away at most while it waits."""
 
+LOOK_BYTES: Final = 65536
+"""How many bytes without a byte of the application `TLSTransport.is_silent` takes for silence at most."""
+
 RECORD: Final = 16384
 """Plaintext that one record holds at most (RFC 8446 §5.1)."""
 
@@ -235,12 +238,14 @@ class TLSTransport:
         return None
 
     def is_silent(self) -> bool:
+        size = 0
         try:
-            while not (self._ended or self.unread_plaintext() or self._ended):
+            while size <= LOOK_BYTES and not (self._ended or self.unread_plaintext() or self._ended):
                 if self._lower.is_silent():
                     return True
                 if not (data := self._lower.receive_nowait(MAX_RECEIVE)):
                     return False
+                size += len(data)
                 self._feed(data)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass
