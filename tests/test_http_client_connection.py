@@ -242,12 +242,17 @@ async def test_chunks_trailers_and_json_arrive_in_any_split(split):
         assert http.reusable
 
 
-async def test_reading_is_a_checkpoint_also_where_everything_is_there():
+async def test_reading_is_a_checkpoint_unless_something_was_received_since_the_last_time():
     async with trionet.open_scope() as scope:
         http, server = await http_pair(scope)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(answer, server)
+            nursery.start_soon(
+                answer, server, HEAD + b"Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n1\r\nb\r\n0\r\n\r\n"
+            )
             async with http.request("GET", "/") as response:
+                assert await anext(response) == b"a"  # the head was waited for
+                with assert_checkpoints():
+                    assert await anext(response) == b"b"
                 with assert_checkpoints():
                     await response.read()
                 with assert_checkpoints():

@@ -38,7 +38,7 @@ class IncomingBody:
         upload: The rest of the request, if that is still being sent.
     """
 
-    __slots__ = ("_ended", "_lease", "_left", "_read", "_upload", "connection", "method", "trailers")
+    __slots__ = ("_ended", "_lease", "_left", "_read", "_seen", "_upload", "connection", "method", "trailers")
 
     def __init__(self, connection: HTTPClientConnection, method: str, lease: Lease, upload: Upload | None) -> None:
         self.connection = connection
@@ -49,45 +49,51 @@ class IncomingBody:
         self._ended = False
         self._left = False
         self._read = 0
+        self._seen = 0  # what the connection had received when others had their turn; never 0 behind a head
 
     @enable_ki_protection
     async def _next_raw(self) -> bytes | None:
-        """The next piece as it comes, None at the end. A checkpoint."""
+        """The next piece as it comes, None at the end.
+
+        A checkpoint; but other tasks get no turn if the connection has received something since they had one here.
+        """
         if self._left:
             raise self._left_error()
         if self._ended:
             await trio.lowlevel.checkpoint()
             return None
         await checkpoint_if_cancelled()
-        event, waited = await self._next_event()
-        if not waited:
+        event = await self._next_event()
+        received = self.connection.bytes_received
+        if received == self._seen:
             await cancel_shielded_checkpoint()
+        self._seen = received
         return event
 
     async def _next_quickly(self) -> bytes | None:
         """As `_next_raw`, but a checkpoint only where it has to wait."""
         if self._left:
             raise self._left_error()
-        return None if self._ended else (await self._next_event())[0]
+        return None if self._ended else await self._next_event()
 
     @enable_ki_protection
-    async def _next_event(self, max_bytes: int = MAX_RECEIVE) -> tuple[bytes | None, bool]:
-        """The next piece or None at the end; and whether it had to be waited for."""
-        connection, machine, waited = self.connection, self.connection.machine, False
+    async def _next_event(self, max_bytes: int = MAX_RECEIVE) -> bytes | None:
+        """The next piece, or None at the end. A checkpoint only where it has to wait."""
+        connection = self.connection
+        machine = connection.machine
         try:
             connection.check_exchange()
             while (event := machine.next_event()) is _NEED_DATA:
                 await connection.receive(self._lease, max_bytes)
-                waited = True
         except BaseException as exc:
             if isinstance(exc, Exception):
                 self._failed(exc)
             raise
         if isinstance(event, bytes):
             self._read += len(event)
-            return event, waited
+            return event
         self._finish(event)
-        return None, waited
+        return None
 
     def _left_error(self) -> HandleClosedError:
         return HandleClosedError(f"read refused: the block of {self!r} has been left; read the body inside it")

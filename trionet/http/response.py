@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 __all__ = ["MAX_READ", "Response"]
 
+MANY: Final = 1024
+"""Pieces that are joined at the latest: a server may send them as small as a byte, and an object of each takes 34."""
+
 MAX_READ: Final = 16 * 1024 * 1024
 """Bytes that `Response.read` takes at most unless it is told otherwise."""
 
@@ -51,6 +54,7 @@ class Response(IncomingBody):
     __slots__ = (
         "_body",
         "_decoder",
+        "_gathered",
         "_parts",
         "_pieces",
         "_size",
@@ -84,6 +88,7 @@ class Response(IncomingBody):
         self._decoder: Decoder | None = None
         self._url: URL | None = None
         self._parts: list[bytes] = []
+        self._gathered = bytearray()
         self._size = 0
         self._body: bytes | None = None
         self._pieces: Iterator[bytes] | None = None
@@ -146,10 +151,21 @@ class Response(IncomingBody):
             self._size += len(piece)
             if self._size > max_bytes:
                 raise self._too_long(max_bytes, f"{self._size} have come")
+            if len(parts) >= MANY:
+                self._gather()
+                await trio.lowlevel.checkpoint()
             piece = await following()
+        if self._gathered:
+            self._gather()
+            parts.append(bytes(self._gathered))
+            self._gathered = bytearray()
         self._body = parts[0] if len(parts) == 1 else b"".join(parts)
         parts.clear()
         return self._body
+
+    def _gather(self) -> None:
+        self._gathered += b"".join(self._parts)
+        self._parts.clear()
 
     async def json(self, max_bytes: int = MAX_READ) -> Any:
         """The body, read as JSON.
