@@ -79,17 +79,44 @@ async def until_closed(websocket):
         pass
 
 
-async def test_every_receive_is_a_checkpoint_and_sends_alone_yield():
+async def test_receives_are_checkpoints_and_sends_alone_yield():
     async with trionet.open_scope(drain_timeout=0) as scope:
         one, other = unix_pair(scope)
-        server = await server_by_hand(one, other, behind=text("a") + text("b"))
-        await other.send_all(text("c"))
-        for message in "abc":
+        server = await server_by_hand(one, other, behind=text("a"))
+        await other.send_all(text("b"))
+        for message in "ab":
             with assert_checkpoints():
                 assert await server.get_message() == message
         await server.send_message("once")
         with assert_checkpoints():
             await server.send_message("again")
+
+
+async def test_taking_what_has_been_received_lets_others_run_now_and_then():
+    async with trionet.open_scope(drain_timeout=0) as scope:
+        one, other = unix_pair(scope)
+        server = await server_by_hand(one, other)
+        await other.send_all(text("a") * 100)
+        await server.get_message()
+        turns = 0
+
+        async def count():
+            nonlocal turns
+            while True:
+                turns += 1
+                await trio.lowlevel.checkpoint()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(count)
+            for _ in range(98):
+                await server.get_message()
+            assert 2 <= turns <= 4
+            with trio.CancelScope() as cancelled:
+                cancelled.cancel()
+                await server.get_message()
+            assert cancelled.cancelled_caught
+            assert await server.get_message() == "a"
+            nursery.cancel_scope.cancel()
 
 
 async def test_tasks_that_receive_get_messages_in_the_order_of_asking():

@@ -7,7 +7,8 @@ from websockets.frames import Opcode
 
 import trionet
 from trionet import ConnectionClosed, Phase, Reason
-from trionet.websocket.keepalive import MAX_KEPT, Keepalive
+from trionet.websocket.engine import MAX_KEPT
+from trionet.websocket.keepalive import Keepalive
 
 from .pairs import clog, receive_all, tcp_pair, unix_pair
 from .websockets_by_hand import close, frame, receive_frame, server_by_hand, text

@@ -57,8 +57,11 @@ if TYPE_CHECKING:
     from .websocket import (
         CloseReason,
         ConnectionClosed,
+        Fragments,
+        PerMessageDeflate,
         WebSocket,
         WebSocketStatistics,
+        broadcast,
         to_websocket_client,
         to_websocket_server,
     )
@@ -74,6 +77,7 @@ __all__ = [
     "End",
     "Exchange",
     "Forced",
+    "Fragments",
     "HTTPClient",
     "HTTPClientConnection",
     "HTTPClientStatistics",
@@ -91,6 +95,7 @@ __all__ = [
     "LimitExceededError",
     "Limits",
     "LocalProtocolError",
+    "PerMessageDeflate",
     "Phase",
     "PlaintextInjectionError",
     "Reason",
@@ -110,6 +115,7 @@ __all__ = [
     "WebSocket",
     "WebSocketStatistics",
     "Wire",
+    "broadcast",
     "handshake_deadline",
     "http_handler",
     "open_http_client",
@@ -135,7 +141,10 @@ _HTTP = (
     "Exchange HTTPClient HTTPClientConnection HTTPClientStatistics HTTPLimits HTTPRequest HTTPServerConnection Headers"
     " Response to_connection to_http_client to_http_server"
 )
-_WEBSOCKET = "CloseReason ConnectionClosed WebSocket WebSocketStatistics to_websocket_client to_websocket_server"
+_WEBSOCKET = (
+    "CloseReason ConnectionClosed Fragments PerMessageDeflate WebSocket WebSocketStatistics broadcast"
+    " to_websocket_client to_websocket_server"
+)
 _LOADED_LATER = {
     name: module
     for module, names in {

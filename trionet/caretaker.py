@@ -25,15 +25,19 @@ TICK: Final = 1.0
 """Seconds between two looks at a connection."""
 
 
-class Charge(Protocol):
+class Flushable(Protocol):
+    """What has an output buffer."""
+
+    def flush(self) -> None:
+        """Called once after `Caretaker.flush_soon`. A step that must not raise."""
+        ...
+
+
+class Charge(Flushable, Protocol):
     """What is taken care of: a connection."""
 
     def tick(self, now: float) -> None:
         """Called once a second; `now` is `trio.current_time`. A step that must not raise."""
-        ...
-
-    def flush(self) -> None:
-        """Called once after `Caretaker.flush_soon`. A step that must not raise."""
         ...
 
 
@@ -50,7 +54,7 @@ class Caretaker:
         self._start_service = start_service
         self._watched: dict[Charge, None] = {}
         self._ticking = False
-        self._due: list[Charge] = []
+        self._due: list[Flushable] = []
         self._sleeper: Any = None
 
     @enable_ki_protection
@@ -82,7 +86,7 @@ class Caretaker:
             self._ticking = False
 
     @enable_ki_protection
-    def flush_soon(self, charge: Charge) -> None:
+    def flush_soon(self, charge: Flushable) -> None:
         """Call ``charge.flush`` once, when the tasks that are due now have had their turns."""
         due = self._due
         due.append(charge)

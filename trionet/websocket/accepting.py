@@ -21,7 +21,7 @@ from ..errors import (
 )
 from ..http.exchange import Exchange
 from ..http.head import MAX_HEAD, RequestHead, parse_request, write_response
-from . import handshake
+from . import extensions, handshake
 from .upgrading import Upgrading, shown
 
 if TYPE_CHECKING:
@@ -71,12 +71,28 @@ class ServerRecipe(Upgrading):
             if self._allowed is not None:
                 handshake.check_origin(head.headers, self._allowed)
             self._chosen = handshake.choose_subprotocol(head.headers, self._subprotocols)
+            extension = self._choose_compression(head.headers)
         except handshake.NotAcceptableError as exc:
             await wire.send_all(self._refusal(exc.answer))  # noqa: ASYNC120 - a cancellation outranks the refusal
             raise UpgradeRefusedError(f"no acceptable WebSocket handshake: {exc}", exc.answer) from None
         self._path = handshake.resource_name(head.target)
         self._peer_headers = head.headers
-        await wire.send_all(handshake.accept_response(key, self._chosen, self._extra))
+        await wire.send_all(handshake.accept_response(key, self._chosen, extension, self._extra))
+
+    def _choose_compression(self, headers: Headers) -> str | None:
+        """The field that accepts one of the client's offers, if there is one and it can be."""
+        granted, self._agreed = self._settings.compression, None
+        if not (values := headers.get_list(extensions.FIELD)):
+            return None
+        try:
+            offers = extensions.parse_extensions(values)
+        except ValueError as exc:
+            raise handshake.NotAcceptableError(400, str(exc)) from None
+        accepted = None if granted is None else extensions.accept_offer(offers, granted)
+        if accepted is None:
+            return None
+        self._agreed, field = accepted
+        return field
 
     def _refusal(self, response: Answer) -> bytes:
         """The bytes of a refusal; an exchange knows whether the connection goes on after it."""

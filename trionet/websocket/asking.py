@@ -9,7 +9,7 @@ from ..errors import LimitExceededError, LocalProtocolError, UpgradeFailedError,
 from ..http import answer
 from ..http.client_connection import HTTPClientConnection
 from ..transport.tls import TLSTransport
-from . import handshake
+from . import extensions, handshake
 from .upgrading import Upgrading, shown
 
 if TYPE_CHECKING:
@@ -78,11 +78,16 @@ class ClientRecipe(Upgrading):
     async def talk(self, wire: Wire) -> None:
         """As `Upgrading.talk`."""
         key = handshake.new_key()
-        await wire.send_all(handshake.request(self._path, self._host, key, self._subprotocols, self._extra))
+        wanted = self._settings.compression
+        offer = None if wanted is None else extensions.make_offer(wanted)
+        await wire.send_all(
+            handshake.request(self._path, self._host, key, self._subprotocols, extension=offer, extra=self._extra)
+        )
         head = await answer.read_head(wire, "the server")
         if head.status != 101:
             await self._refused(wire, head)
         self._chosen = handshake.check_response(head, key, self._subprotocols)
+        self._agreed = extensions.check_agreement(head.headers.get_list(extensions.FIELD), wanted)
         self._peer_headers = head.headers
 
     async def _refused(self, wire: Wire, head: ResponseHead) -> NoReturn:

@@ -6,30 +6,36 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, NoReturn, Self
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 
 import trio
 from trio.lowlevel import cancel_shielded_checkpoint, checkpoint_if_cancelled, current_task, enable_ki_protection
 from trio_websocket import Endpoint
-from websockets.frames import Opcode
 
 from ..errors import HandleMovedError, LimitExceededError, LocalProtocolError
 from ..ownership import Phase, Send
 from ..transport.tls import TLSTransport
 from .closing import CLEAN, CloseReason, ConnectionClosed
-from .keepalive import MAX_KEPT, Kept
+from .engine import MAX_KEPT
+from .fragments import InFragments
+from .frames import MAX_CONTROL, PING, PONG
+from .sending import YIELD_EVERY
 
 if TYPE_CHECKING:
     from ..capsule import Detached
     from ..http.headers import Headers
     from ..recipe import Recipe
+    from .deflate import PerMessageDeflate
     from .engine import Engine, Message
     from .keepalive import Keepalive
 
 __all__ = ["WebSocket"]
 
+_OPEN: Final = Phase.OPEN
+_IDLE: Final = Send.IDLE
 
-class WebSocket(Kept, trio.abc.AsyncResource):
+
+class WebSocket(InFragments, trio.abc.AsyncResource):
     """A WebSocket connection, with exactly one owner; made by `to_websocket_server` and `to_websocket_client`.
 
     Any number of tasks may receive and send: they get their turns in the order of asking. Names and meanings are those
@@ -85,6 +91,11 @@ class WebSocket(Kept, trio.abc.AsyncResource):
         return self._subprotocol
 
     @property
+    def compression(self) -> PerMessageDeflate | None:
+        """What was agreed on for the compression of messages; None if they are not compressed."""
+        return self._engine.compression
+
+    @property
     def handshake_headers(self) -> tuple[tuple[bytes, bytes], ...]:
         """The fields of the peer's part of the handshake, in order, names in lower case."""
         return tuple((name.lower(), value) for name, value in self._headers.raw)
@@ -128,16 +139,21 @@ class WebSocket(Kept, trio.abc.AsyncResource):
         """
         reading = self._reading
         messages = self._engine.messages
-        if messages and not reading.held and self._life.phase is not Phase.MOVED:
+        if messages and not reading.held and self._stream is None and self._life.phase is not Phase.MOVED:
             await checkpoint_if_cancelled()
             message = messages.popleft()
-            await cancel_shielded_checkpoint()
+            self._turns += 1
+            if self._turns >= YIELD_EVERY:
+                self._turns = 0
+                await cancel_shielded_checkpoint()
             return message
         if reading.held:
             await reading.wait()
         else:
             reading.held = True
         try:
+            if self._stream is not None:
+                self._settle()
             while not messages or self._life.phase is Phase.MOVED:
                 if self._to_raise is not None:
                     error, self._to_raise = self._to_raise, None
@@ -188,11 +204,26 @@ class WebSocket(Kept, trio.abc.AsyncResource):
         Source: RFC 6455 §5.4, §6.1.
         """
         life = self._life
-        if life.phase is not Phase.OPEN or life.send is not Send.IDLE or life.reset or self._writing.held or self._due:
-            await self._send_in_turn(message)
+        engine = self._engine
+        if (
+            life.phase is not _OPEN
+            or life.send is not _IDLE
+            or life.reset
+            or self._writing.held
+            or self._composing.held
+            or engine.pong
+            or self._unsent
+        ):
+            if engine.messages and self._may_gather:
+                await self._gather(message)
+            else:
+                await self._send_in_turn(message)
+            return
+        if engine.messages:
+            await self._gather(message)
             return
         await checkpoint_if_cancelled()
-        frame = self._engine.message(message)
+        frame = engine.message(message)
         try:
             sent = self._transport.send_some(frame)
         except trio.BrokenResourceError as exc:
@@ -233,7 +264,7 @@ class WebSocket(Kept, trio.abc.AsyncResource):
             raise ValueError(f"a ping with payload {payload!r} is under way already")
         self._pings[payload] = task = current_task()
         try:
-            await self._send_in_turn(payload, Opcode.PING)
+            await self._send_control_in_turn(PING, payload)
             while self._pings.get(payload) is task:  # by now it may be another ping's
                 await self._read_for_ping(payload)
         finally:
@@ -250,18 +281,24 @@ class WebSocket(Kept, trio.abc.AsyncResource):
         try:
             if payload in self._pings:
                 self._check_room()
-                await self._read_batch()
+                await self._read_batch(patient=True)
+                if self._engine.stalled and payload in self._pings:
+                    raise self._no_room()
         finally:
             self._reading.release()
 
     def _check_room(self) -> None:
-        count, limit = len(self._engine.messages), self._engine.max_message_size or math.inf
-        size = self._engine.buffered
-        if size > limit or count > MAX_KEPT:
-            raise LimitExceededError(
-                f"ping given up: {count} messages with {size} bytes wait to be taken with get_message(), the pong "
-                f"comes behind them; the limit ({limit:g}) is max_message_size, for at most {MAX_KEPT} messages"
-            )
+        engine = self._engine
+        if engine.buffered > (engine.max_message_size or math.inf) or len(engine.messages) > MAX_KEPT:
+            raise self._no_room()
+
+    def _no_room(self) -> LimitExceededError:
+        engine = self._engine
+        return LimitExceededError(
+            f"ping given up: {len(engine.messages)} messages with {engine.buffered} bytes wait to be taken with "
+            f"get_message(), or one that is too big; the pong comes behind them. The limit "
+            f"({engine.max_message_size or math.inf:g}) is max_message_size, for at most {MAX_KEPT} messages"
+        )
 
     async def pong(self, payload: bytes | None = None) -> None:
         """Send a pong that nobody has asked for: a one-sided heartbeat.
@@ -277,7 +314,7 @@ class WebSocket(Kept, trio.abc.AsyncResource):
 
         Source: RFC 6455 §5.5.3.
         """
-        await self._send_in_turn(b"" if payload is None else _check_payload(payload), Opcode.PONG)
+        await self._send_control_in_turn(PONG, b"" if payload is None else _check_payload(payload))
 
     # --- what a WebSocket cannot become --------------------------------------------------------------------------
 
@@ -314,6 +351,8 @@ class WebSocket(Kept, trio.abc.AsyncResource):
 
 def _check_payload(payload: bytes) -> bytes:
     payload = bytes(payload)
-    if len(payload) > 125:
-        raise ValueError(f"the payload of a control frame has at most 125 bytes, not {len(payload)} (RFC 6455 §5.5)")
+    if len(payload) > MAX_CONTROL:
+        raise ValueError(
+            f"the payload of a control frame has at most {MAX_CONTROL} bytes, not {len(payload)} (RFC 6455 §5.5)"
+        )
     return payload

@@ -79,6 +79,13 @@ class Closing(Link):
         if self._life.phase is Phase.OPEN:
             self._words = (1011, "")
 
+    @enable_ki_protection
+    def _too_slow(self) -> None:
+        """The peer does not read what it is sent: close with 1013 (try again later). A step."""
+        if self._life.phase is Phase.OPEN:
+            self._words = (1013, "too slow")
+            self._close_in_background()
+
     @property
     def _closed_here(self) -> bool:
         """Whether this side is closing gracefully, or has done so."""
@@ -131,13 +138,14 @@ class Closing(Link):
             sent = self._transport.send_some(data)
         except trio.BrokenResourceError:
             return True
-        self._unsent = data[sent:]
+        self._unsent += data[sent:]
         return sent == len(data)
 
     def _last_words(self) -> bytes:
         engine = self._engine
-        data = self._unsent + engine.pong + engine.farewell
-        self._unsent = engine.pong = engine.farewell = b""
+        data = bytes(self._unsent) + engine.pong + engine.farewell
+        self._unsent.clear()
+        engine.pong = engine.farewell = b""
         return data
 
     @enable_ki_protection
@@ -158,6 +166,7 @@ class Closing(Link):
             self._close = CloseReason(1006, None)
         if phase is not Phase.MOVED and self._final is None:
             self._engine.messages.clear()
+            self._engine.parts.clear()
         super()._phase_changed(before)
 
     # --- the goodbye ---------------------------------------------------------------------------------------------
@@ -169,6 +178,7 @@ class Closing(Link):
     async def _goodbye(self) -> None:
         """The closing handshake (RFC 6455 §7.1), then the transport's own goodbye."""
         try:
+            self._engine.want_nothing()
             self._take_leftover()
             self._engine.close(*self._words)
             if data := self._last_words():
@@ -184,15 +194,13 @@ class Closing(Link):
             self._take(self._final)
 
     def _take_leftover(self) -> None:
-        """What came behind the handshake, if nobody has ever read: it may have the peer's close in it."""
-        if self._leftover:
-            self._skim(bytes(self._leftover))
-            self._leftover.clear()
+        """What came behind the handshake, or was left by the engine: it may have the peer's close in it."""
+        self._skim(bytes(self._leftover))
+        self._leftover.clear()
 
     def _skim(self, data: bytes) -> None:
         """Look for the peer's close only; nothing else is wanted any more, nor kept."""
         self._engine.receive(data)
-        self._engine.messages.clear()
         self._engine.take_pongs()
 
     async def _wait_for_close(self) -> None:

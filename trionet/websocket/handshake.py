@@ -161,11 +161,13 @@ def choose_subprotocol(headers: Headers, supported: Sequence[str]) -> str | None
     return next((name for name in supported if name in offered), None)
 
 
-def accept_response(key: str, subprotocol: str | None, extra: Headers) -> bytes:
+def accept_response(key: str, subprotocol: str | None, extension: str | None, extra: Headers) -> bytes:
     """The 101 that accepts the handshake (RFC 6455 §4.2.2)."""
     fields = [("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Accept", accept_token(key))]
     if subprotocol is not None:
         fields.append(("Sec-WebSocket-Protocol", subprotocol))
+    if extension is not None:
+        fields.append(("Sec-WebSocket-Extensions", extension))
     return write_response(101, "Switching Protocols", [*fields, *extra.items()])
 
 
@@ -191,12 +193,16 @@ def new_key() -> str:
     return base64.b64encode(secrets.token_bytes(16)).decode("ascii")
 
 
-def request(target: str, host: str, key: str, subprotocols: Sequence[str], extra: Headers) -> bytes:
+def request(
+    target: str, host: str, key: str, subprotocols: Sequence[str], *, extension: str | None, extra: Headers
+) -> bytes:
     """The client's handshake (RFC 6455 §4.1)."""
     fields = [("Host", host), ("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Key", key)]
     fields.append(("Sec-WebSocket-Version", "13"))
     if subprotocols:
         fields.append(("Sec-WebSocket-Protocol", ", ".join(subprotocols)))
+    if extension is not None:
+        fields.append(("Sec-WebSocket-Extensions", extension))
     return write_request("GET", target, [*fields, *extra.items()])
 
 
@@ -217,8 +223,6 @@ def check_response(head: ResponseHead, key: str, subprotocols: Sequence[str]) ->
         raise RemoteProtocolError("the server's 101 has no 'Connection: upgrade'")
     if headers.get_list("Sec-WebSocket-Accept") != [accept_token(key)]:
         raise RemoteProtocolError("Sec-WebSocket-Accept is wrong: the server did not answer this handshake")
-    if "Sec-WebSocket-Extensions" in headers:
-        raise RemoteProtocolError(f"extensions were not asked for: {headers['Sec-WebSocket-Extensions']}")
     chosen = headers.get_list("Sec-WebSocket-Protocol")
     if len(chosen) > 1 or (chosen and chosen[0] not in subprotocols):
         raise RemoteProtocolError(f"the server chose the subprotocol {chosen}, which was not offered")

@@ -19,25 +19,21 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 from trio.lowlevel import enable_ki_protection
-from websockets.frames import Opcode
 
 from ..handle import Statistics
 from ..ownership import Phase, Receive, Send
 from ..transport.protocol import MAX_RECEIVE
 from .closing import CloseReason, ConnectionClosed
 from .ending import Closing
+from .frames import PING
 
 if TYPE_CHECKING:
     from ..capsule import Detached
     from ..owner import Owner
     from .engine import Engine
 
-__all__ = ["MAX_KEPT", "Keepalive", "Kept", "WebSocketStatistics"]
+__all__ = ["Keepalive", "Kept", "WebSocketStatistics"]
 
-MAX_KEPT: Final = 65536
-"""Messages that are taken in at most while nobody asks for them: also empty ones cost memory."""
-MAX_KEPT_BYTES: Final = 2**20
-"""Bytes of messages that the tick takes in at most where there is no `max_message_size`."""
 BATCHES: Final = 4
 """Receives in one tick at most: so a flood on one connection does not hold up the others."""
 
@@ -127,23 +123,20 @@ class Kept(Closing):
                 return
 
     def _has_room(self) -> bool:
-        engine = self._engine
-        limit = engine.max_message_size or MAX_KEPT_BYTES
-        return len(engine.messages) <= MAX_KEPT and engine.buffered <= limit
+        return not self._engine.full
 
     def _take_batch(self) -> bool:
         """Take in what one receive brings without waiting: whether it brought bytes."""
-        if self._leftover:
-            data: bytes | None = bytes(self._leftover)
-            self._leftover.clear()
-        else:
-            data = self._receive_nowait()
+        if self._leftover or self._engine.stalled:
+            self._take_rest(patient=True)
+            return not self._engine.stalled
+        data = self._receive_nowait()
         if data is None:
             return False
         if not data:
             self._peer_vanished()
             return False
-        if self._engine.receive(data):
+        if self._engine.receive(data, patient=True):
             self._attend()
         return True
 
@@ -177,7 +170,7 @@ class Kept(Closing):
         self._ping_payload = self._new_payload()
         self._ping_at = now
         self._pings[self._ping_payload] = None  # no task waits for it
-        self._send_control(self._engine.control(Opcode.PING, self._ping_payload))
+        self._send_control(self._engine.control(PING, self._ping_payload))
 
     def _give_up(self, timeout: float) -> None:
         self._close = CloseReason(1006, None)

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from ..owner import Owner
     from ..recipe import Recipe
     from .connection import WebSocket
+    from .deflate import PerMessageDeflate
 
 __all__ = ["Opening"]
 
@@ -63,6 +64,7 @@ class Opening:
         ssl_context: ssl.SSLContext | None = None,
         proxy: str | URL | Proxy | None = None,
         trust_env: bool = True,
+        compression: PerMessageDeflate | None = None,
         max_message_size: int | None = 2**20,
         ping_interval: float | None = None,
         ping_timeout: float | None = None,
@@ -79,7 +81,7 @@ class Opening:
         Settings(max_message_size, handshake_timeout)  # checks them
         # One deadline for all of it, which the recipe of a single handshake must not come before.
         keepalive = make_keepalive(ping_interval, ping_timeout)
-        self._settings = Settings(max_message_size, math.inf, keepalive=keepalive)
+        self._settings = Settings(max_message_size, math.inf, keepalive=keepalive, compression=compression)
         self._timeout = handshake_timeout
         self._max_redirects = max_redirects if follow_redirects else None
         self._allow_downgrade = allow_downgrade

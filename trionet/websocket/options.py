@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from ..http.headers import HeaderInput
     from ..http.proxy import Proxy
+    from .deflate import PerMessageDeflate
 
 __all__ = ["WebSocketOptions"]
 
@@ -25,6 +26,7 @@ class WebSocketOptions(TypedDict, total=False):
     ssl_context: ssl.SSLContext | None
     proxy: str | URL | Proxy | None
     trust_env: bool
+    compression: PerMessageDeflate | None
     max_message_size: int | None
     ping_interval: float | None
     ping_timeout: float | None

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ..http.headers import HeaderInput
     from ..recipe import Recipe
     from .connection import WebSocket
+    from .deflate import PerMessageDeflate
     from .origins import Origins
 
 __all__ = ["to_websocket_client", "to_websocket_server"]
@@ -33,6 +34,7 @@ def to_websocket_server(
     origins: Origins = None,
     subprotocols: Sequence[str] = (),
     extra_headers: HeaderInput = (),
+    compression: PerMessageDeflate | None = None,
     max_message_size: int | None = 2**20,
     ping_interval: float | None = None,
     ping_timeout: float | None = None,
@@ -50,7 +52,9 @@ def to_websocket_server(
             nothing depends on cookies or on the client's address.
         subprotocols: What this side speaks, best first; the first one that the client offers is chosen.
         extra_headers: Additional fields of the answer, such as Set-Cookie: pairs or a mapping.
-        max_message_size: Bytes of a received message at most; a longer one closes with 1009. None for no limit.
+        compression: What this side grants if the client offers permessage-deflate; None for no compression.
+        max_message_size: Bytes of a received message at most, after decompression; a longer one closes with 1009. None
+            for no limit.
         ping_interval: Seconds between two pings that are sent by themselves; None for none.
         ping_timeout: Seconds within which such a ping has to be answered, else the WebSocket is aborted; None for no
             limit.
@@ -71,12 +75,12 @@ def to_websocket_server(
 
     Cancellation: before the answer the handle is OPEN again, what was received is unread; afterwards it is CLOSED.
 
-    Source: RFC 6455 §4.2, §10.2.
+    Source: RFC 6455 §4.2, §10.2; RFC 7692 §7.1.
     """
     names = handshake.check_subprotocols(subprotocols)
     extra = handshake.check_extra_headers(extra_headers)
     keepalive = make_keepalive(ping_interval, ping_timeout)
-    settings = Settings(max_message_size, handshake_timeout, keepalive=keepalive)
+    settings = Settings(max_message_size, handshake_timeout, keepalive=keepalive, compression=compression)
     return ServerRecipe(names, extra, check_origins(origins), settings)
 
 
@@ -85,6 +89,7 @@ def to_websocket_client(
     *,
     subprotocols: Sequence[str] = (),
     extra_headers: HeaderInput = (),
+    compression: PerMessageDeflate | None = None,
     max_message_size: int | None = 2**20,
     ping_interval: float | None = None,
     ping_timeout: float | None = None,
@@ -99,7 +104,9 @@ def to_websocket_client(
             Basic authorization. Nothing is connected to: that is done already, for ``wss://`` with TLS on it.
         subprotocols: What to offer, best first.
         extra_headers: Additional fields of the request, such as Origin or Cookie: pairs or a mapping.
-        max_message_size: Bytes of a received message at most; a longer one closes with 1009. None for no limit.
+        compression: What to offer; None for no compression. The server may decline: see `WebSocket.compression`.
+        max_message_size: Bytes of a received message at most, after decompression; a longer one closes with 1009. None
+            for no limit.
         ping_interval: Seconds between two pings that are sent by themselves; None for none.
         ping_timeout: Seconds within which such a ping has to be answered, else the WebSocket is aborted; None for no
             limit.
@@ -119,13 +126,13 @@ def to_websocket_client(
 
     Cancellation: before the request was sent the handle is OPEN again; afterwards it is CLOSED (`UPGRADE_FAILED`).
 
-    Source: RFC 6455 §3, §4.1.
+    Source: RFC 6455 §3, §4.1; RFC 7692 §7.1.
     """
     target = parse_url(url)
     names = handshake.check_subprotocols(subprotocols)
     extra = handshake.check_extra_headers(extra_headers, authorization(target))
     keepalive = make_keepalive(ping_interval, ping_timeout)
-    settings = Settings(max_message_size, handshake_timeout, keepalive=keepalive)
+    settings = Settings(max_message_size, handshake_timeout, keepalive=keepalive, compression=compression)
     return ClientRecipe(
         is_secure(target), target.authority, target.target, subprotocols=names, extra=extra, settings=settings
     )

@@ -17,6 +17,7 @@ from ..errors import (
 from ..http.headers import Headers
 from ..recipe import handshake_deadline
 from .connection import WebSocket
+from .deflate import PerMessageDeflate
 from .engine import Engine
 from .keepalive import Keepalive
 
@@ -38,6 +39,8 @@ class Settings:
     kind: type[WebSocket] = WebSocket
     """The class of the successor."""
     keepalive: Keepalive | None = None
+    compression: PerMessageDeflate | None = None
+    """What is offered, or granted."""
 
     def __post_init__(self) -> None:
         size, timeout = self.max_message_size, self.handshake_timeout
@@ -45,6 +48,8 @@ class Settings:
             raise ValueError(f"handshake_timeout must be more than 0 seconds (math.inf: no limit), not {timeout!r}")
         if size is not None and not (isinstance(size, int) and size >= 1):
             raise ValueError(f"max_message_size must be a number of bytes of at least 1, or None, not {size!r}")
+        if self.compression is not None and not isinstance(self.compression, PerMessageDeflate):
+            raise TypeError(f"compression must be PerMessageDeflate() or None, not {self.compression!r}")
 
 
 def make_keepalive(ping_interval: float | None, ping_timeout: float | None) -> Keepalive | None:
@@ -72,6 +77,7 @@ class Upgrading:
         self._wire: Wire | None = None
         self._path = ""
         self._chosen: str | None = None
+        self._agreed: PerMessageDeflate | None = None
         self._peer_headers = Headers()
 
     def prepare(self, source: Any) -> None:
@@ -105,7 +111,7 @@ class Upgrading:
         """As `Recipe.commit`. A step."""
         assert self._wire is not None
         settings = self._settings
-        engine = Engine(client=self.client, max_message_size=settings.max_message_size)
+        engine = Engine(client=self.client, max_message_size=settings.max_message_size, compression=self._agreed)
         return settings.kind(
             self._wire.detach(),
             engine,
