@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import assert_checkpoints, wait_all_tasks_blocked
 from websockets.frames import Opcode
+from websockets.protocol import Protocol, Side, State
 
 import trionet
 from trionet import (
@@ -1062,3 +1063,44 @@ async def test_a_slow_stream_is_answered_too():
 
         await both(serve, ask)
         assert server.closed.reason == "x"
+
+
+def outcome_of(stream):
+    """What trionet's engine makes of `stream`, and what the websockets library does: messages, controls, close code."""
+    engine = Engine(client=False, max_message_size=60_000)
+    engine.receive(stream)
+    while engine.stalled:
+        engine.go_on()
+    ours = [bytes(m, "utf-8") if isinstance(m, str) else m for m in engine.messages], engine.pongs
+    ours_code = engine.failure[0] if engine.failure else (engine.peer_close or (None,))[0]
+    library = Protocol(Side.SERVER, state=State.OPEN, max_size=60_000)
+    library.receive_data(stream)
+    messages, pongs, partial, ended = [], [], b"", None
+    for event in library.events_received():
+        if event.opcode is Opcode.PONG:
+            pongs.append(event.data)
+        elif event.opcode is Opcode.CLOSE:
+            ended = library.close_rcvd.code
+        elif event.opcode is not Opcode.PING:
+            kind = event.opcode if event.opcode is not Opcode.CONT else kind  # noqa: F821 - set by the first one
+            partial += event.data
+            if event.fin:
+                try:
+                    partial.decode("utf-8" if kind is Opcode.TEXT else "latin-1")
+                except UnicodeDecodeError:  # which the library leaves to others
+                    return ours, ours_code, ([bytes(m) for m in messages], pongs), 1007
+                messages.append(partial)
+                partial = b""
+    if ended is None and library.close_sent is None and engine.failure is not None:
+        library.receive_data(bytes(70_000))  # it looks at a head only when all of it is there
+    if ended is None and library.close_sent is not None:
+        ended = library.close_sent.code
+    return ours, ours_code, ([bytes(m) for m in messages], pongs), ended
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.lists(pieces, max_size=6).map(b"".join))
+def test_the_websockets_library_finds_the_same_in_a_stream(stream):
+    ours, ours_code, theirs, their_code = outcome_of(stream)
+    assert ours[0] == theirs[0]
+    assert ours_code == their_code

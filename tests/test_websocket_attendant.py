@@ -7,7 +7,7 @@ from websockets.frames import Opcode
 
 import trionet
 from trionet import ConnectionClosed, Phase, Reason
-from trionet.websocket.engine import MAX_KEPT
+from trionet.websocket.assembly import MAX_KEPT
 from trionet.websocket.keepalive import Keepalive
 
 from .pairs import clog, receive_all, tcp_pair, unix_pair

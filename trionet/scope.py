@@ -486,8 +486,10 @@ async def open_websocket(
             trust_env (bool, True): Whether ``HTTP_PROXY`` (for ws), ``HTTPS_PROXY`` (for wss), ``ALL_PROXY`` and
             ``NO_PROXY`` count, where there is no `proxy`.
 
-            max_message_size (int, 1 MiB): Bytes of a received message at most; a longer one closes with 1009. None for
-            no limit.
+            compression (PerMessageDeflate): What to offer for the compression of messages. None by default.
+
+            max_message_size (int, 1 MiB): Bytes of a received message at most, after decompression; a longer one closes
+            with 1009. None for no limit.
 
             ping_interval (float), ping_timeout (float): Seconds between two pings that are sent by themselves, and
             seconds within which one has to be answered, else the WebSocket is aborted. Neither by default.

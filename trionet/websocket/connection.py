@@ -15,8 +15,8 @@ from trio_websocket import Endpoint
 from ..errors import HandleMovedError, LimitExceededError, LocalProtocolError
 from ..ownership import Phase, Send
 from ..transport.tls import TLSTransport
+from .assembly import MAX_KEPT
 from .closing import CLEAN, CloseReason, ConnectionClosed
-from .engine import MAX_KEPT
 from .fragments import InFragments
 from .frames import MAX_CONTROL, PING, PONG
 from .sending import YIELD_EVERY
@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from ..capsule import Detached
     from ..http.headers import Headers
     from ..recipe import Recipe
+    from .assembly import Message
     from .deflate import PerMessageDeflate
-    from .engine import Engine, Message
+    from .engine import Engine
     from .keepalive import Keepalive
 
 __all__ = ["WebSocket"]

@@ -27,8 +27,8 @@ class PerMessageDeflate:
     """Compression of messages: what this side asks for, or grants; on a WebSocket, what was agreed on.
 
     A window of n bits, and what zlib keeps beside it, costs each connection about ``2 ** (n + 2) + 2 ** (mem_level +
-    9)`` bytes for sending and ``2 ** n`` for receiving, from the first compressed message on. Do not compress secrets
-    together with what an attacker can choose: the size gives them away (RFC 7692 §8).
+    9)`` bytes for sending and ``2 ** n + 7000`` for receiving, from the first compressed message on. Do not compress
+    secrets together with what an attacker can choose: the size gives them away (RFC 7692 §8).
 
     Args:
         server_no_context_takeover: The server compresses each message for itself: less memory, larger messages.

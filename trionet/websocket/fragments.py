@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterable, Iterable
 
     from ..handle import Lease
-    from .engine import Message
+    from .assembly import Message
 
     Part = str | bytes | bytearray | memoryview
     Parts = Iterable[Part] | AsyncIterable[Part]

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
     from ...capsule import Detached
     from ...http.headers import Headers
-    from ...websocket.engine import Engine, Message
+    from ...websocket.assembly import Message
+    from ...websocket.engine import Engine
     from .endpoint import Endpoints
 
 __all__ = [
