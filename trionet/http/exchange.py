@@ -169,9 +169,8 @@ class Exchange:
         """
         connection = self.connection
         await checkpoint_if_cancelled()
-        usable = connection.exchange is self and connection.phase is Phase.OPEN
-        if usable and self._gathered is None and self._trailers is None:
-            body = connection.machine.take_body(max_bytes)
+        if self._gathered is None and self._trailers is None:
+            body = connection.take_body(self, max_bytes)
             if body is not None:
                 self._trailers = NO_TRAILERS
                 if connection.parked:  # as `_pass_by`

@@ -32,6 +32,7 @@ MAX_LENGTH: Final = 2**63 - 1
 _DIGITS: Final = re.compile(rb"[0-9]+")
 _KEPT: Final = frozenset({b"connection", b"content-length", b"expect", b"host", b"transfer-encoding", b"upgrade"})
 _MAX_NAMES: Final = 512
+_new: Final = object.__new__
 _names: dict[bytes, bytes | None] = {}
 """For each spelling of a name that was seen: its lower case if the field is kept, else None. Bounded."""
 
@@ -80,7 +81,7 @@ class FieldSummary:
     @classmethod
     def of_length(cls, length: int) -> FieldSummary:
         """What fields say that say nothing but a Content-Length."""
-        fields = cls.__new__(cls)
+        fields = _new(cls)
         fields.length = length
         return fields
 

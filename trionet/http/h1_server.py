@@ -10,7 +10,6 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import LocalProtocolError, RemoteProtocolError
-from .body_reader import EMPTY, Counted
 from .body_writer import Ignored, UntilEOF, make_writer
 from .framing import CHUNKED, NO_BODY, NO_FIELDS, UNTIL_EOF
 from .h1 import H1Machine, Signal
@@ -37,6 +36,7 @@ _REASONS: Final = {status.value: status.phrase for status in HTTPStatus}
 _LINES: Final = {status: status_line(status, reason) for status, reason in _REASONS.items()}
 _EMPTY: Final = frozenset({204, 205, 304})
 _USUAL_LINES: Final = {status: line for status, line in _LINES.items() if status >= 200 and status not in _EMPTY}
+_UNUSUAL: Final = frozenset({"HEAD", "CONNECT"})
 _TOKEN_BYTES: Final = frozenset(b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
 _IGNORED: Final = Ignored()
 
@@ -51,7 +51,7 @@ class H1Server(H1Machine):
         awaits_continue: Whether the client waits for 100 (Continue) before it sends the body (RFC 9110 §10.1.1).
     """
 
-    __slots__ = ("_blank_lines", "_small", "_usual", "awaits_continue", "request", "upgrade")
+    __slots__ = ("_blank_lines", "_framing", "_small", "_usual", "awaits_continue", "request", "upgrade")
 
     def __init__(self, leftover: bytes = b"", limits: HTTPLimits = DEFAULT_LIMITS) -> None:
         super().__init__(leftover, limits)
@@ -64,7 +64,9 @@ class H1Server(H1Machine):
         self.upgrade: tuple[str, ...] = ()
         self.awaits_continue = False
         self._blank_lines = 0
-        # Whether nothing about the request keeps the usual answer from being the right one.
+        self._framing: Framing = NO_BODY
+        # Whether nothing about the request keeps the usual answer from being the right one; then there is no upgrade
+        # to forget either, and nobody waits for 100 (Continue).
         self._usual = False
 
     def start_next_cycle(self) -> None:
@@ -80,7 +82,7 @@ class H1Server(H1Machine):
     @property
     def bodiless(self) -> bool:
         """Whether the present request has no body: its end needs nothing to be received."""
-        return self._reader is EMPTY
+        return self._framing == NO_BODY
 
     @property
     def ends_with_connection(self) -> bool:
@@ -129,7 +131,12 @@ class H1Server(H1Machine):
                 head, end = usual_request(match), match.end()
                 if head is not None and (end - at <= self._small or self._within_limits(head, end - at)):
                     inbox.at = end
-                    self._begin_usual(head)
+                    self.request = head  # from here on `_begin`, with nothing but a Content-Length to be looked at
+                    fields = head.fields
+                    self._framing = NO_BODY if fields is NO_FIELDS or fields is None else fields.length or NO_BODY
+                    self._reader = None
+                    self.peer, self.ours = _BODY, _HEAD
+                    self._usual = head.method != "HEAD"  # nor is it CONNECT
                     return head
         return super().next_event()
 
@@ -138,15 +145,18 @@ class H1Server(H1Machine):
 
         What `next_event` gives in two steps, for the usual request.
         """
-        reader = self._reader
-        if self.peer is not _BODY or self.ours is not _HEAD or not isinstance(reader, Counted) or not self.keep_alive:
+        size, inbox = self._framing, self._inbox
+        if self._reader is not None or not 0 <= size <= most or len(inbox.data) - inbox.at < size:
             return None
-        size, inbox = reader.left, self._inbox
-        if size != reader.length or size > most or len(inbox.data) - inbox.at < size:
+        if self.peer is not _BODY or self.ours is not _HEAD or not self.keep_alive:
             return None
-        reader.left = 0
         self.peer = _DONE
         return inbox.take(size)
+
+    def _read_body(self) -> Event:
+        if self._reader is None:  # made when it is needed: for a body that `take_body` gives it never is
+            self._expect_body(self._framing)
+        return super()._read_body()
 
     def _within_limits(self, head: RequestHead, size: int) -> bool:
         limits = self.limits
@@ -155,15 +165,6 @@ class H1Server(H1Machine):
             and len(head.target) <= limits.max_target
             and (size <= 4 * limits.max_fields or head.field_count <= limits.max_fields)
         )
-
-    def _begin_usual(self, head: RequestHead) -> None:
-        """`_begin` for a head that has nothing but a Content-Length to be looked at."""
-        self.request = head
-        fields = head.fields
-        self._reader = EMPTY if fields is NO_FIELDS or fields is None or not fields.length else Counted(fields.length)
-        self.peer = _BODY
-        self.ours = _HEAD
-        self._usual = head.method != "HEAD"
 
     def _read_head(self) -> Event:
         if self.peer is _IDLE:
@@ -186,14 +187,22 @@ class H1Server(H1Machine):
         self.request = head
         self.peer = Half.HEAD
         self._step_peer(Step.HEAD)
-        self._expect_body(framing)
-        self.ours = Half.HEAD
+        self._framing = framing
+        self._reader = None
+        self.ours = _HEAD
         if not fields.persists(head.http_version) and head.method != "CONNECT":
             self.keep_alive = False  # CONNECT: its answer decides
         if head.http_version == "1.1" and framing == NO_BODY and self.keep_alive and b"upgrade" in fields.options:
             self.upgrade = tuple(name.decode("latin-1") for name in fields.upgrade)
         if fields.expect and framing != NO_BODY and head.http_version == "1.1":
             self.awaits_continue = b"100-continue" in fields.expect and not len(self._inbox)
+        self._usual = (
+            self.keep_alive
+            and head.http_version == "1.1"
+            and head.method not in _UNUSUAL
+            and not self.upgrade
+            and not self.awaits_continue
+        )
 
     def _skip_blank_lines(self) -> None:
         most = self.limits.max_blank_lines
@@ -258,7 +267,7 @@ class H1Server(H1Machine):
             lines = usual_lines(headers)
             if line is not None and lines is not None and reason is None and not self.received_eof:
                 self.ours = _DONE
-                if self._reader is EMPTY and self.peer is _BODY:
+                if self._framing == NO_BODY and self.peer is _BODY:
                     self.peer = _DONE
                 return b"".join((line, lines, b"Content-Length: %d\r\n" % len(body), date_line(), b"\r\n", body))
         size = body.nbytes if isinstance(body, memoryview) else len(body)
@@ -266,7 +275,7 @@ class H1Server(H1Machine):
         if framing:  # without a body's writer: all of it is here
             parts.append(body)
         self._step_ours(Step.END)
-        if self._reader is EMPTY and self.peer is _BODY:
+        if self._framing == NO_BODY and self.peer is _BODY:
             self.peer = _DONE
         if not self.keep_alive:
             self._settle()

@@ -33,7 +33,8 @@ class Inbox:
     def feed(self, data: bytes) -> None:
         """Add what was received."""
         if self.at == len(self.data):
-            self.data, self.at, self.searched, self._lines = data, 0, 0, 0
+            self.data = data
+            self.at = self.searched = self._lines = 0
             return
         rest = self.data if isinstance(self.data, bytearray) else bytearray(self.data)
         del rest[: self.at]
@@ -49,12 +50,13 @@ class Inbox:
     def take(self, size: int) -> bytes:
         """Read the next `size` bytes, fewer if fewer are there."""
         data, start = self.data, self.at
-        end = min(start + size, len(data))
-        self.at = end
-        if isinstance(data, bytes):
-            return data[start:end]
-        with memoryview(data) as view:  # a slice of the buffer itself would be a second copy
-            return bytes(view[start:end])
+        if type(data) is bytes:
+            taken = data[start : start + size]
+        else:
+            with memoryview(data) as view:  # a slice of the buffer itself would be a second copy
+                taken = bytes(view[start : start + size])
+        self.at = start + len(taken)
+        return taken
 
     def cut(self, delimiter: bytes, max_bytes: int) -> bytes | None:
         """Read up to and including `delimiter`, if it ends within `max_bytes`; else None, and all stays.

@@ -110,6 +110,8 @@ def usual_lines(headers: object) -> bytes | None:
         return b""
     if type(headers) is list or type(headers) is tuple:
         try:
+            if len(headers) == 1:  # as most answers have it
+                return _lines[headers[0]]
             lines = b""
             for pair in headers:
                 lines += _lines[pair]

@@ -86,12 +86,14 @@ class HTTPServerConnection(Ending):
                 if head is not Signal.NEED_DATA or not machine.keep_alive:
                     await self._end_quietly()
             waited = more = True
+            if life.unsent:
+                self.flush()
             if life.unsent or life.receive is not _RECEIVE_IDLE or life.reset or life.retiring:
                 await self._receive_carefully()
                 continue
             life.receive = _RECEIVE_BUSY
             self._reader = self._handler = current_task()
-            self._reader_since = trio.current_time()
+            self._reader_since = self._clock.current_time()
             try:
                 data = await self._transport.receive_some(MAX_RECEIVE)
             except BaseException as exc:
@@ -118,7 +120,6 @@ class HTTPServerConnection(Ending):
         """Receive once where the short way is not open: something waits to be sent, or the door is shut."""
         life = self._life
         if life.unsent:
-            self.flush()
             await self.flush_all(None)
         if life.receive is _RECEIVE_IDLE and life.phase in (Phase.RESERVED, Phase.CLAIMED):
             return  # the loop waits for what becomes of it

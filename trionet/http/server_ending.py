@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import trio
-from trio.lowlevel import current_task, enable_ki_protection
+from trio.lowlevel import current_clock, current_task, enable_ki_protection
 
 from ..errors import HandleBrokenError, HandleClosedError, RemoteProtocolError
 from ..ownership import Blocker, Event, Phase, Receive, Refusal, Refuse, Send
@@ -39,13 +39,14 @@ _NOT_ANSWERED: Final = b"the request was not answered\n"
 class Ending(Link):
     """A handle that knows how an HTTP connection ends."""
 
-    __slots__ = ("_final", "_handler", "_head", "_in_a_row", "_linger", "_seen", "_stuck", "_turned")
+    __slots__ = ("_clock", "_final", "_handler", "_head", "_in_a_row", "_linger", "_seen", "_stuck", "_turned")
 
     def __init__(self, capsule: Detached, limits: HTTPLimits) -> None:
         super().__init__(capsule, limits)
         # What ended the connection, where that was not this side's own decision; whether to wait for the client then.
         self._final: Event | None = None
         self._linger = False
+        self._clock = current_clock()  # `trio.current_time` would look for it each time
         self._handler: Any = None
         self._in_a_row = 0
 

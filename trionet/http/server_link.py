@@ -149,6 +149,13 @@ class Link(Handle):
             raise LocalProtocolError(f"{what} refused: {exchange!r} is over")
 
     @enable_ki_protection
+    def take_body(self, exchange: Exchange, most: int) -> bytes | None:
+        """The whole body of `exchange`, if that is under way and nothing has to be waited for; else None. A step."""
+        if self.exchange is not exchange or self._life.phase is not _OPEN:
+            return None
+        return self.machine.take_body(most)
+
+    @enable_ki_protection
     async def receive_body(self, exchange: Exchange) -> bool:
         """Receive once for the body of `exchange`; a client that waits for 100 (Continue) gets it first. True."""
         machine = self.machine

@@ -17,6 +17,7 @@ import trio
 from ..errors import HandleBrokenError, HandleClosedError, RemoteProtocolError
 from ..http.limits import DEFAULT_LIMITS, HTTPLimits
 from ..http.server import to_http_server
+from ..ownership import Reason
 from .serve import check_handler, serve_tcp
 
 if TYPE_CHECKING:
@@ -133,6 +134,11 @@ def http_handler(
 
 async def _failed(exchange: Exchange, exc: Exception, on_error: ErrorHook | None) -> None:
     """Tell the program what its handler has raised, and the client that it gets no answer, or no more of it."""
+    handle: Any = exchange.connection
+    while handle.end is not None and handle.end.reason is Reason.UPGRADED:
+        handle = handle.end.successor
+    if handle is not exchange.connection:
+        handle.handler_failed()  # a WebSocket, say, which tells its peer by the code of its close
     blame = _blame(exchange, exc)
     if blame is None:
         _tell(exchange, exc, on_error)

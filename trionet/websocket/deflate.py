@@ -18,6 +18,8 @@ _TAIL: Final = b"\x00\x00\xff\xff"
 """The end of an empty block, which every message has and none is sent with (RFC 7692 §7.2.1)."""
 _EMPTY_BLOCK: Final = b"\x00"
 """The rest of that block: how a message ends whose last data is sent already (RFC 7692 §7.2.3.6)."""
+_PIECE: Final = 2048
+"""Bytes that zlib is given at once to expand."""
 _SMALLEST_WINDOW: Final = 9
 """What zlib can compress with. It never looks back further than 250 bytes then, so it serves for 8 (256 bytes) too."""
 
@@ -126,13 +128,14 @@ class Inflater:
         pending: Whether more can be had by `more` without further input.
     """
 
-    __slots__ = ("_bits", "_rest", "_stream", "_takeover", "pending")
+    __slots__ = ("_at", "_bits", "_rest", "_stream", "_takeover", "pending")
 
     def __init__(self, bits: int, *, takeover: bool) -> None:
         self._bits = bits
         self._takeover = takeover
         self._stream: Any = None
-        self._rest = b""
+        self._rest = b""  # input, of which `_at` bytes are done with
+        self._at = 0
         self.pending = False
 
     def part(self, data: bytes, most: int) -> bytes:
@@ -141,7 +144,8 @@ class Inflater:
         Raises:
             zlib.error: it is not the output of DEFLATE.
         """
-        self._rest += data
+        self._rest = self._rest[self._at :] + data
+        self._at = 0
         return self.more(most)
 
     def last(self, most: int) -> bytes:
@@ -151,23 +155,25 @@ class Inflater:
     def more(self, most: int) -> bytes:
         """What is pending: at most `most` bytes."""
         found: list[bytes] = []
-        room = most
-        while room:
+        rest, room = self._rest, most
+        size = len(rest)
+        # Even without input there may be output that has waited for room.
+        while room and (self._at < size or not found):
             stream = self._stream
             if stream is None:
                 # Also behind a final block, which zlib takes for the end of everything (RFC 7692 §7.2.3.5).
                 stream = self._stream = zlib.decompressobj(-self._bits)
-            data = stream.decompress(self._rest, room)
-            self._rest = stream.unconsumed_tail
+            # In pieces, as zlib copies what it leaves: a message can consist of very many final blocks.
+            piece = rest[self._at : self._at + _PIECE]
+            data = stream.decompress(piece, room)
             found.append(data)
             room -= len(data)
-            if not stream.eof:
-                break
-            self._rest = stream.unused_data
-            self._stream = None
-            if not self._rest:
-                break
-        self.pending = not room or bool(self._rest)
+            if stream.eof:
+                self._at += len(piece) - len(stream.unused_data)
+                self._stream = None
+            else:
+                self._at += len(piece) - len(stream.unconsumed_tail)
+        self.pending = not room or self._at < size
         return b"".join(found) if len(found) > 1 else found[0]
 
     def message_over(self) -> None:

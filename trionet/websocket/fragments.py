@@ -120,7 +120,8 @@ class InFragments(Kept):
         await take_turn(self._composing)
         try:
             await checkpoint_if_cancelled()
-            self._refuse_send()
+            if not self._writing.held:  # else it is a control frame's turn, or that of what is due
+                self._refuse_send()
             lease = self._lease("send_fragments")
             self._fragmenting = True
             try:
