@@ -17,7 +17,17 @@ from trionet import (
 )
 
 from .pairs import PAIRS, clog, receive_all, tcp_pair, unix_pair
-from .websockets_by_hand import both, client_by_hand, close, frame, receive_frame, server_by_hand, text, two_websockets
+from .websockets_by_hand import (
+    REQUEST,
+    both,
+    client_by_hand,
+    close,
+    frame,
+    receive_frame,
+    server_by_hand,
+    text,
+    two_websockets,
+)
 
 every_pair = pytest.mark.parametrize("make_pair", PAIRS.values(), ids=PAIRS)
 compressions = pytest.mark.parametrize("compression", [None, trionet.PerMessageDeflate()], ids=["plain", "compressed"])
@@ -237,6 +247,25 @@ async def test_a_torn_part_breaks_the_websocket():
             await server.send_fragments([b"x" * 10_000_000])
         with pytest.raises(trionet.HandleBrokenError):
             await server.send_message("y")
+
+
+async def test_what_is_cut_off_or_empty_in_its_compressed_form():
+    """A deflated message without any byte is empty, and leaves the stream as it was; one that is cut off is told."""
+    for take in (lambda ws: ws.get_message(), taken):
+        async with trionet.open_scope(drain_timeout=0) as scope:
+            one, other = unix_pair(scope)
+            await other.send_all(REQUEST[:-2] + b"Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n")
+            server = await one.upgrade(trionet.to_websocket_server(compression=trionet.PerMessageDeflate()))
+            await other.receive_until(b"\r\n\r\n", max_bytes=1000)
+            hello = bytes.fromhex("f248cdc9c90700")
+            for payload, expected in [(hello, "Hello"), (b"", ""), (hello, "Hello")]:
+                await other.send_all(bytes((0xC1, 0x80 | len(payload))) + bytes(4) + payload)
+                received = await take(server)
+                assert (received if isinstance(received, str) else "".join(received)) == expected
+            await other.send_all(bytes((0xC1, 0x83)) + bytes(4) + hello[:3])
+            with pytest.raises(RemoteProtocolError, match="within a block"):
+                await take(server)
+            assert server.closed.code == 1007
 
 
 # --- receiving ------------------------------------------------------------------------------------------------------

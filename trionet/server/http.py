@@ -134,11 +134,7 @@ def http_handler(
 
 async def _failed(exchange: Exchange, exc: Exception, on_error: ErrorHook | None) -> None:
     """Tell the program what its handler has raised, and the client that it gets no answer, or no more of it."""
-    handle: Any = exchange.connection
-    while handle.end is not None and handle.end.reason is Reason.UPGRADED:
-        handle = handle.end.successor
-    if handle is not exchange.connection:
-        handle.handler_failed()  # a WebSocket, say, which tells its peer by the code of its close
+    _tell_successor(exchange.connection)
     blame = _blame(exchange, exc)
     if blame is None:
         _tell(exchange, exc, on_error)
@@ -146,6 +142,15 @@ async def _failed(exchange: Exchange, exc: Exception, on_error: ErrorHook | None
         _LOG.info("%r was not answered: %s", exchange, blame)
     if not exchange.status:  # else the loop cuts off the answer that was begun
         await _answer(exchange, exc.status_hint if isinstance(exc, RemoteProtocolError) and blame is not None else 500)
+
+
+def _tell_successor(connection: Any) -> None:
+    """What the handler has upgraded the connection to learns that it has raised: a WebSocket closes with 1011."""
+    handle = connection
+    while handle.end is not None and handle.end.reason is Reason.UPGRADED:
+        handle = handle.end.successor
+    if handle is not connection:
+        handle.handler_failed()
 
 
 async def _answer(exchange: Exchange, status: int) -> None:

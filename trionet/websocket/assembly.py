@@ -59,8 +59,6 @@ class PartialFrame:
     left: int
     final: bool
     key: bytes
-    flushed: bool = False
-    """Whether the end of a compressed message was expanded."""
 
 
 class Assembly(Writer):
@@ -180,15 +178,14 @@ class Assembly(Writer):
             assert inflater is not None
             most = self._limit + 1
             partial += inflater.part(payload, most - len(partial))
-            flushed = final and len(partial) < most
-            if flushed:
-                partial += inflater.last(most - len(partial))
             if len(partial) == most:
                 if not self._patient and not self.messages:
                     raise self._too_big_offence(most)
-                self._frame = PartialFrame(0, final, b"", flushed)
+                self._frame = PartialFrame(0, final, b"")
                 self.stalled = True
                 return
+            if final:
+                inflater.finish()
         else:
             partial += payload
         if final:
@@ -206,7 +203,7 @@ class Assembly(Writer):
                 raise self._too_big_offence(len(self._partial))
             self.stalled = True
             return at
-        if not self._expand(b"", frame):
+        if not self._expand(b""):
             return at
         end = min(size, at + frame.left)
         if end > at:
@@ -216,7 +213,7 @@ class Assembly(Writer):
                 turn = (end - at) % 4
                 frame.key = frame.key[turn:] + frame.key[:turn]
             frame.left -= end - at
-            if not self._expand(payload, frame):
+            if not self._expand(payload):
                 return end
         if not frame.left:
             self._frame = None
@@ -224,22 +221,18 @@ class Assembly(Writer):
                 self._part_message_over()
         return end
 
-    def _expand(self, payload: bytes, frame: PartialFrame) -> bool:
+    def _expand(self, payload: bytes) -> bool:
         """Give `payload` as parts: False if there are more of them than are wanted at once."""
         if not self._deflated or self._mode == _CLOSING:
             self._add_part(payload, last=False)
             return True
         inflater = self._inflater
         assert inflater is not None
-        while payload or inflater.pending or (frame.final and not frame.left and not frame.flushed):
+        while payload or inflater.pending:
             if self.parts and self._mode == _PARTS and not payload:
                 self.stalled = True
                 return False
-            if payload or inflater.pending:
-                part = inflater.part(payload, MAX_PART)
-            else:
-                frame.flushed = True
-                part = inflater.last(MAX_PART)
+            part = inflater.part(payload, MAX_PART)
             payload = b""
             self._add_part(part, last=False)
         return True
@@ -257,6 +250,9 @@ class Assembly(Writer):
             self.parts.append(part)
 
     def _part_message_over(self) -> None:
+        if self._deflated and self._mode != _CLOSING:
+            assert self._inflater is not None
+            self._inflater.finish()
         self._add_part(b"", last=True)
         self.parts_over = self._mode == _PARTS
         self._end()

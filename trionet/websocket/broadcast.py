@@ -54,7 +54,7 @@ def broadcast(
     missed = []
     for websocket in websockets:
         life = websocket._life
-        if life.phase not in (Phase.OPEN, Phase.RESERVED) or life.send is Send.BROKEN or life.reset:
+        if life.phase is not Phase.OPEN or life.send is Send.BROKEN or life.reset:
             missed.append(websocket)
         elif not websocket._post(
             build(FIN | opcode, payload, mask=True) if websocket.is_client else frame, max_buffered

@@ -128,7 +128,7 @@ class Inflater:
         pending: Whether more can be had by `more` without further input.
     """
 
-    __slots__ = ("_at", "_bits", "_rest", "_stream", "_takeover", "pending")
+    __slots__ = ("_at", "_begun", "_bits", "_rest", "_stream", "_takeover", "pending")
 
     def __init__(self, bits: int, *, takeover: bool) -> None:
         self._bits = bits
@@ -136,6 +136,7 @@ class Inflater:
         self._stream: Any = None
         self._rest = b""  # input, of which `_at` bytes are done with
         self._at = 0
+        self._begun = False  # whether anything of the message has come
         self.pending = False
 
     def part(self, data: bytes, most: int) -> bytes:
@@ -146,11 +147,17 @@ class Inflater:
         """
         self._rest = self._rest[self._at :] + data
         self._at = 0
+        self._begun = self._begun or bool(data)
         return self.more(most)
 
-    def last(self, most: int) -> bytes:
-        """The end of a message; behind it, once nothing is pending, the next one begins."""
-        return self.part(_TAIL, most)
+    def finish(self) -> None:
+        """The end of a message, of which nothing is pending.
+
+        Raises:
+            zlib.error: it was cut off: what belongs to an empty block was taken for data.
+        """
+        if self._begun and self.part(_TAIL, 1):
+            raise zlib.error("it ends within a block")
 
     def more(self, most: int) -> bytes:
         """What is pending: at most `most` bytes."""
@@ -177,6 +184,7 @@ class Inflater:
         return b"".join(found) if len(found) > 1 else found[0]
 
     def message_over(self) -> None:
-        """All of a message has been taken."""
+        """The next message begins."""
+        self._begun = False
         if not self._takeover:
             self._stream = None

@@ -227,6 +227,8 @@ class Engine(Assembly):
                 close = Close.parse(payload)
             except ProtocolError as exc:
                 raise Offence(1002, f"a close frame is malformed: {exc}") from None
+            except UnicodeDecodeError as exc:
+                raise Offence(1007, f"a close frame's reason is not UTF-8: {exc.reason} at byte {exc.start}") from None
             self.peer_close = (int(close.code), close.reason)
             if not self.closing:
                 self.closing = True

@@ -162,7 +162,7 @@ class InFragments(Kept):
     def _abandon(self) -> None:
         """A message has begun that will not end: nothing but a close may follow it (RFC 6455 §5.4). A step."""
         self._posted.clear()
-        if self._life.phase in (Phase.OPEN, Phase.RESERVED):
+        if self._life.phase is Phase.OPEN:
             self._words = (1011, "a message was abandoned")
             self._close_in_background()
 

@@ -133,13 +133,9 @@ class Sending(Handle):
             return False
         if self._fragmenting:
             self._posted += frame
-        elif waiting or self._writing.held or self._life.send is not Send.IDLE:
-            self._unsent += frame
-            self.flush()
         else:
             self._unsent += frame
-            self._send_unsent()
-            self._send_later()
+            self.flush()
         return True
 
     # --- what is due ---------------------------------------------------------------------------------------------
