@@ -39,8 +39,6 @@ from .test_websocket_rules import (
     text,
 )
 
-pytestmark = pytest.mark.soak  # part of the full conformance run
-
 KIB, MIB = 2**10, 2**20
 every_opcode = pytest.mark.parametrize("opcode", [TEXT, BINARY], ids=["text", "binary"])
 

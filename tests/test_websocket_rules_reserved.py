@@ -31,8 +31,6 @@ from .test_websocket_rules import (
 )
 from .websockets_by_hand import REQUEST, answer_by_hand, both
 
-pytestmark = pytest.mark.soak  # part of the full conformance run
-
 HELLO = b"Hello, world!"
 
 # --- 3: reserved bits (RFC 6455 §5.2) -----------------------------------------------------------------------------

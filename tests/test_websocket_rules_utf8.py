@@ -30,8 +30,6 @@ from .test_websocket_rules import (
     text,
 )
 
-pytestmark = pytest.mark.soak  # part of the full conformance run
-
 KOSME = b"\xce\xba\xe1\xbd\xb9\xcf\x83\xce\xbc\xce\xb5"  # five characters, one of them in three bytes
 
 VALID = {
