@@ -15,7 +15,7 @@ import trionet
 from trionet import Reason
 from trionet.http import client_request
 from trionet.http.limits import HTTPLimits
-from trionet.scope import open_http_client
+from trionet.opening import open_http_client
 
 from .http_by_hand import HELLO, read_request, serving
 from .pairs import open_descriptors

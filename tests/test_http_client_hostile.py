@@ -15,7 +15,7 @@ from trio.testing import wait_all_tasks_blocked
 
 import trionet
 from trionet.http.limits import HTTPLimits
-from trionet.scope import open_http_client
+from trionet.opening import open_http_client
 
 from .http_by_hand import HELLO, Asked, http_pair, read_request, serving
 

@@ -11,7 +11,7 @@ from trio.testing import wait_all_tasks_blocked
 import trionet
 from trionet import Reason
 from trionet.http.limits import HTTPLimits
-from trionet.scope import open_http_client
+from trionet.opening import open_http_client
 from trionet.transport.tls import TLSTransport
 
 from .http_by_hand import HELLO, serving

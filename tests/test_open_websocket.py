@@ -23,7 +23,7 @@ from trionet import (
     to_websocket_server,
 )
 from trionet.http.auth import basic
-from trionet.scope import open_websocket
+from trionet.opening import open_websocket
 
 from .pairs import open_descriptors
 from .test_cancel_everywhere import at_every_checkpoint

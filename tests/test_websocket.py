@@ -3,7 +3,7 @@
 import pytest
 import trio
 import trio_websocket
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from trio.testing import assert_checkpoints, wait_all_tasks_blocked
 from websockets.frames import Opcode
@@ -1100,7 +1100,9 @@ def outcome_of(stream):
 
 @settings(deadline=None, max_examples=200)
 @given(st.lists(pieces, max_size=6).map(b"".join))
+@example(b"\x00\xff" + text("") * 2)
 def test_the_websockets_library_finds_the_same_in_a_stream(stream):
     ours, ours_code, theirs, their_code = outcome_of(stream)
     assert ours[0] == theirs[0]
-    assert ours_code == their_code
+    if ours_code != their_code:  # a head that breaks a rule and the limit: either may be named
+        assert (ours_code, their_code) == (1002, 1009)

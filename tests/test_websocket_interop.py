@@ -412,7 +412,7 @@ class Aiohttp(Peer):
                 connection = await session.ws_connect(
                     url, ssl=tls or True, protocols=OFFERED, autoping=False, compress=compress
                 )
-            except BaseException:
+            except aiohttp.ClientError:
                 await session.close()
                 raise
             extensions = connection._response.headers.get("Sec-WebSocket-Extensions")

@@ -29,10 +29,11 @@ from .errors import (
     UpgradeRefusedError,
 )
 from .handle import Handle, Lease, Statistics
+from .opening import open_http_client, open_tcp, open_unix, open_websocket
 from .owner import DrainReport, Forced
 from .ownership import Blocker, End, Phase, Reason
 from .recipe import Recipe, handshake_deadline
-from .scope import Scope, open_http_client, open_scope, open_tcp, open_unix, open_websocket
+from .scope import Scope, open_scope
 from .server import Limits, Server, ServerStatistics, serve, serve_tcp, serve_unix
 from .tls import to_plaintext, to_tls_client, to_tls_server
 from .transport.tls import TLSInfo

@@ -13,7 +13,7 @@ from yarl import URL
 from ..http.limits import HTTPLimits
 from ..http.proxy import Proxies, Proxy
 from ..http.url import DEFAULT_PORTS
-from ..scope import open_http_client
+from ..opening import open_http_client
 from .body import content_of
 from .exchange import Exchange
 
