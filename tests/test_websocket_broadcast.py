@@ -7,6 +7,7 @@ from websockets.frames import Opcode
 
 import trionet
 from trionet import ConnectionClosed, LocalProtocolError, broadcast
+from trionet.caretaker import Caretaker
 
 from .pairs import PAIRS, clog, memory_pair, tcp_pair, unix_pair
 from .websockets_by_hand import both, client_by_hand, close, frame, receive_frame, server_by_hand, text, two_websockets
@@ -199,6 +200,89 @@ async def test_the_buffer_is_bounded_and_many_sends_let_others_run():
         for _ in range(sent):
             assert await receive_frame(other) == (0x82, b"x" * 100)
         assert await receive_frame(other) == (0x81, b"last")
+
+
+async def test_large_answers_fill_it_sooner():
+    async with trionet.open_scope(drain_timeout=0) as scope:
+        one, other = unix_pair(scope)
+        server = await server_by_hand(one, other)
+        await other.send_all(text("a") * 2)
+        await server.get_message()
+        clog(server)
+        sent = 0
+        with trio.move_on_after(0.1):
+            for _ in range(30):  # fewer than it takes to let other tasks run
+                await server.send_message(b"x" * 10_000)
+                sent += 1
+        assert sent == 7
+
+
+async def test_answers_that_leave_together_let_others_run_now_and_then():
+    async with trionet.open_scope(drain_timeout=0) as scope:
+        one, other = unix_pair(scope)
+        server = await server_by_hand(one, other)
+        await other.send_all(text("a") * 2)
+        await server.get_message()
+        turns = 0
+
+        async def count():
+            nonlocal turns
+            while True:
+                turns += 1
+                await trio.lowlevel.checkpoint()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(count)
+            for _ in range(100):
+                await server.send_message("b")
+            assert turns >= 2
+            nursery.cancel_scope.cancel()
+        for _ in range(100):
+            assert await receive_frame(other) == (0x81, b"b")
+
+
+async def test_they_have_left_before_the_reader_waits_for_more(monkeypatch):
+    """Without the task that sees to them where the reader is busy elsewhere."""
+    monkeypatch.setattr(Caretaker, "flush_soon", lambda self, charge: None)
+    async with trionet.open_scope(drain_timeout=0) as scope:
+        one, other = unix_pair(scope)
+        server = await server_by_hand(one, other)
+        await other.send_all(text("a") * 2)
+        await server.get_message()
+        await server.send_message("b")
+        await server.get_message()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(server.get_message)
+            assert await receive_frame(other) == (0x81, b"b")
+            nursery.cancel_scope.cancel()
+
+
+async def test_a_send_that_is_cancelled_leaves_what_was_before_it_in_its_place():
+    """Given one in the buffer and one that waits behind it: when a third is broadcast, and the second cancelled."""
+    async with trionet.open_scope(drain_timeout=0) as scope:
+        one, other = unix_pair(scope)
+        server = await server_by_hand(one, other)
+        await other.send_all(text("a") * 2)
+        await server.get_message()
+        clogged = clog(server)
+        await server.send_message("1")
+        await server.get_message()
+        async with trio.open_nursery() as nursery:
+
+            @nursery.start_soon
+            async def broadcast_and_cancel():
+                await wait_all_tasks_blocked()
+                assert broadcast([server], "3") == []
+                waiting.cancel()
+
+            with trio.CancelScope() as waiting:
+                await server.send_message("2")
+            assert waiting.cancelled_caught
+        await other.receive_exactly(clogged)
+        assert await receive_frame(other) == (0x81, b"1")
+        assert await receive_frame(other) == (0x81, b"3")
+        await server.send_message("4")
+        assert await receive_frame(other) == (0x81, b"4")
 
 
 async def test_pongs_and_buffered_messages_leave_whole_and_once():

@@ -408,6 +408,16 @@ async def test_a_message_too_big_to_be_whole_is_left_for_who_wants_it_in_parts(a
             await client.get_message()
 
 
+async def test_a_ping_does_not_decide_that_a_message_is_too_big():
+    async with trionet.open_scope(drain_timeout=0) as scope:
+        one, other = unix_pair(scope)
+        client = await client_by_hand(one, other, max_message_size=1000)
+        await other.send_all(text("x" * 5000, masked=False))
+        with pytest.raises(LimitExceededError, match="ping given up"):
+            await client.ping()
+        assert "".join(await taken(client)) == "x" * 5000
+
+
 async def test_two_websockets_with_a_limit_still_talk_in_parts():
     async with trionet.open_scope(drain_timeout=0) as scope:
         server, client = await two_websockets(*unix_pair(scope), max_message_size=10)

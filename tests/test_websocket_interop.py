@@ -11,7 +11,7 @@ import random
 import socket
 import ssl
 import threading
-from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, suppress
 from functools import partial
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -406,15 +406,13 @@ class Aiohttp(Peer):
     @asynccontextmanager
     async def connect(cls, url, tls, deflate):
         async def connect():
-            session = aiohttp.ClientSession()
-            try:
-                compress = 0 if deflate is None else deflate.server_max_window_bits
+            compress = 0 if deflate is None else deflate.server_max_window_bits
+            async with AsyncExitStack() as stack:
+                session = await stack.enter_async_context(aiohttp.ClientSession())
                 connection = await session.ws_connect(
                     url, ssl=tls or True, protocols=OFFERED, autoping=False, compress=compress
                 )
-            except aiohttp.ClientError:
-                await session.close()
-                raise
+                stack.pop_all()
             extensions = connection._response.headers.get("Sec-WebSocket-Extensions")
             peer = cls(call, connection, extensions)
             return session, peer, asyncio.create_task(peer.run())
