@@ -119,7 +119,7 @@ class HTTPClient:
             owner,
             limits=limits,
             ssl_context=ssl_context,
-            proxies=_choose_proxies(proxy, trust_env),
+            proxies=Proxies.choose(proxy, trust_env=trust_env),
             local_address=local_address,
             unix_path=unix_path,
         )
@@ -303,9 +303,3 @@ def _check_hooks(hooks: Mapping[str, Iterable[Callable[..., Any]]]) -> _Hooks:
         if not callable(hook):
             raise TypeError(f"an event hook must be a function, async or not, and not {hook!r}")
     return found
-
-
-def _choose_proxies(proxy: str | URL | Proxy | None, trust_env: bool) -> Proxies:
-    if proxy is not None:
-        return Proxies.single(proxy if isinstance(proxy, Proxy) else Proxy.parse(proxy))
-    return Proxies.from_environment() if trust_env else Proxies({})

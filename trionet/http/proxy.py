@@ -121,6 +121,17 @@ class Proxies:
         self._direct = tuple(map(_parse_direct, entries)) if self._by_scheme else ()
 
     @classmethod
+    def choose(cls, proxy: str | URL | Proxy | None, *, trust_env: bool) -> Proxies:
+        """What a client is told to use: this proxy for everything, or else what the environment says, or none.
+
+        Raises:
+            ValueError: `proxy`, or a variable of the environment, is no proxy.
+        """
+        if proxy is not None:
+            return cls.single(proxy if isinstance(proxy, Proxy) else Proxy.parse(proxy))
+        return cls.from_environment() if trust_env else cls({})
+
+    @classmethod
     def single(cls, proxy: Proxy) -> Proxies:
         """One proxy for everything."""
         return cls({"all": proxy})

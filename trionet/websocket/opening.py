@@ -89,7 +89,7 @@ class Opening:
             owner,
             limits=DEFAULT_LIMITS,
             ssl_context=ssl_context,
-            proxies=_choose_proxies(proxy, trust_env),
+            proxies=Proxies.choose(proxy, trust_env=trust_env),
             local_address=local_address,
             unix_path=unix_path,
         )
@@ -168,9 +168,3 @@ class _Connector(Connector):
 def _usable(connection: Any) -> bool:
     """Whether the answer has left the connection fit for the next handshake."""
     return connection.phase is Phase.OPEN and connection.reusable and connection.is_silent()
-
-
-def _choose_proxies(proxy: str | URL | Proxy | None, trust_env: bool) -> Proxies:
-    if proxy is not None:
-        return Proxies.single(proxy if isinstance(proxy, Proxy) else Proxy.parse(proxy))
-    return Proxies.from_environment() if trust_env else Proxies({})
