@@ -70,7 +70,7 @@ class TrionetTransport(httpx.AsyncBaseTransport):
         self.retries = retries
         """How often connecting is tried again."""
         through = None if proxy is None else _as_proxy(proxy)
-        self._proxies = _choose_proxies(through, trust_env and uds is None)
+        self._proxies = Proxies.choose(through, trust_env=trust_env and uds is None)
         most = sys.maxsize if limits.max_connections is None else limits.max_connections
         kept = limits.max_keepalive_connections
         self.max_idle = most if kept is None else kept
@@ -165,12 +165,6 @@ def _as_proxy(proxy: str | httpx.URL | httpx.Proxy) -> Proxy:
     if given.auth is None:
         return parsed
     return Proxy(parsed.scheme, parsed.host, parsed.port, *given.auth)
-
-
-def _choose_proxies(proxy: Proxy | None, trust_env: bool) -> Proxies:
-    if proxy is not None:
-        return Proxies.single(proxy)
-    return Proxies.from_environment() if trust_env else Proxies({})
 
 
 class _ResponseStream(httpx.AsyncByteStream):
