@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import trio
 
 import trionet
-from trionet import Connection, LimitExceededError, UpgradeFailedError, UpgradeRefusedError, handshake_deadline
+from trionet import Connection, LimitExceededError, UpgradeFailedError, UpgradeRefusedError
 
 if TYPE_CHECKING:
     from trionet import Detached, Wire
@@ -78,9 +78,9 @@ class to_messages:  # noqa: N801 - named for the way it reads: conn.upgrade(to_m
     async def handshake(self, wire: Wire) -> None:
         """Say hello, and wait for the peer's."""
         self._wire = wire
-        with handshake_deadline(self._timeout, "the handshake of to_messages()"):
-            await wire.send_all(HELLO)
-            answer = await wire.receive_until(b"\n", max_bytes=64)
+        wire.set_deadline(self._timeout, "the handshake of to_messages()")
+        await wire.send_all(HELLO)
+        answer = await wire.receive_until(b"\n", max_bytes=64)
         if answer == NO:
             raise UpgradeRefusedError("the peer does not speak MSG/1", answer)
         if answer != HELLO:

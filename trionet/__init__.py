@@ -32,7 +32,7 @@ from .handle import Handle, Lease, Statistics
 from .opening import open_http_client, open_tcp, open_unix, open_websocket
 from .owner import DrainReport, Forced
 from .ownership import Blocker, End, Phase, Reason
-from .recipe import Recipe, handshake_deadline
+from .recipe import Recipe
 from .scope import Scope, open_scope
 from .server import Limits, Server, ServerStatistics, serve, serve_tcp, serve_unix
 from .tls import to_plaintext, to_tls_client, to_tls_server
@@ -117,7 +117,6 @@ __all__ = [
     "WebSocketStatistics",
     "Wire",
     "broadcast",
-    "handshake_deadline",
     "http_handler",
     "open_http_client",
     "open_scope",

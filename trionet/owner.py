@@ -118,7 +118,7 @@ _NOTHING_YET: Final = DrainReport()
 
 
 class Owner:
-    """The handles of one scope. All methods are steps, except `leave` and `finish_releases`.
+    """The handles of one scope. All methods are steps, except `leave` and `let_go`.
 
     There is one for each connection of a server: what most of them never need is made when it is first needed.
     """
@@ -354,15 +354,41 @@ class Owner:
         self.report = replace(self.report, drained=self.report.drained + len(ready))
 
     @enable_ki_protection
-    async def finish_releases(self) -> None:
-        """Wait until no endpoint of this scope is open any more, and close the books."""
-        if self._unreleased:
-            with trio.CancelScope(shield=True):
-                for transport in tuple(self._unreleased):
-                    await self._release(transport)
-        self.closed = True
-        if self.parent is not None and self.parent._children is not None:
-            self.parent._children.pop(self, None)
+    async def let_go(self, error: BaseException | None = None, *, last_words: bool = False) -> None:
+        """The scope's end: `leave`, or force if it ended with `error`; then wait until no endpoint is open any more.
+
+        With `last_words`, handles that can tell their peer of an error do so, within the drain deadline.
+
+        Cancellation: as for `leave`.
+        """
+        try:
+            if error is None:
+                if self._members:
+                    await self.leave()
+                else:
+                    self.shut_door()
+                return
+            if last_words and isinstance(error, Exception):
+                for member in self.members:
+                    member.handler_failed()
+                await self.leave()
+            self.abort_all()
+        except BaseException:
+            self.abort_all()
+            raise
+        finally:
+            if self._unreleased:
+                await self._finish_releases()  # noqa: ASYNC102 - shielded in there
+            self.closed = True
+            if self.parent is not None and self.parent._children is not None:
+                self.parent._children.pop(self, None)
+
+    async def _finish_releases(self) -> None:
+        """Wait until no endpoint of this scope is open any more."""
+        assert self._unreleased is not None
+        with trio.CancelScope(shield=True):
+            for transport in tuple(self._unreleased):
+                await self._release(transport)
 
 
 @asynccontextmanager

@@ -14,20 +14,12 @@ trionet does the rest: guards, ownership, leftover, and the end of the old handl
 
 from __future__ import annotations
 
-import math
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-import trio
-
-from .errors import UpgradeFailedError
-
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from .wire import Wire
 
-__all__ = ["Recipe", "handshake_deadline"]
+__all__ = ["Recipe"]
 
 Successor = TypeVar("Successor", covariant=True)
 
@@ -42,6 +34,8 @@ class Recipe(Protocol[Successor]):
     async def handshake(self, wire: Wire) -> None:
         """Talk to the peer: return if it accepts, raise `UpgradeRefusedError` if it declines and nothing is lost.
 
+        `Wire.set_deadline` bounds it: without that a silent peer holds the task for ever.
+
         Cancellation: undone if no byte was sent; else the connection is closed.
         """
         ...
@@ -49,15 +43,3 @@ class Recipe(Protocol[Successor]):
     def commit(self) -> Successor:
         """The successor, made from ``wire.detach()``. A step; must not fail."""
         ...
-
-
-@contextmanager
-def handshake_deadline(seconds: float, what: str) -> Iterator[None]:
-    """Raise `UpgradeFailedError` if the block takes longer than this many seconds; `math.inf` for no deadline."""
-    if seconds == math.inf:
-        yield
-        return
-    with trio.move_on_after(seconds) as scope:
-        yield
-    if scope.cancelled_caught:
-        raise UpgradeFailedError(f"{what} did not finish within {seconds:g} s (handshake_timeout)")

@@ -17,7 +17,6 @@ from .adopt import into_capsule
 from .capsule import Detached
 from .connection import Connection
 from .owner import DrainReport, Owner, open_services
-from .ownership import Event
 from .transport.socket import SocketTransport
 
 if TYPE_CHECKING:
@@ -311,35 +310,29 @@ class open_child:  # noqa: N801 - it is called, like `trio.open_nursery`
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> bool:
         owner = self._owner
-        async with _owning(owner, last_words=self._last_words):  # noqa: ASYNC102 - this is the end of a nursery
-            nursery = owner.public.nursery
+        nursery = owner.public.nursery
+        try:
             if not await self._nursery.__aexit__(kind, exc, traceback) and exc is not None:  # noqa: ASYNC102
                 raise exc
             if nursery.cancel_scope.cancel_called:
                 owner.abort_all()
+        except BaseException as error:
+            await owner.let_go(error, last_words=self._last_words)  # noqa: ASYNC102, ASYNC120 - a scope's end
+            raise
+        await owner.let_go()  # noqa: ASYNC102 - this is the end of a scope
         return True  # what the body raised was a cancellation that ends here
 
 
 @asynccontextmanager
 @enable_ki_protection
-async def _owning(owner: Owner, *, last_words: bool = False) -> AsyncIterator[None]:
+async def _owning(owner: Owner) -> AsyncIterator[None]:
     """Let go of the owner's handles at the end of the block, in the manner that the block's end calls for."""
     try:
-        try:
-            yield
-        except Exception:
-            if last_words:
-                for member in owner.members:
-                    member.handler_failed()
-                await owner.leave()  # noqa: ASYNC120 - a cancellation outranks the error, which stays its context
-            raise
-        if not owner.shut or owner.members:
-            await owner.leave()
-    except BaseException:
-        owner.abort_all(Event.SCOPE_CANCELLED)
+        yield
+    except BaseException as error:
+        await owner.let_go(error)  # noqa: ASYNC102, ASYNC120 - a cancellation outranks the error, which stays its context
         raise
-    finally:
-        await owner.finish_releases()  # noqa: ASYNC102 - shielded in there
+    await owner.let_go()
 
 
 @asynccontextmanager

@@ -16,7 +16,6 @@ import trio
 
 from .connection import Connection
 from .errors import LocalProtocolError, PlaintextInjectionError, UpgradeFailedError
-from .recipe import handshake_deadline
 from .transport.protocol import MAX_RECEIVE
 from .transport.tls import TLSTransport
 from .transport.tls_info import reason_of
@@ -193,18 +192,18 @@ class _TLSRecipe(_Once):
         peer = "with the client" if self._server_side else f"with {self._host or 'the server'}"
         what = f"TLS handshake {peer}"
         tls = TLSTransport(wire.transport, self._tls, self._incoming, self._outgoing)
-        with handshake_deadline(self._timeout, what):
-            try:
-                await self._shake_hands(wire, tls)
-            except UpgradeFailedError:
-                raise
-            except ssl.SSLError as exc:
-                with suppress(trio.BrokenResourceError):
-                    # The alert, so that the peer learns why.
-                    await _flush(wire, tls)  # noqa: ASYNC120 - a cancellation outranks the error, which stays its context
-                raise UpgradeFailedError(f"{what} failed: {reason_of(exc)}") from exc
-            except trio.BrokenResourceError as exc:
-                raise UpgradeFailedError(f"{what} failed: {exc}") from exc
+        wire.set_deadline(self._timeout, what)
+        try:
+            await self._shake_hands(wire, tls)
+        except UpgradeFailedError:
+            raise
+        except ssl.SSLError as exc:
+            with suppress(trio.BrokenResourceError):
+                # The alert, so that the peer learns why.
+                await _flush(wire, tls)  # noqa: ASYNC120 - a cancellation outranks the error, which stays its context
+            raise UpgradeFailedError(f"{what} failed: {reason_of(exc)}") from exc
+        except trio.BrokenResourceError as exc:
+            raise UpgradeFailedError(f"{what} failed: {exc}") from exc
         wire.transport = tls
         self._wire = wire
 
@@ -246,16 +245,16 @@ class _PlainRecipe(_Once):
         tls = wire.transport
         assert isinstance(tls, TLSTransport)
         what = "the exchange of TLS close_notify"
-        with handshake_deadline(self._timeout, what):
+        wire.set_deadline(self._timeout, what)
+        try:
+            wire.waited = True
             try:
-                wire.waited = True
-                try:
-                    await tls.send_eof()
-                finally:
-                    wire.sent = tls.notified
-                data = await tls.receive_some(MAX_RECEIVE)
-            except trio.BrokenResourceError as exc:
-                raise UpgradeFailedError(f"{what} failed: {exc}") from exc
+                await tls.send_eof()
+            finally:
+                wire.sent = tls.notified
+            data = await tls.receive_some(MAX_RECEIVE)
+        except trio.BrokenResourceError as exc:
+            raise UpgradeFailedError(f"{what} failed: {exc}") from exc
         if data:
             raise UpgradeFailedError(f"{what} failed: the peer went on sending over TLS: {_shown(data)}")
         wire.transport = tls.lower

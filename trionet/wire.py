@@ -6,6 +6,7 @@ fails before it sent a byte can be undone completely, and leftover goes on to th
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import trio
@@ -39,9 +40,22 @@ class Wire:
         failure: What broke the connection during the handshake, if anything did.
         sent: Whether the handshake has given a byte to the transport. From then on it cannot be undone.
         ended: Whether the peer's EOF was seen.
+        scope: What the handshake runs in, so that it ends when the handle is closed, or its time is up.
+        time_limit: What has to be over, and the seconds for it, as `set_deadline` was told; None without a deadline.
     """
 
-    __slots__ = ("_consumed", "ended", "failure", "opened_at", "sent", "transport", "unread", "waited")
+    __slots__ = (
+        "_consumed",
+        "ended",
+        "failure",
+        "opened_at",
+        "scope",
+        "sent",
+        "time_limit",
+        "transport",
+        "unread",
+        "waited",
+    )
 
     def __init__(self, transport: Transport, leftover: bytes = b"", opened_at: str = "") -> None:
         self.transport = transport
@@ -51,7 +65,20 @@ class Wire:
         self.failure: BaseException | None = None
         self.waited = False
         self.opened_at = opened_at
+        self.scope = trio.CancelScope()
+        self.time_limit: tuple[str, float] | None = None
         self._consumed = bytearray()
+
+    def set_deadline(self, seconds: float, what: str) -> None:
+        """From now on the handshake has so many seconds; then the upgrade fails with `UpgradeFailedError`.
+
+        Args:
+            seconds: More than 0; `math.inf` for no deadline.
+            what: What the error says that it took too long.
+        """
+        if seconds != math.inf:
+            self.time_limit = what, seconds
+            self.scope.deadline = trio.current_time() + seconds
 
     async def receive_some(self, max_bytes: int = MAX_RECEIVE) -> bytes:
         """The next 1 to `max_bytes` bytes: unread ones first; ``b""`` at EOF.

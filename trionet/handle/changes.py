@@ -155,17 +155,19 @@ class Changes(Operations):
         self._wire = wire = Wire(self._transport, self._unread(), self.opened_at)
         try:
             self._still_claimed()
-            with trio.CancelScope() as self._upgrading:
+            with wire.scope as scope:
                 await recipe.handshake(wire)
                 if not wire.waited:
                     await trio.lowlevel.checkpoint()
             self._still_claimed()
+            if scope.cancelled_caught:
+                raise _too_late(wire)
             return self._commit(recipe, wire)
         except BaseException as exc:
             self._upgrade_ended(exc, wire)
             raise
         finally:
-            self._upgrading = self._wire = None
+            self._wire = None
             wire.end()
 
     @enable_ki_protection
@@ -204,6 +206,12 @@ class Changes(Operations):
             self._take(Event.FAILED)
         if isinstance(exc, trio.BrokenResourceError) and not isinstance(exc, UpgradeFailedError):
             raise UpgradeFailedError(f"upgrade failed: {self!r}: {exc}") from exc
+
+
+def _too_late(wire: Wire) -> UpgradeFailedError:
+    assert wire.time_limit is not None
+    what, seconds = wire.time_limit
+    return UpgradeFailedError(f"{what} did not finish within {seconds:g} s (handshake_timeout)")
 
 
 def _check_recipe(recipe: Any) -> None:

@@ -70,7 +70,6 @@ class Core:
         "_remote_address",
         "_torn",
         "_transport",
-        "_upgrading",
         "_watcher",
         "_wire",
         "_writer",
@@ -80,7 +79,7 @@ class Core:
 
     #: What belongs to the handle itself and not to the connection: not carried over by a transfer.
     _OWN: Final = frozenset(
-        {"__weakref__", "_drained_by", "_end", "_ended", "_leases", "_life", "_next", "_quiet", "_upgrading", "_wire"}
+        {"__weakref__", "_drained_by", "_end", "_ended", "_leases", "_life", "_next", "_quiet", "_wire"}
     )
 
     def __init__(self, capsule: Detached) -> None:
@@ -113,7 +112,6 @@ class Core:
         self._ended: trio.Event | None = None
         self._leases: list[Lease] = []
         self._quiet: trio.Event | None = None
-        self._upgrading: trio.CancelScope | None = None
         self._wire: Wire | None = None
         self._next: tuple[Core, Owner] | None = None
         self._drained_by: Any = None
@@ -201,8 +199,8 @@ class Core:
 
     def _interrupt(self) -> None:
         """Wake what the transport's close does not: a handshake. Who waits at the door wakes by the change of phase."""
-        if self._upgrading is not None:
-            self._upgrading.cancel()
+        if self._wire is not None:
+            self._wire.scope.cancel()
         self._leases.clear()
 
     def _wake_waiter(self) -> None:

@@ -22,7 +22,7 @@ class Turn:
 
     def __init__(self) -> None:
         self.held = False
-        self._queue: dict[Any, None] = {}
+        self._queue: dict[Any, None] | None = None  # most turns are never waited for
 
     async def wait(self) -> bool:
         """Wait for the turn: True when the caller has it, False when `wake` said that there is no need.
@@ -30,10 +30,13 @@ class Turn:
         Cancellation: the caller does not have the turn.
         """
         task = trio.lowlevel.current_task()
-        self._queue[task] = None
+        if self._queue is None:
+            self._queue = {}
+        queue = self._queue
+        queue[task] = None
 
         def give_up(_: object) -> trio.lowlevel.Abort:
-            del self._queue[task]
+            del queue[task]
             return trio.lowlevel.Abort.SUCCEEDED
 
         return bool(await trio.lowlevel.wait_task_rescheduled(give_up))
@@ -41,15 +44,15 @@ class Turn:
     def release(self) -> None:
         """Hand the turn to the task that has waited longest, if any does."""
         if self._queue:
-            self._resume(next(iter(self._queue)), True)
+            self._resume(self._queue, next(iter(self._queue)), True)
         else:
             self.held = False
 
     def wake(self, task: Any) -> None:
         """Tell `task`, if it is waiting, that it need not."""
-        if task in self._queue:
-            self._resume(task, False)
+        if self._queue and task in self._queue:
+            self._resume(self._queue, task, False)
 
-    def _resume(self, task: Any, has_turn: bool) -> None:
-        del self._queue[task]
+    def _resume(self, queue: dict[Any, None], task: Any, has_turn: bool) -> None:
+        del queue[task]
         trio.lowlevel.reschedule(task, outcome.Value(has_turn))

@@ -284,8 +284,7 @@ class HTTPClient:
         Cancellation: the connections are closed at once.
         """
         self.pool.shut()
-        await self._owner.leave()
-        await self._owner.finish_releases()
+        await self._owner.let_go()
 
     @enable_ki_protection
     def abort(self) -> None:

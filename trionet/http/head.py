@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from ..errors import LocalProtocolError, RemoteProtocolError
-from .framing import NO_FIELDS, FieldSummary
+from .framing import NO_BODY, NO_FIELDS, FieldSummary
 from .headers import Headers, split_lines
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ __all__ = [
     "USUAL_REQUEST",
     "RequestHead",
     "ResponseHead",
+    "field_lines",
     "parse_request",
     "parse_response",
     "parse_trailers",
@@ -111,6 +112,15 @@ class RequestHead:
         if isinstance(headers, bytes):
             self._headers = headers = Headers.from_wire(split_lines(headers))
         return headers
+
+    @property
+    def has_body(self) -> bool:
+        """Whether the fields announce a body.
+
+        Raises:
+            RemoteProtocolError: as `FieldSummary.of_request`.
+        """
+        return self.fields is not None and self.fields.of_request(self) != NO_BODY
 
     @property
     def field_count(self) -> int:
@@ -252,7 +262,7 @@ def write_request(method: str, target: str, headers: HeaderInput | Headers) -> b
         LocalProtocolError: method or target cannot be sent.
         ValueError, TypeError: a field cannot be sent; see `Headers`.
     """
-    return b"%b%b\r\n" % (request_line(method, target), _fields(headers))
+    return b"%b%b\r\n" % (request_line(method, target), field_lines(headers))
 
 
 def write_response(status: int, reason: str, headers: HeaderInput | Headers) -> bytes:
@@ -262,10 +272,15 @@ def write_response(status: int, reason: str, headers: HeaderInput | Headers) -> 
         LocalProtocolError: status or reason cannot be sent.
         ValueError, TypeError: a field cannot be sent; see `Headers`.
     """
-    return b"%b%b\r\n" % (status_line(status, reason), _fields(headers))
+    return b"%b%b\r\n" % (status_line(status, reason), field_lines(headers))
 
 
-def _fields(headers: HeaderInput | Headers) -> bytes:
+def field_lines(headers: HeaderInput | Headers) -> bytes:
+    """The fields as they go on the wire, each with its CRLF.
+
+    Raises:
+        ValueError, TypeError: a field cannot be sent; see `Headers`.
+    """
     return b"".join(b"%b: %b\r\n" % field for field in Headers(headers).raw)
 
 

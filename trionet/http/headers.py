@@ -67,6 +67,15 @@ class Headers:
         wanted = name.lower().encode("latin-1", "replace")
         return [value.decode("latin-1") for field, value in self.raw if field.lower() == wanted]
 
+    def get_lists(self, *names: bytes) -> list[list[str]]:
+        """What `get_list` gives for each of several different names, which are in lower case, in one pass."""
+        found: dict[bytes, list[str]] = {name: [] for name in names}
+        for field, value in self.raw:
+            values = found.get(field.lower())
+            if values is not None:
+                values.append(value.decode("latin-1"))
+        return list(found.values())
+
     def __getitem__(self, name: str) -> str:
         value = self.get(name)
         if value is None:

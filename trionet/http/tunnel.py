@@ -21,7 +21,6 @@ from ..errors import (
     UpgradeFailedError,
     UpgradeRefusedError,
 )
-from ..recipe import handshake_deadline
 from .answer import Answer, read_body, read_head
 from .headers import check_value
 from .url import ascii_host, bracketed
@@ -140,13 +139,13 @@ class _Tunnel:
 
     async def handshake(self, wire: Wire) -> None:
         what = f"{self.name}: the proxy's way to {bracketed(self._host)}:{self._port}"
-        with handshake_deadline(self._timeout, what):
-            try:
-                await self.talk(wire)
-            except (UpgradeFailedError, UpgradeRefusedError):
-                raise
-            except (RemoteProtocolError, LimitExceededError, trio.BrokenResourceError) as exc:
-                raise UpgradeFailedError(f"{what} failed: {exc}") from exc
+        wire.set_deadline(self._timeout, what)
+        try:
+            await self.talk(wire)
+        except (UpgradeFailedError, UpgradeRefusedError):
+            raise
+        except (RemoteProtocolError, LimitExceededError, trio.BrokenResourceError) as exc:
+            raise UpgradeFailedError(f"{what} failed: {exc}") from exc
         self._wire = wire
 
     async def talk(self, wire: Wire) -> None:

@@ -130,6 +130,8 @@ class Effect(enum.Enum):
     KEEP_REST = "the bytes that the handshake did not consume become leftover again"
     DRAIN = "the graceful close starts, or looks again whether it may go on"
 
+    __hash__ = object.__hash__
+
 
 class Refusal(enum.Enum):
     """The kinds of refusal, one for each class of error."""

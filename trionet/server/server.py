@@ -170,7 +170,7 @@ class Server:
             if len(self._open) >= self._limits.max_connections:
                 return True
             try:
-                sock, _address = listener.accept()
+                sock, address = listener.accept()
             except BlockingIOError:
                 return True
             except OSError as exc:
@@ -183,7 +183,7 @@ class Server:
                     raise OSError(exc.errno, f"accept on {listener.getsockname()} failed: {exc.strerror}") from exc
                 continue  # this one client has gone (ECONNABORTED and its kin, accept(2)): the next one
             try:
-                transport = SocketTransport(sock)
+                transport = SocketTransport(sock, address)
             except OSError:  # gone already: its options cannot be set
                 sock.close()
                 continue

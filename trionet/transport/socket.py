@@ -61,8 +61,8 @@ class SocketTransport:
     can_half_close = True
     parting = False
 
-    def __init__(self, sock: socket.socket) -> None:
-        """Take over a connected socket; it is switched to non-blocking."""
+    def __init__(self, sock: socket.socket, remote_address: Any = None) -> None:
+        """Take over a connected socket; it is switched to non-blocking. `remote_address` is what `accept` has said."""
         sock.setblocking(False)
         if sock.family in (socket.AF_INET, socket.AF_INET6):
             # A message goes out when it is sent, not when the peer's delayed acknowledgement allows it.
@@ -78,7 +78,7 @@ class SocketTransport:
         self._credit = 0
         self.bytes_sent: int | None = 0
         self.local_address: Any = sock.getsockname()
-        self.remote_address: Any = _peer_name(sock)
+        self.remote_address: Any = _peer_name(sock) if remote_address is None else remote_address
 
     @property
     def socket(self) -> socket.socket:

@@ -25,6 +25,8 @@ from . import extensions, handshake
 from .upgrading import Upgrading, shown
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ..http.answer import Answer
     from ..http.headers import Headers
     from ..wire import Wire
@@ -67,22 +69,22 @@ class ServerRecipe(Upgrading):
         """As `Upgrading.talk`."""
         head = await self._read_request(wire) if self._exchange is None else self._exchange.head
         try:
-            key = handshake.check_request(head)
+            asked = handshake.check_request(head)
             if self._allowed is not None:
-                handshake.check_origin(head.headers, self._allowed)
-            self._chosen = handshake.choose_subprotocol(head.headers, self._subprotocols)
-            extension = self._choose_compression(head.headers)
+                handshake.check_origin(asked.origins, self._allowed)
+            self._chosen = handshake.choose_subprotocol(asked.subprotocols, self._subprotocols)
+            extension = self._choose_compression(asked.extensions)
         except handshake.NotAcceptableError as exc:
             await wire.send_all(self._refusal(exc.answer))  # noqa: ASYNC120 - a cancellation outranks the refusal
             raise UpgradeRefusedError(f"no acceptable WebSocket handshake: {exc}", exc.answer) from None
         self._path = handshake.resource_name(head.target)
         self._peer_headers = head.headers
-        await wire.send_all(handshake.accept_response(key, self._chosen, extension, self._extra))
+        await wire.send_all(handshake.accept_response(asked.key, self._chosen, extension, self._extra))
 
-    def _choose_compression(self, headers: Headers) -> str | None:
+    def _choose_compression(self, values: Sequence[str]) -> str | None:
         """The field that accepts one of the client's offers, if there is one and it can be."""
         granted, self._agreed = self._settings.compression, None
-        if not (values := headers.get_list(extensions.FIELD)):
+        if not values:
             return None
         try:
             offers = extensions.parse_extensions(values)
@@ -111,7 +113,7 @@ class ServerRecipe(Upgrading):
                 raise UpgradeFailedError(f"the client ended the connection before its request did{shown(wire.unread)}")
             data = data.removeprefix(b"\r\n")
             head = parse_request(data)
-            if handshake.has_body(head.headers):
+            if head.has_body:
                 raise RemoteProtocolError("a WebSocket handshake has no body (Content-Length, Transfer-Encoding)")
         except LimitExceededError as exc:
             await _fail(wire, 431, f"the request head is longer than {MAX_HEAD} bytes", exc)

@@ -6,11 +6,11 @@ import base64
 import binascii
 import hashlib
 import secrets
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ..errors import RemoteProtocolError
 from ..http.answer import Answer
-from ..http.head import write_request, write_response
+from ..http.head import field_lines, write_request
 from ..http.headers import Headers, is_token, split_list
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .origins import Decide
 
 __all__ = [
+    "Asked",
     "NotAcceptableError",
     "accept_response",
     "accept_token",
@@ -30,7 +31,6 @@ __all__ = [
     "check_response",
     "check_subprotocols",
     "choose_subprotocol",
-    "has_body",
     "new_key",
     "refusal",
     "request",
@@ -38,6 +38,11 @@ __all__ = [
 ]
 
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+_ACCEPTED: Final = (
+    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %b\r\n"
+)
+_UPGRADE: Final = (("Upgrade", "websocket"), ("Connection", "Upgrade"))
+_NONE: Final = Headers()
 _OWNED: Final = frozenset({"host", "upgrade", "connection", "content-length", "transfer-encoding"})
 
 
@@ -70,7 +75,8 @@ def check_subprotocols(names: Iterable[Any]) -> tuple[str, ...]:
     """
     if isinstance(names, (str, bytes)):
         raise TypeError(f"subprotocols must be a sequence of names, not {names!r}; write subprotocols=[{names!r}]")
-    result = tuple(names)
+    if not (result := tuple(names)):
+        return ()
     for name in result:
         if not isinstance(name, str) or not is_token(name.encode("latin-1", "replace")) or not name.isascii():
             raise ValueError(f"subprotocol {name!r} is not a token like 'chat' (RFC 6455 §4.1)")
@@ -85,6 +91,8 @@ def check_extra_headers(fields: HeaderInput | Headers, authorization: str | None
     Raises:
         ValueError: a field that the handshake itself decides about, or one that cannot be sent; see `Headers`.
     """
+    if fields == () and authorization is None:
+        return _NONE
     headers = Headers(fields)
     for name in headers:
         if name.lower() in _OWNED or name.lower().startswith("sec-websocket-"):
@@ -97,42 +105,57 @@ def check_extra_headers(fields: HeaderInput | Headers, authorization: str | None
 # --- the server's side ------------------------------------------------------------------------------------------
 
 
-def check_request(head: RequestHead) -> str:
-    """The key of an acceptable handshake.
+class Asked(NamedTuple):
+    """What a client asks for."""
+
+    key: str
+    subprotocols: list[str]
+    extensions: list[str]
+    """The values of Sec-WebSocket-Extensions."""
+    origins: list[str]
+    """The values of Origin."""
+
+
+def check_request(head: RequestHead) -> Asked:
+    """What an acceptable handshake asks for.
 
     Raises:
         NotAcceptableError: with the answer: 426 if the request does not ask for a WebSocket of version 13, else 400.
 
     Source: RFC 6455 §4.2.1, §4.4; RFC 9110 §15.5.22.
     """
-    headers = head.headers
-    upgrade = [("Upgrade", "websocket"), ("Connection", "Upgrade")]
+    fields = head.fields
+    assert fields is not None  # it was parsed
     if head.method != "GET":
         raise NotAcceptableError(400, f"a WebSocket handshake is a GET, not a {head.method}")
     if head.http_version != "1.1":
         raise NotAcceptableError(400, f"a WebSocket handshake needs HTTP/1.1, not {head.http_version}")
-    if not _has(headers, "Upgrade", "websocket") or not _has(headers, "Connection", "upgrade"):
-        raise NotAcceptableError(426, "this is a WebSocket endpoint: Upgrade and Connection are missing", upgrade)
-    if headers.get_list("Sec-WebSocket-Version") != ["13"]:
+    if b"websocket" not in fields.upgrade or b"upgrade" not in fields.options:
+        raise NotAcceptableError(426, "this is a WebSocket endpoint: Upgrade and Connection are missing", _UPGRADE)
+    versions, keys, subprotocols, extensions, origins = head.headers.get_lists(
+        b"sec-websocket-version",
+        b"sec-websocket-key",
+        b"sec-websocket-protocol",
+        b"sec-websocket-extensions",
+        b"origin",
+    )
+    if versions != ["13"]:
         raise NotAcceptableError(
-            426, "only version 13 is spoken here (Sec-WebSocket-Version)", [*upgrade, ("Sec-WebSocket-Version", "13")]
+            426, "only version 13 is spoken here (Sec-WebSocket-Version)", [*_UPGRADE, ("Sec-WebSocket-Version", "13")]
         )
-    keys = headers.get_list("Sec-WebSocket-Key")
     if len(keys) != 1 or not _is_key(keys[0]):
         raise NotAcceptableError(400, "Sec-WebSocket-Key must be there once, with 16 bytes in base64")
-    _offered(headers)
-    return keys[0]
+    return Asked(keys[0], _offered(subprotocols), extensions, origins)
 
 
-def check_origin(headers: Headers, allowed: Decide) -> None:
-    """Raise unless the page that asks may do so.
+def check_origin(origins: Sequence[str], allowed: Decide) -> None:
+    """Raise unless the page that asks may do so; `origins` are the values of Origin.
 
     Raises:
         NotAcceptableError: with the answer, 403. So it is for a second Origin field: nobody knows which one counts.
 
     Source: RFC 6455 §4.2.2, point 4; RFC 6454 §7.3.
     """
-    origins = headers.get_list("Origin")
     if len(origins) > 1:
         raise NotAcceptableError(403, "Origin must be there once at most")
     origin = origins[0] if origins else None
@@ -149,30 +172,28 @@ def resource_name(target: str) -> str:
     return rest[start:] if rest[start : start + 1] == "/" else f"/{rest[start:]}"
 
 
-def has_body(headers: Headers) -> bool:
-    """Whether a request with these fields announces a body (RFC 9112 §6.3)."""
-    lengths = headers.get_list("Content-Length")
-    return "Transfer-Encoding" in headers or any(length.strip("0") for length in lengths)
-
-
-def choose_subprotocol(headers: Headers, supported: Sequence[str]) -> str | None:
+def choose_subprotocol(offered: Sequence[str], supported: Sequence[str]) -> str | None:
     """The first of the `supported` ones that the client offers."""
-    offered = _offered(headers)
     return next((name for name in supported if name in offered), None)
 
 
 def accept_response(key: str, subprotocol: str | None, extension: str | None, extra: Headers) -> bytes:
     """The 101 that accepts the handshake (RFC 6455 §4.2.2)."""
-    fields = [("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Accept", accept_token(key))]
+    head = _ACCEPTED % accept_token(key).encode()
+    chosen = []
     if subprotocol is not None:
-        fields.append(("Sec-WebSocket-Protocol", subprotocol))
+        chosen.append(("Sec-WebSocket-Protocol", subprotocol))
     if extension is not None:
-        fields.append(("Sec-WebSocket-Extensions", extension))
-    return write_response(101, "Switching Protocols", [*fields, *extra.items()])
+        chosen.append(("Sec-WebSocket-Extensions", extension))
+    if chosen or extra.raw:
+        head += field_lines([*chosen, *extra.items()])
+    return head + b"\r\n"
 
 
-def _offered(headers: Headers) -> list[str]:
-    names = split_list(headers.get_list("Sec-WebSocket-Protocol"))
+def _offered(values: Sequence[str]) -> list[str]:
+    if not values:
+        return []
+    names = split_list(values)
     if len(set(names)) < len(names) or not all(is_token(name.encode("latin-1")) for name in names):
         raise NotAcceptableError(400, "Sec-WebSocket-Protocol must be a list of different tokens")
     return names
@@ -234,7 +255,8 @@ def check_response(head: ResponseHead, key: str, subprotocols: Sequence[str]) ->
 
 def accept_token(key: str) -> str:
     """What Sec-WebSocket-Accept must be for this key (RFC 6455 §4.2.2, point 5.4)."""
-    return base64.b64encode(hashlib.sha1(key.encode("latin-1") + _GUID, usedforsecurity=False).digest()).decode("ascii")
+    digest = hashlib.sha1(key.encode("latin-1") + _GUID, usedforsecurity=False).digest()
+    return binascii.b2a_base64(digest, newline=False).decode("ascii")
 
 
 def _has(headers: Headers, name: str, token: str) -> bool:

@@ -11,6 +11,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+import trio
+
 from ..errors import TooManyRedirectsError, UpgradeFailedError, UpgradeRefusedError
 from ..http.connector import Connector
 from ..http.limits import DEFAULT_LIMITS
@@ -20,7 +22,6 @@ from ..http.redirect import MAX_REDIRECTS, next_request
 from ..http.tunnel import to_http_tunnel
 from ..http.url import parse_url as parse_http_url
 from ..ownership import Phase
-from ..recipe import handshake_deadline
 from . import handshake
 from .asking import ClientRecipe
 from .upgrading import Settings, make_keepalive
@@ -100,8 +101,11 @@ class Opening:
         Raises and Cancellation: as `open_websocket`. What is open then belongs to the owner.
         """
         target = self._target
-        with handshake_deadline(self._timeout, f"opening a WebSocket to {target.url}"):
+        with trio.move_on_after(self._timeout):
             return await self._go(target, self._headers)
+        raise UpgradeFailedError(
+            f"opening a WebSocket to {target.url} did not finish within {self._timeout:g} s (handshake_timeout)"
+        )
 
     async def _go(self, target: Target, headers: Headers) -> WebSocket:
         """Ask, and ask on where the answer leads to."""

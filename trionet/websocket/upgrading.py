@@ -15,7 +15,6 @@ from ..errors import (
     UpgradeRefusedError,
 )
 from ..http.headers import Headers
-from ..recipe import handshake_deadline
 from .connection import WebSocket
 from .deflate import PerMessageDeflate
 from .engine import Engine
@@ -30,7 +29,7 @@ SHOWN: Final = 32
 """How many unexpected bytes a message shows."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Settings:
     """What both sides can be told about the WebSocket that they make."""
 
@@ -70,15 +69,15 @@ class Upgrading:
 
     name: str
     client: bool
+    _wire: Wire | None = None
+    _path = ""
+    _chosen: str | None = None
+    _agreed: PerMessageDeflate | None = None
+    _peer_headers = Headers()
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._used = False
-        self._wire: Wire | None = None
-        self._path = ""
-        self._chosen: str | None = None
-        self._agreed: PerMessageDeflate | None = None
-        self._peer_headers = Headers()
 
     def prepare(self, source: Any) -> None:
         """As `Recipe.prepare`. A step."""
@@ -94,13 +93,13 @@ class Upgrading:
     async def handshake(self, wire: Wire) -> None:
         """As `Recipe.handshake`, within its time."""
         what = f"WebSocket handshake ({self.name})"
-        with handshake_deadline(self._settings.handshake_timeout, what):
-            try:
-                await self.talk(wire)
-            except (UpgradeFailedError, UpgradeRefusedError):
-                raise
-            except (RemoteProtocolError, LimitExceededError, trio.BrokenResourceError) as exc:
-                raise UpgradeFailedError(f"{what} failed: {exc}") from exc
+        wire.set_deadline(self._settings.handshake_timeout, what)
+        try:
+            await self.talk(wire)
+        except (UpgradeFailedError, UpgradeRefusedError):
+            raise
+        except (RemoteProtocolError, LimitExceededError, trio.BrokenResourceError) as exc:
+            raise UpgradeFailedError(f"{what} failed: {exc}") from exc
         self._wire = wire
 
     async def talk(self, wire: Wire) -> None:

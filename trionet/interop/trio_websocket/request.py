@@ -165,7 +165,7 @@ async def receive_request(
         async for exchange in await (await take(scope, stream)).upgrade(to_http_server()):
             try:
                 handshake.check_request(exchange.head)
-                if handshake.has_body(exchange.headers):
+                if exchange.head.has_body:
                     raise handshake.NotAcceptableError(400, "a WebSocket handshake has no body")
             except handshake.NotAcceptableError as exc:
                 answer = exc.answer
