@@ -17,12 +17,20 @@ from trio.lowlevel import enable_ki_protection
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-__all__ = ["TICK", "Caretaker", "Charge"]
+__all__ = ["TICK", "Caretaker", "Charge", "start_service"]
 
 _log = logging.getLogger("trionet")
 
 TICK: Final = 1.0
 """Seconds between two looks at a connection."""
+
+
+def start_service(services: trio.Nursery, service: Callable[..., Awaitable[None]], *args: Any) -> None:
+    """Run `service`, which must not raise, until `services` is cancelled. A step."""
+    try:
+        services.start_soon(service, *args)
+    except RuntimeError:  # the nursery has ended: it is the parent's, and the parent was left before this scope
+        trio.lowlevel.spawn_system_task(service, *args)
 
 
 class Flushable(Protocol):
@@ -45,13 +53,13 @@ class Caretaker:
     """Looks after the connections of one outermost scope. All methods are steps.
 
     Args:
-        start_service: Starts a service task.
+        services: Where its tasks run.
     """
 
-    __slots__ = ("_due", "_sleeper", "_start_service", "_ticking", "_watched")
+    __slots__ = ("_due", "_services", "_sleeper", "_ticking", "_watched")
 
-    def __init__(self, start_service: Callable[[Callable[[], Awaitable[None]]], None]) -> None:
-        self._start_service = start_service
+    def __init__(self, services: trio.Nursery) -> None:
+        self._services = services
         self._watched: dict[Charge, None] = {}
         self._ticking = False
         self._due: list[Flushable] = []
@@ -63,7 +71,7 @@ class Caretaker:
         self._watched[charge] = None
         if not self._ticking:
             self._ticking = True
-            self._start_service(self._tick)
+            start_service(self._services, self._tick)
 
     @enable_ki_protection
     def unwatch(self, charge: Charge) -> None:
@@ -93,7 +101,7 @@ class Caretaker:
         if len(due) > 1:
             return
         if self._sleeper is None:
-            self._start_service(self._flush)
+            start_service(self._services, self._flush)
         else:
             sleeper, self._sleeper = self._sleeper, None
             trio.lowlevel.reschedule(sleeper)

@@ -116,7 +116,7 @@ async def open_http_client(
     """
     async with open_services() as services:
         owner = Owner("open_http_client", drain_timeout=drain_timeout, services=services)
-        async with hold_http_client(Scope(owner, None, None), options) as client:
+        async with hold_http_client(Scope(owner), options) as client:
             yield client
 
 
@@ -181,5 +181,5 @@ async def open_websocket(
     """
     async with open_services() as services:
         owner = Owner("open_websocket", drain_timeout=drain_timeout, services=services)
-        async with hold_websocket(Scope(owner, None, None), url, options) as websocket:
+        async with hold_websocket(Scope(owner), url, options) as websocket:
             yield websocket

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import weakref
 from collections.abc import Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from .caretaker import Caretaker
+from .caretaker import Caretaker, start_service
 from .errors import ScopeClosedError
 from .ownership import Blocker, End, Event, Phase, Reason
 
@@ -127,6 +128,8 @@ class Owner:
         "__weakref__",
         "_children",
         "_draining",
+        "_face",
+        "_face_type",
         "_members",
         "_serial",
         "_unreleased",
@@ -135,10 +138,10 @@ class Owner:
         "drain_timeout",
         "drains",
         "name",
+        "nursery",
         "observer",
         "of_connection",
         "parent",
-        "public",
         "report",
         "services",
         "shut",
@@ -165,8 +168,10 @@ class Owner:
         self.of_connection = of_connection
         """Whether the scope is there for one served connection, so that it ends when that is over."""
         self.observer: Observer | None = observer if observer is not None or parent is None else parent.observer
-        self.public: Any = None
-        """The `Scope` that users see."""
+        self.nursery: trio.Nursery | None = None
+        """The tasks of the scope, where it has any."""
+        self._face: weakref.ref[Any] | None = None
+        self._face_type: Any = None
         self.drains = False
         self._draining: trio.Event | None = None
         self.report = _NOTHING_YET
@@ -176,7 +181,7 @@ class Owner:
         self._serial = 0
         self._unreleased: set[Transport] | None = None
         self._children: dict[Owner, None] | None = None
-        self.caretaker: Caretaker = Caretaker(self.start_service) if parent is None else parent.caretaker
+        self.caretaker: Caretaker = Caretaker(services) if parent is None else parent.caretaker
         if parent is not None:
             if parent._children is None:
                 parent._children = {}
@@ -185,6 +190,23 @@ class Owner:
     def __repr__(self) -> str:
         state = "closed" if self.closed else "closing" if self.shut else "open"
         return f"<Owner {self.name or hex(id(self))}: {state}, {len(self._members)} handles>"
+
+    @property
+    def public(self) -> Any:
+        """The `Scope` that users see, None before there is one.
+
+        Kept by who uses it, and else made anew: were it kept here, every connection of a server would end as a cycle
+        of garbage.
+        """
+        if self._face is None:
+            return None
+        face = self._face()
+        return self._face_type(self) if face is None else face
+
+    def show_as(self, face: Any) -> None:
+        """`face` is the `Scope` that users see from now on."""
+        self._face = weakref.ref(face)
+        self._face_type = type(face)
 
     @property
     def draining(self) -> trio.Event:
@@ -249,10 +271,7 @@ class Owner:
 
     def start_service(self, service: Callable[..., Awaitable[None]], *args: Any) -> None:
         """Run `service` until the scope has let go of its handles. It must not raise."""
-        try:
-            self.services.start_soon(service, *args)
-        except RuntimeError:  # the nursery has ended: it is the parent's, and the parent was left before this scope
-            trio.lowlevel.spawn_system_task(service, *args)
+        start_service(self.services, service, *args)
 
     @enable_ki_protection
     def observe(self, handle: Any, before: Phase | None, after: Phase) -> None:
@@ -317,25 +336,24 @@ class Owner:
     @enable_ki_protection
     async def _drain_together(self, waiting: list[Member]) -> None:
         """Drain these members, and those that they turn into: a handshake may be accepted meanwhile."""
-        begun: set[Member] = set()
-
-        @enable_ki_protection
-        async def drain(member: Member) -> None:
-            await member.drain()
-            begin(self._start_drain())
-
-        @enable_ki_protection
-        def begin(members: list[Member]) -> None:
-            for member in members:
-                if member not in begun:
-                    begun.add(member)
-                    nursery.start_soon(drain, member)
-
         try:
             async with trio.open_nursery() as nursery:
-                begin(waiting)
+                self._drain_in(nursery, waiting, set())
         except BaseExceptionGroup as group:
             raise _one_of(group) from None
+
+    @enable_ki_protection
+    def _drain_in(self, nursery: trio.Nursery, members: list[Member], begun: set[Member]) -> None:
+        """Start to drain those of `members` that are not among the `begun`. A step."""
+        for member in members:
+            if member not in begun:
+                begun.add(member)
+                nursery.start_soon(self._drain_one, member, nursery, begun)
+
+    @enable_ki_protection
+    async def _drain_one(self, member: Member, nursery: trio.Nursery, begun: set[Member]) -> None:
+        await member.drain()
+        self._drain_in(nursery, self._start_drain(), begun)
 
     @enable_ki_protection
     def _start_drain(self) -> list[Member]:

@@ -41,21 +41,25 @@ class Scope:
 
     Attributes:
         name: What errors and reports call the scope.
-        parent: The scope in which this one was opened with `Scope.open_scope`; None for one that stands alone.
     """
 
-    __slots__ = ("_nursery", "name", "owner", "parent")
+    __slots__ = ("__weakref__", "name", "owner")
 
-    def __init__(self, owner: Owner, parent: Scope | None, nursery: trio.Nursery | None) -> None:
+    def __init__(self, owner: Owner) -> None:
         self.owner = owner
         self.name = owner.name
-        self.parent = parent
-        self._nursery = nursery
-        owner.public = self
+        owner.show_as(self)
 
     def __repr__(self) -> str:
         state = "closed" if self.owner.closed else "closing" if self.owner.shut else "open"
         return f"<Scope {self.name or '(unnamed)'}: {state}, {len(self.owner.members)} handles>"
+
+    @property
+    def parent(self) -> Scope | None:
+        """The scope in which this one was opened with `Scope.open_scope`; None for one that stands alone."""
+        above = self.owner.parent
+        scope: Scope | None = None if above is None else above.public
+        return scope
 
     @property
     def nursery(self) -> trio.Nursery:
@@ -64,9 +68,10 @@ class Scope:
         Raises:
             RuntimeError: the scope is that of `open_tcp` or `open_unix`, which have no tasks of the user.
         """
-        if self._nursery is None:
+        nursery = self.owner.nursery
+        if nursery is None:
             raise RuntimeError(f"{self!r} has no nursery, as it holds a single connection; use trionet.open_scope()")
-        return self._nursery
+        return nursery
 
     @property
     def draining(self) -> trio.Event:
@@ -96,9 +101,10 @@ class Scope:
 
     def cancel(self) -> None:
         """Cancel the scope: its tasks unwind, then its handles are closed at once (`SCOPE_CANCELLED`). A step."""
-        if self._nursery is not None:
-            self._nursery.cancel_scope.cancel()
-        if self._nursery is None or self.owner.shut:
+        nursery = self.owner.nursery
+        if nursery is not None:
+            nursery.cancel_scope.cancel()
+        if nursery is None or self.owner.shut:
             self.owner.abort_all()
 
     @asynccontextmanager
@@ -116,7 +122,7 @@ class Scope:
         self.owner.check_open("open_scope")
         seconds = self.owner.drain_timeout if drain_timeout is None else drain_timeout
         owner = Owner(name or "", parent=self.owner, drain_timeout=seconds, services=self.owner.services)
-        async with open_child(owner, self) as scope:
+        async with open_child(owner) as scope:
             yield scope
 
     @enable_ki_protection
@@ -194,7 +200,7 @@ class Scope:
         self.owner.check_open("open_http_client")
         seconds = self.owner.drain_timeout if drain_timeout is None else drain_timeout
         owner = Owner("open_http_client", parent=self.owner, drain_timeout=seconds, services=self.owner.services)
-        async with hold_http_client(Scope(owner, self, None), options) as client:
+        async with hold_http_client(Scope(owner), options) as client:
             yield client
 
     @asynccontextmanager
@@ -218,7 +224,7 @@ class Scope:
         self.owner.check_open("open_websocket")
         seconds = self.owner.drain_timeout if drain_timeout is None else drain_timeout
         owner = Owner("open_websocket", parent=self.owner, drain_timeout=seconds, services=self.owner.services)
-        async with hold_websocket(Scope(owner, self, None), url, options) as websocket:
+        async with hold_websocket(Scope(owner), url, options) as websocket:
             yield websocket
 
     @enable_ki_protection
@@ -281,7 +287,7 @@ async def open_scope(
     """
     async with open_services() as services:
         owner = Owner(name or "", drain_timeout=drain_timeout, services=services, observer=observer)
-        async with open_child(owner, None) as scope:
+        async with open_child(owner) as scope:
             yield scope
 
 
@@ -293,24 +299,25 @@ class open_child:  # noqa: N801 - it is called, like `trio.open_nursery`
     A class, and no generator: a server keeps one for each connection, and a suspended generator costs a kilobyte.
     """
 
-    __slots__ = ("_last_words", "_nursery", "_owner", "_parent")
+    __slots__ = ("_last_words", "_nursery", "_owner")
 
-    def __init__(self, owner: Owner, parent: Scope | None, *, last_words: bool = False) -> None:
+    def __init__(self, owner: Owner, *, last_words: bool = False) -> None:
         self._owner = owner
-        self._parent = parent
         self._last_words = last_words
         self._nursery = trio.open_nursery()
 
     @enable_ki_protection
     async def __aenter__(self) -> Scope:
-        return Scope(self._owner, self._parent, await self._nursery.__aenter__())
+        self._owner.nursery = await self._nursery.__aenter__()
+        return Scope(self._owner)
 
     @enable_ki_protection
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> bool:
         owner = self._owner
-        nursery = owner.public.nursery
+        nursery = owner.nursery
+        assert nursery is not None
         try:
             if not await self._nursery.__aexit__(kind, exc, traceback) and exc is not None:  # noqa: ASYNC102
                 raise exc
@@ -342,7 +349,7 @@ async def open_single(name: str, drain_timeout: float) -> AsyncIterator[Scope]:
     async with open_services() as services:
         owner = Owner(name, drain_timeout=drain_timeout, services=services)
         async with _owning(owner):
-            yield Scope(owner, None, None)
+            yield Scope(owner)
 
 
 @asynccontextmanager

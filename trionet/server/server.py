@@ -215,7 +215,7 @@ class Server:
     async def _connection(self, capsule: Detached, owner: Owner, watched: Watched) -> None:
         """Serve one connection: its scope ends with the handler, and its failure ends here."""
         try:
-            async with open_child(owner, self.scope, last_words=True) as scope:
+            async with open_child(owner, last_words=True) as scope:
                 connection = await self._secured(scope.adopt(capsule))
                 del capsule
                 if connection is not None:

@@ -34,6 +34,7 @@ class Watched:
 
     def endpoint_closed(self) -> None:
         """The endpoint is closed."""
+        self._member = None  # which knows this object: no cycle of garbage
         self._done()
 
     def handler_done(self) -> None:
@@ -44,7 +45,7 @@ class Watched:
     def force(self) -> Forced:
         """Close the endpoint if it lives on outside of the connection's scope; in any case, say what was cut off."""
         member = self._member
-        if member.end is not None:
+        if member is None:
             return Forced(f"handler of {self._owner.name}, without a connection", self.opened_at, Reason.ABORTED, ())
         name, blockers = repr(member), member.blockers
         member.abort()
