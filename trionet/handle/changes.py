@@ -216,9 +216,13 @@ def _too_late(wire: Wire) -> UpgradeFailedError:
 
 def _check_recipe(recipe: Any) -> None:
     """Raise unless this is a recipe: a forgotten pair of parentheses is the usual mistake."""
-    if isinstance(recipe, type) or not all(hasattr(recipe, name) for name in ("prepare", "handshake", "commit")):
-        hint = "; call it" if callable(recipe) else ""
-        raise TypeError(f"upgrade needs a recipe, such as to_tls_client('host.example'), not {recipe!r}{hint}")
+    try:
+        if not isinstance(recipe, type) and recipe.prepare and recipe.handshake and recipe.commit:
+            return
+    except AttributeError:
+        pass
+    hint = "; call it" if callable(recipe) else ""
+    raise TypeError(f"upgrade needs a recipe, such as to_tls_client('host.example'), not {recipe!r}{hint}")
 
 
 def _check_successor(successor: Any, wire: Wire) -> None:

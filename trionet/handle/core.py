@@ -324,13 +324,12 @@ def _task_name(task: Any) -> str:
 
 
 def _name(address: Any) -> str:
-    match address:
-        case None:
-            return "?"
-        case (str(host), int(port), *_):
-            return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        case _:
-            return str(address) or "unnamed"
+    if address is None:
+        return "?"
+    if isinstance(address, tuple):
+        host, port = str(address[0]), address[1]
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return str(address) or "unnamed"
 
 
 _CARRY_OUT: Final[dict[Effect, Callable[[Core], None]]] = {

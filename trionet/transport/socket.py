@@ -75,7 +75,7 @@ class SocketTransport:
         self._closed = False
         self._wakes = 0
         self._receives = 0
-        self._credit = 0
+        self._credit = 1  # mostly a client speaks at once, and what it says is there by the time of the first receive
         self.bytes_sent: int | None = 0
         self.local_address: Any = sock.getsockname()
         self.remote_address: Any = _peer_name(sock) if remote_address is None else remote_address
@@ -159,8 +159,11 @@ class SocketTransport:
 
     async def send_all(self, data: Buffer) -> None:
         self.bytes_sent = 0
+        sent = self.send_some(data)
+        if type(data) is bytes and sent == len(data):
+            self.bytes_sent = sent
+            return
         with memoryview(data) as whole, whole.cast("B") as view:
-            sent = self.send_some(view)
             size = len(view)
             while sent < size:
                 self.bytes_sent = sent
