@@ -7,7 +7,14 @@ from hypothesis import strategies as st
 
 from trionet import LocalProtocolError, RemoteProtocolError
 from trionet.http import Headers
-from trionet.http.head import parse_request, parse_response, write_request, write_response
+from trionet.http.head import (
+    USUAL_REQUEST,
+    parse_request,
+    parse_response,
+    usual_request,
+    write_request,
+    write_response,
+)
 
 GOOD = b"GET /a?b=c HTTP/1.1\r\nHost: example\r\nX-One: 1\r\nx-one:  \t2 \t\r\nEmpty:\r\n\r\n"
 
@@ -139,6 +146,55 @@ def test_what_is_accepted_h11_accepts_with_the_same_meaning(inserted, data):
     assert event.target.decode() == head.target
     assert event.http_version.decode() == head.http_version
     assert list(event.headers.raw_items()) == list(head.headers.raw)
+
+
+FIELDS = [
+    b"Host: example",
+    b"host: example:80",
+    b"HOST: example",
+    b"Host:example",
+    b"Host:",
+    b"Host: a b",
+    b"Content-Length: 5",
+    b"content-length:5",
+    b"Content-Length: 05",
+    b"Content-Length: 5x",
+    b"Connection: keep-alive",
+    b"Connection: close",
+    b"Transfer-Encoding: chunked",
+    b"Expect: 100-continue",
+    b"Upgrade: websocket",
+    b"X-Host: nobody",
+    b"Accept:  */* \t",
+    b"Not-A-Host : x",
+    b" folded: x",
+]
+
+
+def facts(head):
+    fields = {name: getattr(head.fields, name) for name in ("length", "chunked", "options", "upgrade", "expect")}
+    fields = {name: list(value) if isinstance(value, (list, tuple)) else value for name, value in fields.items()}
+    return head.method, head.target, head.http_version, head.headers.raw, fields
+
+
+@given(st.sampled_from([b"GET", b"POST", b"CONNECT", b"get"]), st.lists(st.sampled_from(FIELDS), max_size=5))
+def test_the_short_way_for_usual_requests_leads_to_the_same(method, fields):
+    """Wherever Host stands: a client may write its fields in any order."""
+    head = b"%b /x HTTP/1.1\r\n%b\r\n" % (method, b"".join(field + b"\r\n" for field in fields))
+    match = USUAL_REQUEST.match(head)
+    usual = None if match is None else usual_request(match)
+    if usual is not None:
+        whole = parse_request(head)
+        assert match.end() == len(head)
+        got, due = facts(usual), facts(whole)
+        if b"Connection: keep-alive" in fields:
+            due[4]["options"] = got[4]["options"]  # says what holds anyway
+        assert got == due
+    else:
+        hosts = [field for field in fields if field.lower().startswith(b"host")]
+        plain = {b"X-Host: nobody", b"Accept:  */* \t", b"Content-Length: 5", b"Connection: keep-alive"}
+        usable = fields.count(b"Content-Length: 5") < 2 and set(fields) - set(hosts) <= plain
+        assert not usable or hosts not in ([b"Host: example"], [b"host: example:80"]) or method in (b"CONNECT", b"get")
 
 
 names = st.text(st.sampled_from("abcXYZ019!#$%&'*+-.^_`|~"), min_size=1)

@@ -57,10 +57,11 @@ _FIELD_LINE: Final = re.compile(rb"%b:%b" % (_TOKEN, _TEXT))
 _ABSOLUTE: Final = re.compile(rb"[A-Za-z][A-Za-z0-9+.\-]*+://.++")
 _HOST: Final = re.compile(rb"[A-Za-z0-9._~%!$&'()*+,;=:\[\]\-]*+")
 USUAL_REQUEST: Final = re.compile(
-    rb"(%b) (/[!-\x22\x24-~]*+) HTTP/1\.1\r\n([Hh]ost: [A-Za-z0-9._:\[\]\-]*+\r\n((?:%b:%b\r\n)*+))\r\n"
-    % (_TOKEN, _TOKEN, _TEXT)
+    rb"(%b) (/[!-\x22\x24-~]*+) HTTP/1\.1\r\n"
+    rb"(((?:(?![Hh]ost:)%b:%b\r\n)*+)[Hh]ost: [A-Za-z0-9._:\[\]\-]*+\r\n((?:%b:%b\r\n)*+))\r\n"
+    % (_TOKEN, _TOKEN, _TEXT, _TOKEN, _TEXT)
 )
-"""The head of nearly every request: HTTP/1.1, a path, and Host first. See `usual_request`."""
+"""The head of nearly every request: HTTP/1.1, a path, and a Host. See `usual_request`."""
 _DECIDES: Final = re.compile(
     rb"\n(?:connection:(?! keep-alive\r)|host:|transfer-encoding:|upgrade:|expect:"
     rb"|content-length:(?: ([0-9]{1,18})\r)?+)"
@@ -185,11 +186,13 @@ def usual_request(match: re.Match[bytes]) -> RequestHead | None:
     None if it has a field that decides about framing or the connection, apart from a Content-Length, or a method that
     is not registered: then it is for `parse_request`.
     """
-    name, target, lines, rest = match.groups()
+    name, target, lines, before, rest = match.groups()
     method = _METHODS.get(name)
     if method is None or method == "CONNECT":
         return None
     fields = NO_FIELDS
+    if before:
+        rest = before + rest
     if rest and (found := _DECIDES.findall(b"\n" + rest.lower())):
         if len(found) > 1 or not found[0]:
             return None
