@@ -19,7 +19,7 @@ VARIANTS = {UPGRADED: ("trionet", "line"), PLAIN: ("trionet", "echo"), **{name: 
 GOALS = (
     Goal(UPGRADED, "trio-websocket", 0.5),
     Goal(UPGRADED, "websockets on uvloop", 0.8),
-    *(Goal(UPGRADED, name) for name in ("websockets on Trio", "aiohttp", "picows")),
+    *(Goal(UPGRADED, name) for name in ("websockets on Trio", "aiohttp on asyncio", "aiohttp on uvloop", "picows")),
     *(Goal(PLAIN, name) for name in ("trio-websocket", "websockets on uvloop")),
 )
 

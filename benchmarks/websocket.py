@@ -41,7 +41,7 @@ class Case:
         return f"Messages of {size}, {self.connections:,} connections"
 
 
-BESIDE = (Goal("trionet", "aiohttp"), Goal("trionet", "picows"))
+BESIDE = tuple(Goal("trionet", name) for name in ("aiohttp on asyncio", "aiohttp on uvloop", "picows"))
 SMALL = (
     Goal("trionet", "trio-websocket", 0.40),
     Goal("trionet", "websockets on Trio", 0.40),

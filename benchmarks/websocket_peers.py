@@ -93,16 +93,21 @@ def serve_websockets_trio() -> None:
 
 def run_uvloop(main: Callable[[], Awaitable[Any]]) -> None:
     """Start a server on uvloop, and let it serve."""
-    import asyncio
-
     import uvloop
+
+    run_asyncio(main, uvloop.new_event_loop)
+
+
+def run_asyncio(main: Callable[[], Awaitable[Any]], new_event_loop: Callable[[], Any] | None = None) -> None:
+    """Start a server on this event loop, asyncio's own by default, and let it serve."""
+    import asyncio
 
     async def serve() -> None:
         running = await main()
         await asyncio.Event().wait()
         del running
 
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
         runner.run(serve())
 
 
@@ -119,7 +124,7 @@ def serve_websockets_uvloop() -> None:
     run_uvloop(main)
 
 
-def serve_aiohttp() -> None:
+def serve_aiohttp(run: Callable[[Callable[[], Awaitable[Any]]], None]) -> None:
     from aiohttp import WSMsgType, web
 
     async def echo(request: web.Request) -> web.WebSocketResponse:
@@ -138,7 +143,7 @@ def serve_aiohttp() -> None:
         await web.SockSite(runner, listen(), backlog=BACKLOG).start()
         return runner
 
-    run_uvloop(main)
+    run(main)
 
 
 def serve_picows() -> None:
@@ -167,7 +172,8 @@ SERVERS: dict[str, tuple[Callable[[], None], str, tuple[str, ...]]] = {
     "trio-websocket": (serve_trio_websocket, "trio-websocket", ("trio_websocket",)),
     "websockets on Trio": (serve_websockets_trio, "websockets", ("websockets", "websockets.trio")),
     "websockets on uvloop": (serve_websockets_uvloop, "websockets uvloop", ("websockets.asyncio", "uvloop")),
-    "aiohttp": (serve_aiohttp, "aiohttp uvloop", ("aiohttp", "uvloop")),
+    "aiohttp on asyncio": (partial(serve_aiohttp, run_asyncio), "aiohttp", ("aiohttp",)),
+    "aiohttp on uvloop": (partial(serve_aiohttp, run_uvloop), "aiohttp uvloop", ("aiohttp", "uvloop")),
     "picows": (serve_picows, "picows uvloop", ("picows", "uvloop")),
 }
 """For each of the others: how it is served, the packages to install, and the modules that it needs."""
