@@ -16,6 +16,7 @@ import trio
 
 from .connection import Connection
 from .errors import LocalProtocolError, PlaintextInjectionError, UpgradeFailedError
+from .recipe import TalkingRecipe
 from .transport.protocol import MAX_RECEIVE
 from .transport.tls import TLSTransport
 from .transport.tls_info import reason_of
@@ -23,6 +24,7 @@ from .transport.tls_info import reason_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from .capsule import Detached
     from .recipe import Recipe
     from .wire import Wire
 
@@ -135,44 +137,14 @@ def to_plaintext(*, handshake_timeout: float = 10.0) -> Recipe[Connection]:
     return _PlainRecipe(handshake_timeout)
 
 
-class _Once:
-    """What the recipes share: a time limit, one use, and a `Connection` to begin with."""
-
-    def __init__(self, name: str, handshake_timeout: float) -> None:
-        if not handshake_timeout > 0:
-            raise ValueError(
-                f"handshake_timeout must be more than 0 seconds (math.inf for no limit), not {handshake_timeout!r}"
-            )
-        self._name = name
-        self._timeout = handshake_timeout
-        self._used = False
-        self._wire: Wire | None = None
-
-    def prepare(self, source: Any) -> None:
-        if self._used:
-            raise LocalProtocolError(f"upgrade refused: this {self._name} recipe was used before; make one per upgrade")
-        if not isinstance(source, Connection):
-            raise LocalProtocolError(
-                f"upgrade refused: {self._name} works on a Connection, not on {source!r}; detach() and adopt() it first"
-            )
-        self.check(source)
-        self._used = True
-
-    def check(self, source: Connection) -> None:
-        """Raise unless `source` can be upgraded."""
-
-    def commit(self) -> Connection:
-        assert self._wire is not None
-        return Connection(self._wire.detach())
-
-
-class _TLSRecipe(_Once):
+class _TLSRecipe(TalkingRecipe[Connection]):
     """Puts TLS on a connection; the same for both sides, up to what may come first."""
 
     def __init__(
         self, context: ssl.SSLContext, server_hostname: str | None, timeout: float, *, server_side: bool = False
     ) -> None:
-        super().__init__("to_tls_server" if server_side else "to_tls_client", timeout)
+        super().__init__(timeout)
+        self.name = "to_tls_server" if server_side else "to_tls_client"
         self._server_side = server_side
         self._host = server_hostname
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -188,24 +160,23 @@ class _TLSRecipe(_Once):
                 f"somebody may have injected them: close the connection"
             )
 
-    async def handshake(self, wire: Wire) -> None:
-        peer = "with the client" if self._server_side else f"with {self._host or 'the server'}"
-        what = f"TLS handshake {peer}"
+    @property
+    def what(self) -> str:
+        return f"TLS handshake with {'the client' if self._server_side else self._host or 'the server'}"
+
+    async def talk(self, wire: Wire) -> None:
         tls = TLSTransport(wire.transport, self._tls, self._incoming, self._outgoing)
-        wire.set_deadline(self._timeout, what)
         try:
             await self._shake_hands(wire, tls)
-        except UpgradeFailedError:
-            raise
         except ssl.SSLError as exc:
             with suppress(trio.BrokenResourceError):
                 # The alert, so that the peer learns why.
                 await _flush(wire, tls)  # noqa: ASYNC120 - a cancellation outranks the error, which stays its context
-            raise UpgradeFailedError(f"{what} failed: {reason_of(exc)}") from exc
-        except trio.BrokenResourceError as exc:
-            raise UpgradeFailedError(f"{what} failed: {exc}") from exc
+            raise UpgradeFailedError(f"{self.what} failed: {reason_of(exc)}") from exc
         wire.transport = tls
-        self._wire = wire
+
+    def make(self, capsule: Detached) -> Connection:
+        return Connection(capsule)
 
     async def _shake_hands(self, wire: Wire, tls: TLSTransport) -> None:
         first = bytearray()
@@ -226,11 +197,14 @@ async def _flush(wire: Wire, tls: TLSTransport) -> None:
         await wire.send_all(output)
 
 
-class _PlainRecipe(_Once):
+class _PlainRecipe(TalkingRecipe[Connection]):
     """Takes TLS off a connection."""
 
-    def __init__(self, timeout: float) -> None:
-        super().__init__("to_plaintext", timeout)
+    name = "to_plaintext"
+
+    @property
+    def what(self) -> str:
+        return "the exchange of TLS close_notify"
 
     def check(self, source: Connection) -> None:
         tls = source._transport
@@ -241,25 +215,21 @@ class _PlainRecipe(_Once):
                 f"upgrade refused: {source!r} has {unread} unread bytes that came over TLS; receive them first"
             )
 
-    async def handshake(self, wire: Wire) -> None:
+    async def talk(self, wire: Wire) -> None:
         tls = wire.transport
         assert isinstance(tls, TLSTransport)
-        what = "the exchange of TLS close_notify"
-        wire.set_deadline(self._timeout, what)
+        wire.waited = True
         try:
-            wire.waited = True
-            try:
-                await tls.send_eof()
-            finally:
-                wire.sent = tls.notified
-            data = await tls.receive_some(MAX_RECEIVE)
-        except trio.BrokenResourceError as exc:
-            raise UpgradeFailedError(f"{what} failed: {exc}") from exc
-        if data:
-            raise UpgradeFailedError(f"{what} failed: the peer went on sending over TLS: {_shown(data)}")
+            await tls.send_eof()
+        finally:
+            wire.sent = tls.notified
+        if data := await tls.receive_some(MAX_RECEIVE):
+            raise UpgradeFailedError(f"{self.what} failed: the peer went on sending over TLS: {_shown(data)}")
         wire.transport = tls.lower
         wire.unread += tls.take_trailing()
-        self._wire = wire
+
+    def make(self, capsule: Detached) -> Connection:
+        return Connection(capsule)
 
 
 # --- the first bytes of a handshake -----------------------------------------------------------------------------

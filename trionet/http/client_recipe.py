@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ..connection import Connection
 from ..errors import LocalProtocolError
+from ..recipe import OwnRecipe
 from .client_connection import HTTPClientConnection
 from .limits import DEFAULT_LIMITS, HTTPLimits
 
 if TYPE_CHECKING:
+    from ..capsule import Detached
+    from ..connection import Connection
     from ..recipe import Recipe
-    from ..wire import Wire
 
 __all__ = ["to_http_client"]
 
@@ -42,32 +43,21 @@ def to_http_client(*, host: str | None = None, limits: HTTPLimits = DEFAULT_LIMI
     return _ClientRecipe(host, limits)
 
 
-class _ClientRecipe:
+class _ClientRecipe(OwnRecipe[HTTPClientConnection]):
     """Makes a connection an HTTP client's, without I/O."""
+
+    name = "to_http_client"
 
     def __init__(self, host: str | None, limits: HTTPLimits) -> None:
         self._host = host
         self._limits = limits
-        self._used = False
-        self._wire: Wire | None = None
 
-    def prepare(self, source: Any) -> None:
-        if self._used:
-            raise LocalProtocolError(
-                "upgrade refused: this to_http_client recipe was used before; make one per upgrade"
-            )
-        if not isinstance(source, Connection):
-            raise LocalProtocolError(f"upgrade refused: to_http_client works on a Connection, not on {source!r}")
+    def check(self, source: Connection) -> None:
         if source._leftover:
             raise LocalProtocolError(
                 f"upgrade refused: {source!r} has unread bytes, but an HTTP server must not speak first: "
                 f"{bytes(source._leftover[:32])!r}. Receive them first if they belong to the protocol before"
             )
-        self._used = True
 
-    async def handshake(self, wire: Wire) -> None:
-        self._wire = wire
-
-    def commit(self) -> HTTPClientConnection:
-        assert self._wire is not None
-        return HTTPClientConnection(self._wire.detach(), host=self._host, limits=self._limits)
+    def make(self, capsule: Detached) -> HTTPClientConnection:
+        return HTTPClientConnection(capsule, host=self._host, limits=self._limits)

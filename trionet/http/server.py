@@ -6,14 +6,14 @@ loop gives stands in `exchange`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 import trio
 from trio.lowlevel import current_task, enable_ki_protection
 
-from ..connection import Connection
-from ..errors import HandleBrokenError, LocalProtocolError, RemoteProtocolError
+from ..errors import HandleBrokenError, RemoteProtocolError
 from ..ownership import Event, Phase, Reason, Receive
+from ..recipe import OwnRecipe
 from ..transport.protocol import MAX_RECEIVE
 from .exchange import Exchange
 from .h1 import Signal
@@ -22,8 +22,8 @@ from .limits import DEFAULT_LIMITS, HTTPLimits
 from .server_ending import Ending
 
 if TYPE_CHECKING:
+    from ..capsule import Detached
     from ..recipe import Recipe
-    from ..wire import Wire
 
 __all__ = ["HTTPServerConnection", "to_http_server"]
 
@@ -194,24 +194,13 @@ def to_http_server(*, limits: HTTPLimits = DEFAULT_LIMITS) -> Recipe[HTTPServerC
     return _Recipe(limits)
 
 
-class _Recipe:
+class _Recipe(OwnRecipe[HTTPServerConnection]):
     """Makes an HTTP connection of a byte stream. There is nothing to shake hands about."""
+
+    name = "to_http_server"
 
     def __init__(self, limits: HTTPLimits) -> None:
         self._limits = limits
-        self._used = False
-        self._wire: Wire | None = None
 
-    def prepare(self, source: Any) -> None:
-        if self._used:
-            raise LocalProtocolError("upgrade refused: this to_http_server recipe was used before; make one each")
-        if not isinstance(source, Connection):
-            raise LocalProtocolError(f"upgrade refused: to_http_server works on a Connection, not on {source!r}")
-        self._used = True
-
-    async def handshake(self, wire: Wire) -> None:
-        self._wire = wire
-
-    def commit(self) -> HTTPServerConnection:
-        assert self._wire is not None
-        return HTTPServerConnection(self._wire.detach(), self._limits)
+    def make(self, capsule: Detached) -> HTTPServerConnection:
+        return HTTPServerConnection(capsule, self._limits)

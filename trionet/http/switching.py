@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..connection import Connection
 from ..errors import LocalProtocolError
+from ..recipe import OwnRecipe
 from .exchange import Exchange
 from .headers import Headers
 
 if TYPE_CHECKING:
+    from ..capsule import Detached
     from ..recipe import Recipe
     from ..wire import Wire
     from .headers import HeaderInput
@@ -42,27 +44,24 @@ def to_connection(protocol: str | None = None, *, headers: HeaderInput | Headers
     return _Recipe(protocol, Headers(headers))
 
 
-class _Recipe:
+class _Recipe(OwnRecipe[Connection]):
     """Sends the answer that switches."""
+
+    name = "to_connection"
+    sources = (Exchange,)
+    takes = "an Exchange"
 
     def __init__(self, protocol: str | None, headers: Headers) -> None:
         self._protocol = protocol
         self._headers = headers
         self._answer = b""
-        self._used = False
-        self._wire: Wire | None = None
 
-    def prepare(self, source: Any) -> None:
-        if self._used:
-            raise LocalProtocolError("upgrade refused: this to_connection recipe was used before; make one per upgrade")
-        if not isinstance(source, Exchange):
-            raise LocalProtocolError(f"upgrade refused: to_connection works on an Exchange, not on {source!r}")
+    def check(self, source: Exchange) -> None:
         if source.method == "CONNECT":
             self._answer = source.accept_upgrade(self._headers, status=200)
         else:
             fields = [*self._headers.items(), ("Upgrade", self._choose(source))]
             self._answer = source.accept_upgrade(fields)
-        self._used = True
 
     def _choose(self, source: Exchange) -> str:
         offered = source.offered_protocols
@@ -74,10 +73,8 @@ class _Recipe:
             )
         return offered[0]
 
-    async def handshake(self, wire: Wire) -> None:
+    async def talk(self, wire: Wire) -> None:
         await wire.send_all(self._answer)
-        self._wire = wire
 
-    def commit(self) -> Connection:
-        assert self._wire is not None
-        return Connection(self._wire.detach())
+    def make(self, capsule: Detached) -> Connection:
+        return Connection(capsule)

@@ -8,24 +8,25 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 import trio
 
 from ..connect import check_port
 from ..connection import Connection
 from ..errors import (
-    LimitExceededError,
     LocalProtocolError,
     RemoteProtocolError,
     UpgradeFailedError,
     UpgradeRefusedError,
 )
+from ..recipe import TalkingRecipe
 from .answer import Answer, read_body, read_head
 from .headers import check_value
 from .url import ascii_host, bracketed
 
 if TYPE_CHECKING:
+    from ..capsule import Detached
     from ..recipe import Recipe
     from ..wire import Wire
 
@@ -107,54 +108,31 @@ def to_socks5_tunnel(
     return _SOCKS5Tunnel(ascii_host(host), check_port(port, 1), handshake_timeout, credentials, remote_dns)
 
 
-class _Tunnel:
-    """What the recipes share: where to, a time limit, one use, and a `Connection` to begin with."""
-
-    name: str
+class _Tunnel(TalkingRecipe[Connection]):
+    """What the recipes share: where to."""
 
     def __init__(self, host: str, port: int, timeout: float) -> None:
-        if not timeout > 0:
-            raise ValueError(f"handshake_timeout must be more than 0 seconds (math.inf: no limit), not {timeout!r}")
+        super().__init__(timeout)
         if "%" in host:
             raise ValueError(
                 f"{host!r} has a zone, which names an interface of this machine and means nothing to a proxy"
             )
         self._host = host
         self._port = port
-        self._timeout = timeout
-        self._used = False
-        self._wire: Wire | None = None
 
-    def prepare(self, source: Any) -> None:
-        if self._used:
-            raise LocalProtocolError(f"upgrade refused: this {self.name} recipe was used before; make one per upgrade")
-        if not isinstance(source, Connection):
-            raise LocalProtocolError(f"upgrade refused: {self.name} works on a Connection, not on {source!r}")
+    @property
+    def what(self) -> str:
+        return f"{self.name}: the proxy's way to {bracketed(self._host)}:{self._port}"
+
+    def check(self, source: Connection) -> None:
         if source._leftover:
             raise LocalProtocolError(
                 f"upgrade refused: {source!r} has unread bytes, but a proxy must not speak first: "
                 f"{bytes(source._leftover[:_SHOWN])!r}. Receive them first if they belong to the protocol before"
             )
-        self._used = True
 
-    async def handshake(self, wire: Wire) -> None:
-        what = f"{self.name}: the proxy's way to {bracketed(self._host)}:{self._port}"
-        wire.set_deadline(self._timeout, what)
-        try:
-            await self.talk(wire)
-        except (UpgradeFailedError, UpgradeRefusedError):
-            raise
-        except (RemoteProtocolError, LimitExceededError, trio.BrokenResourceError) as exc:
-            raise UpgradeFailedError(f"{what} failed: {exc}") from exc
-        self._wire = wire
-
-    async def talk(self, wire: Wire) -> None:
-        """The handshake itself."""
-        raise NotImplementedError
-
-    def commit(self) -> Connection:
-        assert self._wire is not None
-        return Connection(self._wire.detach())
+    def make(self, capsule: Detached) -> Connection:
+        return Connection(capsule)
 
 
 class _HTTPTunnel(_Tunnel):

@@ -14,7 +14,6 @@ import trio
 from ..connection import Connection
 from ..errors import (
     LimitExceededError,
-    LocalProtocolError,
     RemoteProtocolError,
     UpgradeFailedError,
     UpgradeRefusedError,
@@ -46,6 +45,8 @@ class ServerRecipe(Upgrading):
 
     name = "to_websocket_server"
     client = False
+    sources = (Connection, Exchange)
+    takes = "a Connection or an Exchange"
     _exchange: Exchange | None = None
 
     def __init__(
@@ -57,16 +58,12 @@ class ServerRecipe(Upgrading):
         self._allowed = allowed
 
     def check(self, source: Any) -> None:
-        """As `Upgrading.check`. A step."""
+        """As `OwnRecipe.check`. A step."""
         if isinstance(source, Exchange):
             self._exchange = source
-        elif not isinstance(source, Connection):
-            raise LocalProtocolError(
-                f"upgrade refused: {self.name} works on a Connection or an Exchange, not on {source!r}"
-            )
 
     async def talk(self, wire: Wire) -> None:
-        """As `Upgrading.talk`."""
+        """As `OwnRecipe.talk`."""
         head = await self._read_request(wire) if self._exchange is None else self._exchange.head
         try:
             asked = handshake.check_request(head)

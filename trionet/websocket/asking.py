@@ -35,6 +35,8 @@ class ClientRecipe(Upgrading):
 
     name = "to_websocket_client"
     client = True
+    sources = (Connection, HTTPClientConnection)
+    takes = "a Connection or an HTTPClientConnection"
 
     def __init__(
         self,
@@ -54,11 +56,7 @@ class ClientRecipe(Upgrading):
         self._extra = extra
 
     def check(self, source: Any) -> None:
-        """As `Upgrading.check`. A step."""
-        if not isinstance(source, (Connection, HTTPClientConnection)):
-            raise LocalProtocolError(
-                f"upgrade refused: {self.name} works on a Connection or an HTTPClientConnection, not on {source!r}"
-            )
+        """As `OwnRecipe.check`. A step."""
         if unread := source._unread():
             raise LocalProtocolError(
                 f"upgrade refused: {source!r} has unread bytes, but a WebSocket server must not speak first"
@@ -76,7 +74,7 @@ class ClientRecipe(Upgrading):
             )
 
     async def talk(self, wire: Wire) -> None:
-        """As `Upgrading.talk`."""
+        """As `OwnRecipe.talk`."""
         key = handshake.new_key()
         wanted = self._settings.compression
         offer = None if wanted is None else extensions.make_offer(wanted)

@@ -5,23 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-import trio
-
-from ..errors import (
-    LimitExceededError,
-    LocalProtocolError,
-    RemoteProtocolError,
-    UpgradeFailedError,
-    UpgradeRefusedError,
-)
 from ..http.headers import Headers
+from ..recipe import TalkingRecipe, check_timeout
 from .connection import WebSocket
 from .deflate import PerMessageDeflate
 from .engine import Engine
 from .keepalive import Keepalive
 
 if TYPE_CHECKING:
-    from ..wire import Wire
+    from ..capsule import Detached
 
 __all__ = ["Settings", "Upgrading", "make_keepalive", "shown"]
 
@@ -42,9 +34,8 @@ class Settings:
     """What is offered, or granted."""
 
     def __post_init__(self) -> None:
-        size, timeout = self.max_message_size, self.handshake_timeout
-        if not timeout > 0:
-            raise ValueError(f"handshake_timeout must be more than 0 seconds (math.inf: no limit), not {timeout!r}")
+        check_timeout(self.handshake_timeout)
+        size = self.max_message_size
         if size is not None and not (isinstance(size, int) and size >= 1):
             raise ValueError(f"max_message_size must be a number of bytes of at least 1, or None, not {size!r}")
         if self.compression is not None and not isinstance(self.compression, PerMessageDeflate):
@@ -64,55 +55,30 @@ def make_keepalive(ping_interval: float | None, ping_timeout: float | None) -> K
     return Keepalive(ping_interval, ping_timeout)
 
 
-class Upgrading:
+class Upgrading(TalkingRecipe[WebSocket]):
     """One side of a handshake that is still to come. Its subclasses talk."""
 
-    name: str
     client: bool
-    _wire: Wire | None = None
     _path = ""
     _chosen: str | None = None
     _agreed: PerMessageDeflate | None = None
     _peer_headers = Headers()
 
     def __init__(self, settings: Settings) -> None:
+        super().__init__(settings.handshake_timeout)
         self._settings = settings
-        self._used = False
 
-    def prepare(self, source: Any) -> None:
-        """As `Recipe.prepare`. A step."""
-        if self._used:
-            raise LocalProtocolError(f"upgrade refused: this {self.name} recipe was used before; make one per upgrade")
-        self.check(source)
-        self._used = True
+    @property
+    def what(self) -> str:
+        """As `TalkingRecipe.what`."""
+        return f"WebSocket handshake ({self.name})"
 
-    def check(self, source: Any) -> None:
-        """Raise unless `source` can be upgraded."""
-        raise NotImplementedError
-
-    async def handshake(self, wire: Wire) -> None:
-        """As `Recipe.handshake`, within its time."""
-        what = f"WebSocket handshake ({self.name})"
-        wire.set_deadline(self._settings.handshake_timeout, what)
-        try:
-            await self.talk(wire)
-        except (UpgradeFailedError, UpgradeRefusedError):
-            raise
-        except (RemoteProtocolError, LimitExceededError, trio.BrokenResourceError) as exc:
-            raise UpgradeFailedError(f"{what} failed: {exc}") from exc
-        self._wire = wire
-
-    async def talk(self, wire: Wire) -> None:
-        """The handshake itself."""
-        raise NotImplementedError
-
-    def commit(self) -> WebSocket:
-        """As `Recipe.commit`. A step."""
-        assert self._wire is not None
+    def make(self, capsule: Detached) -> WebSocket:
+        """As `OwnRecipe.make`. A step."""
         settings = self._settings
         engine = Engine(client=self.client, max_message_size=settings.max_message_size, compression=self._agreed)
         return settings.kind(
-            self._wire.detach(),
+            capsule,
             engine,
             path=self._path,
             subprotocol=self._chosen,

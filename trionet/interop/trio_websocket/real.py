@@ -16,6 +16,7 @@ from ...connection import Connection
 from ...errors import LocalProtocolError, RemoteProtocolError
 from ...http.exchange import Exchange
 from ...http.head import MAX_HEAD, parse_request, write_request
+from ...recipe import OwnRecipe
 from ...websocket.handshake import NotAcceptableError, check_request
 from .connection import MAX_MESSAGE_SIZE, MESSAGE_QUEUE_SIZE, RECEIVE_BYTES
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from ...capsule import Detached
     from ...ownership import Phase
     from ...recipe import Recipe
-    from ...wire import Wire
 
 __all__ = ["TrioWebSocketStream", "to_trio_websocket"]
 
@@ -123,35 +123,23 @@ class TrioWebSocketStream(Connection):
             self._answered.set()
 
 
-class _Recipe:
+class _Recipe(OwnRecipe[TrioWebSocketStream]):
     """Puts the request in front again."""
+
+    name = "to_trio_websocket"
+    sources = (Connection, Exchange)
+    takes = "a Connection or an Exchange"
 
     def __init__(self, options: tuple[Any, ...]) -> None:
         self._options = options
-        self._used = False
         self._head = b""
-        self._wire: Wire | None = None
 
-    def prepare(self, source: Any) -> None:
-        if self._used:
-            raise LocalProtocolError(
-                "upgrade refused: this to_trio_websocket recipe was used before; make one per upgrade"
-            )
+    def check(self, source: Connection | Exchange) -> None:
         if isinstance(source, Exchange):
             if not source.wants_websocket:
                 raise LocalProtocolError(f"upgrade refused: {source!r} does not ask for a WebSocket")
             self._head = write_request(source.method, source.target, source.headers)
-        elif not isinstance(source, Connection):
-            raise LocalProtocolError(
-                f"upgrade refused: to_trio_websocket works on a Connection or an Exchange, not on {source!r}"
-            )
-        self._used = True
 
-    async def handshake(self, wire: Wire) -> None:
-        self._wire = wire
-
-    def commit(self) -> TrioWebSocketStream:
-        assert self._wire is not None
-        capsule = self._wire.detach()
+    def make(self, capsule: Detached) -> TrioWebSocketStream:
         capsule.leftover = self._head + capsule.leftover
         return TrioWebSocketStream(capsule, self._options)
