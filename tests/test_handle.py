@@ -426,6 +426,17 @@ async def test_adopting_trios_own_wrappers_ends_them(kind):
         connection.abort()
 
 
+async def test_an_ssl_stream_may_be_adopted_before_its_handshake(server_context, client_context):
+    async with trionet.open_scope() as scope, trio.open_nursery() as nursery:
+        inner, far = trio.testing.memory_stream_pair()
+        server = trio.SSLStream(far, server_context, server_side=True)
+        nursery.start_soon(server.do_handshake)
+        connection = scope.adopt(trio.SSLStream(inner, client_context, server_hostname="localhost"))
+        await connection.send_all(b"hello")
+        assert await server.receive_some() == b"hello"
+        connection.abort()
+
+
 async def test_an_ssl_socket_is_not_taken_for_a_plain_one():
     near, far = socket.socketpair()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+from types import MethodType
 from typing import Any, NoReturn
 
 import trio
@@ -96,8 +97,18 @@ def _take_stream(stream: trio.abc.Stream) -> trio.abc.Stream:
     twin: trio.abc.Stream = object.__new__(cls)
     for name, value in attributes(stream).items():
         object.__setattr__(twin, name, value)
+    _rebind(twin, stream, twin)
     _end(stream)
     return twin
+
+
+def _rebind(holder: Any, old: object, new: object, depth: int = 1) -> None:
+    """Methods of `old` that `holder` keeps become those of `new`: an `SSLStream` keeps its handshake until it is due."""
+    for name, value in attributes(holder).items():
+        if isinstance(value, MethodType) and value.__self__ is old:
+            object.__setattr__(holder, name, MethodType(value.__func__, new))
+        elif depth and type(value).__module__.partition(".")[0] == "trio":
+            _rebind(value, old, new, depth - 1)
 
 
 def _end(stream: trio.abc.Stream) -> None:
