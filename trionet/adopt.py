@@ -103,7 +103,7 @@ def _take_stream(stream: trio.abc.Stream) -> trio.abc.Stream:
 
 
 def _rebind(holder: Any, old: object, new: object, depth: int = 1) -> None:
-    """Methods of `old` that `holder` keeps become those of `new`: an `SSLStream` keeps its handshake until it is due."""
+    """Methods of `old` that `holder` keeps become those of `new`: an `SSLStream` keeps its handshake for later."""
     for name, value in attributes(holder).items():
         if isinstance(value, MethodType) and value.__self__ is old:
             object.__setattr__(holder, name, MethodType(value.__func__, new))

@@ -129,7 +129,6 @@ class Owner:
         "_children",
         "_draining",
         "_face",
-        "_face_type",
         "_members",
         "_serial",
         "_unreleased",
@@ -170,8 +169,7 @@ class Owner:
         self.observer: Observer | None = observer if observer is not None or parent is None else parent.observer
         self.nursery: trio.Nursery | None = None
         """The tasks of the scope, where it has any."""
-        self._face: weakref.ref[Any] | None = None
-        self._face_type: Any = None
+        self._face: Any = None
         self.drains = False
         self._draining: trio.Event | None = None
         self.report = _NOTHING_YET
@@ -193,20 +191,20 @@ class Owner:
 
     @property
     def public(self) -> Any:
-        """The `Scope` that users see, None before there is one.
-
-        Kept by who uses it, and else made anew: were it kept here, every connection of a server would end as a cycle
-        of garbage.
-        """
-        if self._face is None:
-            return None
-        face = self._face()
-        return self._face_type(self) if face is None else face
+        """The `Scope` that users see, None before there is one."""
+        face = self._face
+        if not isinstance(face, tuple):
+            return face
+        kept, kind = face
+        return kept() or kind(self)
 
     def show_as(self, face: Any) -> None:
-        """`face` is the `Scope` that users see from now on."""
-        self._face = weakref.ref(face)
-        self._face_type = type(face)
+        """`face` is the `Scope` that users see from now on.
+
+        Once this owner is closed it is kept by them alone, and else made anew: two objects that keep each other alive
+        would make a cycle of garbage of every connection of a server.
+        """
+        self._face = (weakref.ref(face), type(face)) if self.closed else face
 
     @property
     def draining(self) -> trio.Event:
@@ -398,6 +396,8 @@ class Owner:
             if self._unreleased:
                 await self._finish_releases()  # noqa: ASYNC102 - shielded in there
             self.closed = True
+            if self.public is not None:
+                self.show_as(self.public)
             if self.parent is not None and self.parent._children is not None:
                 self.parent._children.pop(self, None)
 
