@@ -110,7 +110,7 @@ class Core:
     def _renew(self) -> None:
         self._end: End | None = None
         self._ended: trio.Event | None = None
-        self._leases: list[Lease] = []
+        self._leases: tuple[Lease, ...] = ()
         self._quiet: trio.Event | None = None
         self._wire: Wire | None = None
         self._next: tuple[Core, Owner] | None = None
@@ -201,7 +201,7 @@ class Core:
         """Wake what the transport's close does not: a handshake. Who waits at the door wakes by the change of phase."""
         if self._wire is not None:
             self._wire.scope.cancel()
-        self._leases.clear()
+        self._leases = ()
 
     def _wake_waiter(self) -> None:
         if self._quiet is not None:
@@ -252,7 +252,7 @@ class Core:
         assert self._life.reason is not None
         self._end = End(self._life.reason, successor, outcome.Value(successor))
         self._leftover = bytearray()
-        self._leases = []
+        self._leases = ()
 
     @enable_ki_protection
     def seat(self, owner: Owner, instead_of: Any = None) -> None:

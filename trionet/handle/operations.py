@@ -110,11 +110,11 @@ class Operations(Core):
         """Grant a lease: until it ends, the handle cannot be taken away. A step."""
         self._take(Event.LEASE)
         lease = Lease(name, self._lease_ended)
-        self._leases.append(lease)
+        self._leases = (*self._leases, lease)
         return lease
 
     @enable_ki_protection
     def _lease_ended(self, lease: Lease) -> None:
         if lease in self._leases:
-            self._leases.remove(lease)
+            self._leases = tuple(other for other in self._leases if other is not lease)
             self._take(Event.LEASE_ENDED)

@@ -118,7 +118,7 @@ class HTTPClientConnection(ClientLink, trio.abc.AsyncResource):
             wire = machine.send_request(prepared, body)
         lease = Lease(prepared.name, self._exchange_over)
         life.leases = 1  # all that the table has for it in this phase
-        self._leases.append(lease)
+        self._leases = (*self._leases, lease)
         self.answered = False
         self.uses += 1
         try:

@@ -248,7 +248,7 @@ class ClientLink(Handle):
         life = self._life
         if life.phase is _OPEN:
             life.leases = 0  # as the table has it where nobody waits for the handle to be quiet
-            self._leases.clear()
+            self._leases = ()
         else:
             self._lease_ended(lease)
 
