@@ -1,5 +1,6 @@
 """Scopes: the order in which they are left, what they close, what they report, and what they raise."""
 
+import gc
 import math
 import socket
 
@@ -275,6 +276,25 @@ async def test_nested_scopes_know_their_parents():
         assert one.phase is Phase.CLOSED
         assert outer.parent is None
         assert "outer: open" in repr(outer)
+
+
+async def test_a_handle_that_has_ended_still_knows_its_scope():
+    """Whether somebody has kept that, or not: then it is made anew, and is the same for all who ask."""
+    async with trionet.open_scope(name="outer") as outer:
+        async with outer.open_scope(name="kept") as inner:
+            one, _ = tcp_pair(inner)
+        assert one.scope is inner
+        async with outer.open_scope(name="not kept") as inner:
+            two, _ = tcp_pair(inner)
+        del inner
+        gc.collect()
+        scope = two.scope
+        assert (scope.name, scope.parent, scope.handles, scope.report.clean) == ("not kept", outer, (), True)
+        assert two.scope is scope
+        assert "not kept: closed" in repr(scope)
+        with pytest.raises(trionet.ScopeClosedError, match="scope not kept is closed"):
+            await scope.connect_tcp("127.0.0.1", 1)
+        scope.cancel()  # which has nothing to do any more
 
 
 async def test_a_negative_drain_timeout_is_named():
