@@ -23,7 +23,7 @@ from trionet.cli.line_server import LineServer
 from trionet.cli.performance import Outcome
 from trionet.cli.render import WIDTH, Display
 from trionet.cli.steps import STEPS, Stage, Step, expect
-from trionet.owner import DrainReport, Forced
+from trionet.drain_report import DrainReport, Forced
 from trionet.ownership import Reason
 from trionet.server import ServerStatistics
 from trionet.wire import Wire

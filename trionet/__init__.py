@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from .capsule import Detached
 from .connection import Connection
+from .drain_report import DrainReport, Forced
 from .errors import (
     BodyNotReplayableError,
     HandleBrokenError,
@@ -30,7 +31,6 @@ from .errors import (
 )
 from .handle import Handle, Lease, Statistics
 from .opening import open_http_client, open_tcp, open_unix, open_websocket
-from .owner import DrainReport, Forced
 from .ownership import Blocker, End, Phase, Reason
 from .recipe import Recipe
 from .scope import Scope, open_scope

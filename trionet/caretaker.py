@@ -9,28 +9,19 @@ Both are service tasks of the outermost scope. They are started when first neede
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import Any, Final, Protocol
 
 import trio
 from trio.lowlevel import enable_ki_protection
 
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+from .services import start_service
 
-__all__ = ["TICK", "Caretaker", "Charge", "start_service"]
+__all__ = ["TICK", "Caretaker", "Charge"]
 
 _log = logging.getLogger("trionet")
 
 TICK: Final = 1.0
 """Seconds between two looks at a connection."""
-
-
-def start_service(services: trio.Nursery, service: Callable[..., Awaitable[None]], *args: Any) -> None:
-    """Run `service`, which must not raise, until `services` is cancelled. A step."""
-    try:
-        services.start_soon(service, *args)
-    except RuntimeError:  # the nursery has ended: it is the parent's, and the parent was left before this scope
-        trio.lowlevel.spawn_system_task(service, *args)
 
 
 class Flushable(Protocol):

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Unpack
 
 from trio.lowlevel import enable_ki_protection
 
-from .owner import Owner, open_services
+from .owner import Owner
 from .scope import Scope, hold_http_client, hold_websocket, open_single
+from .services import open_services
 
 if TYPE_CHECKING:
     import os

@@ -11,23 +11,24 @@ import logging
 import sys
 import weakref
 from collections.abc import Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from .caretaker import Caretaker, start_service
+from .caretaker import Caretaker
+from .drain_report import DrainReport, Forced
 from .errors import ScopeClosedError
-from .ownership import Blocker, End, Event, Phase, Reason
+from .ownership import Blocker, End, Event, Phase
+from .services import start_service
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable
+    from collections.abc import Awaitable
 
     from .transport.protocol import Transport
 
-__all__ = ["DrainReport", "Forced", "Member", "Observer", "Owner", "open_services", "opened_at"]
+__all__ = ["Member", "Observer", "Owner", "opened_at"]
 
 
 _log = logging.getLogger("trionet")
@@ -77,42 +78,6 @@ class Member(Protocol):
 
 Observer = Callable[[Any, Phase | None, Phase], None]
 """Called when a handle opens or changes its phase, in the same step: the handle, the old phase or None, the new one."""
-
-
-@dataclass(frozen=True, slots=True)
-class Forced:
-    """One endpoint that had to be closed by force."""
-
-    handle: str
-    opened_at: str
-    """File, line and function that opened it."""
-    reason: Reason
-    blockers: tuple[Blocker, ...]
-
-    def __str__(self) -> str:
-        held = "; ".join(map(str, self.blockers))
-        return f"{self.handle} opened at {self.opened_at}: {self.reason.value}" + (f" ({held})" if held else "")
-
-
-@dataclass(frozen=True, slots=True)
-class DrainReport:
-    """What leaving a scope came to."""
-
-    drained: int = 0
-    """Handles that were closed gracefully."""
-    forced: tuple[Forced, ...] = ()
-    """Endpoints that had to be closed by force."""
-    seconds: float = 0.0
-    """How long it took."""
-
-    @property
-    def clean(self) -> bool:
-        """Nothing had to be forced."""
-        return not self.forced
-
-    def __str__(self) -> str:
-        lines = [f"{self.drained} closed gracefully, {len(self.forced)} by force, in {self.seconds:.3f} s"]
-        return "\n  ".join([*lines, *map(str, self.forced)])
 
 
 _NOTHING_YET: Final = DrainReport()
@@ -407,32 +372,6 @@ class Owner:
         with trio.CancelScope(shield=True):
             for transport in tuple(self._unreleased):
                 await self._release(transport)
-
-
-@asynccontextmanager
-@enable_ki_protection
-async def open_services() -> AsyncIterator[trio.Nursery]:
-    """A nursery for service tasks, which never raise: an error of the body leaves as it is, not in a group.
-
-    The tasks are cancelled when the body has ended.
-    """
-    error: BaseException | None = None
-    try:
-        async with trio.open_nursery() as nursery:
-            try:
-                yield nursery
-            except BaseException as exc:  # noqa: BLE001, ASYNC103 - raised again below, outside of the nursery and its group
-                error = exc
-            nursery.cancel_scope.cancel()
-    except BaseExceptionGroup as group:
-        # Tasks that are cancelled together with the body say so in a group, in the place of what the body has raised.
-        if error is None or group.split(trio.Cancelled)[1] is not None:
-            raise
-    if error is not None:
-        try:
-            raise error
-        finally:
-            del error  # the frame must not keep its own traceback alive
 
 
 def _one_of(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -16,7 +16,8 @@ from . import connect
 from .adopt import into_capsule
 from .capsule import Detached
 from .connection import Connection
-from .owner import DrainReport, Owner, open_services
+from .owner import Owner
+from .services import open_services
 from .transport.socket import SocketTransport
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from yarl import URL
 
+    from .drain_report import DrainReport
     from .http.client import HTTPClient
     from .http.options import ClientOptions
     from .owner import Observer

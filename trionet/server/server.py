@@ -16,9 +16,10 @@ import trio
 from trio.lowlevel import ParkingLot, disable_ki_protection, enable_ki_protection, wait_readable
 
 from ..capsule import Detached
+from ..drain_report import DrainReport, Forced
 from ..errors import HandleClosedError
 from ..listen import close_listener
-from ..owner import DrainReport, Forced, Owner
+from ..owner import Owner
 from ..scope import Scope, open_child
 from ..tls import to_tls_server
 from ..transport.socket import SocketTransport

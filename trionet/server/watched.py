@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from trio.lowlevel import enable_ki_protection
 
-from ..owner import Forced
+from ..drain_report import Forced
 from ..ownership import Reason
 
 if TYPE_CHECKING:
