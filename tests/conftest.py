@@ -7,6 +7,12 @@ import ssl
 
 import pytest
 import trustme
+from hypothesis import settings
+
+settings.register_profile("everyday", derandomize=True)
+"""The same examples in each run. Those of ``--hypothesis-profile search`` are new ones."""
+settings.register_profile("search", max_examples=1000)
+settings.load_profile("everyday")
 
 
 def pytest_collection_finish() -> None:

@@ -1101,6 +1101,7 @@ def outcome_of(stream):
 @settings(deadline=None, max_examples=200)
 @given(st.lists(pieces, max_size=6).map(b"".join))
 @example(b"\x00\xff" + text("") * 2)
+@example(b"\x03\xfe")
 def test_the_websockets_library_finds_the_same_in_a_stream(stream):
     ours, ours_code, theirs, their_code = outcome_of(stream)
     assert ours[0] == theirs[0]

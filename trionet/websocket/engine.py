@@ -159,6 +159,7 @@ class Engine(Assembly):
         second = data[at + 1]
         if second & MASKED != self._masked:
             raise Offence(1002, "a client's frame is not masked" if self._masked else "a server's frame is masked")
+        self._check_head(data[at], data[at] & 15, second & 127)
         start = at + (4 if second & 127 == 126 else 10)
         if start > size:
             self._need = start - at
@@ -208,7 +209,7 @@ class Engine(Assembly):
             if not first & FIN:
                 raise Offence(1002, "a control frame is fragmented")
             if length > MAX_CONTROL:
-                raise Offence(1002, f"a control frame has {length} bytes, at most {MAX_CONTROL} are allowed")
+                raise Offence(1002, f"a control frame has more than {MAX_CONTROL} bytes")
         elif opcode == CONT and not self._kind:
             raise Offence(1002, "a continuation frame has no beginning")
         elif opcode != CONT and self._kind:
