@@ -13,7 +13,7 @@ from ..errors import LocalProtocolError, RemoteProtocolError
 from .body_writer import Ignored, UntilEOF, make_writer
 from .framing import CHUNKED, NO_BODY, NO_FIELDS, UNTIL_EOF
 from .h1 import H1Machine, Signal
-from .head import USUAL_REQUEST, RequestHead, parse_request, status_line, usual_request
+from .head import RequestHead, parse_request, status_line, usual_request
 from .limits import DEFAULT_LIMITS
 from .outgoing import OutgoingFields, date_line, usual_lines
 from .states import Half, Step
@@ -127,9 +127,9 @@ class H1Server(H1Machine):
                 if not self.received_eof:
                     return _NEED_DATA
             # A head in one piece; what trickles in is for a search that is resumed, not begun anew with each piece.
-            elif not inbox.searched and type(data) is bytes and (match := USUAL_REQUEST.match(data, at)) is not None:
-                head, end = usual_request(match), match.end()
-                if head is not None and (end - at <= self._small or self._within_limits(head, end - at)):
+            elif not inbox.searched and type(data) is bytes and (usual := usual_request(data, at)) is not None:
+                head, end = usual
+                if end - at <= self._small or self._within_limits(head, end - at):
                     inbox.at = end
                     self.request = head  # from here on `_begin`, with nothing but a Content-Length to be looked at
                     fields = head.fields

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MAX_HEAD",
-    "USUAL_REQUEST",
     "RequestHead",
     "ResponseHead",
     "field_lines",
@@ -56,12 +55,10 @@ _STATUS_LINE: Final = re.compile(_STATUS)
 _FIELD_LINE: Final = re.compile(rb"%b:%b" % (_TOKEN, _TEXT))
 _ABSOLUTE: Final = re.compile(rb"[A-Za-z][A-Za-z0-9+.\-]*+://.++")
 _HOST: Final = re.compile(rb"[A-Za-z0-9._~%!$&'()*+,;=:\[\]\-]*+")
-USUAL_REQUEST: Final = re.compile(
-    rb"(%b) (/[!-\x22\x24-~]*+) HTTP/1\.1\r\n"
-    rb"(((?:(?![Hh]ost:)%b:%b\r\n)*+)[Hh]ost: [A-Za-z0-9._:\[\]\-]*+\r\n((?:%b:%b\r\n)*+))\r\n"
-    % (_TOKEN, _TOKEN, _TEXT, _TOKEN, _TEXT)
-)
-"""The head of nearly every request: HTTP/1.1, a path, and a Host. See `usual_request`."""
+_USUAL_LINE: Final = rb"(%b) (/[!-\x22\x24-~]*+) HTTP/1\.1\r\n" % _TOKEN
+_USUAL_HOST: Final = rb"[Hh]ost: [A-Za-z0-9._:\[\]\-]*+\r\n((?:%b:%b\r\n)*+)" % (_TOKEN, _TEXT)
+_HOST_FIRST: Final = re.compile(rb"%b(%b)\r\n" % (_USUAL_LINE, _USUAL_HOST))
+_HOST_LATER: Final = re.compile(rb"%b(((?:(?![Hh]ost:)%b:%b\r\n)++)%b)\r\n" % (_USUAL_LINE, _TOKEN, _TEXT, _USUAL_HOST))
 _DECIDES: Final = re.compile(
     rb"\n(?:connection:(?! keep-alive\r)|host:|transfer-encoding:|upgrade:|expect:"
     rb"|content-length:(?: ([0-9]{1,18})\r)?+)"
@@ -180,24 +177,30 @@ def parse_request(data: bytes, *, any_method: bool = False) -> RequestHead:
     return RequestHead(method, target.decode(), version, Headers.from_wire(raw), fields)
 
 
-def usual_request(match: re.Match[bytes]) -> RequestHead | None:
-    """What `parse_request` would make of a head that `USUAL_REQUEST` has matched, for a fifth of the time.
+def usual_request(data: bytes, at: int = 0) -> tuple[RequestHead, int] | None:
+    """What `parse_request` would make of the head that begins at `at`, and where it ends, for a fifth of the time.
 
-    None if it has a field that decides about framing or the connection, apart from a Content-Length, or a method that
-    is not registered: then it is for `parse_request`.
+    For the head of nearly every request: HTTP/1.1, a path, and a Host. None if it is anything else, is not all there,
+    has a field that decides about framing or the connection, apart from a Content-Length, or a method that is not
+    registered: then it is for `parse_request`.
     """
-    name, target, lines, before, rest = match.groups()
+    match = _HOST_FIRST.match(data, at)
+    if match is not None:
+        name, target, lines, rest = match.groups()
+    elif (match := _HOST_LATER.match(data, at)) is not None:
+        name, target, lines, before, after = match.groups()
+        rest = before + after
+    else:
+        return None
     method = _METHODS.get(name)
     if method is None or method == "CONNECT":
         return None
     fields = NO_FIELDS
-    if before:
-        rest = before + rest
     if rest and (found := _DECIDES.findall(b"\n" + rest.lower())):
         if len(found) > 1 or not found[0]:
             return None
         fields = FieldSummary.of_length(int(found[0]))
-    return RequestHead(method, target.decode(), "1.1", lines, fields)
+    return RequestHead(method, target.decode(), "1.1", lines, fields), match.end()
 
 
 def parse_response(data: bytes) -> ResponseHead:
