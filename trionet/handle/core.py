@@ -326,7 +326,7 @@ def _task_name(task: Any) -> str:
 def _name(address: Any) -> str:
     if address is None:
         return "?"
-    if isinstance(address, tuple):
+    if isinstance(address, tuple) and len(address) > 1:
         host, port = str(address[0]), address[1]
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     return str(address) or "unnamed"
