@@ -556,6 +556,66 @@ async def test_an_accepted_upgrade_moves_everything_in_one_step(make_pair):
         assert await other.receive_some() == b"HELLO\n"
 
 
+class Deadlines(Greeting):
+    """Says nothing, and does to its wire what a test tells it to."""
+
+    def __init__(self, shake):
+        super().__init__(say=b"")
+        self.shake = shake
+
+    async def handshake(self, wire):
+        self.wire = wire
+        await self.shake(wire)
+
+
+async def test_the_latest_deadline_of_a_handshake_counts(autojump_clock):
+    async def second(wire):
+        wire.set_deadline(1, "the first part")
+        wire.set_deadline(3, "all of it")
+        await wire.receive_some()
+
+    async def none(wire):
+        wire.set_deadline(1, "the first part")
+        wire.set_deadline(math.inf, "all of it")
+        with trio.move_on_after(5):
+            await wire.receive_some()
+
+    async with trionet.open_scope() as scope:
+        one, _ = memory_pair(scope)
+        with pytest.raises(trionet.UpgradeFailedError, match="^all of it did not finish within 3 s"):
+            await one.upgrade(Deadlines(second))
+        assert (trio.current_time(), one.phase) == (3, Phase.OPEN)
+        assert (await one.upgrade(Deadlines(none))).phase is Phase.OPEN
+        assert trio.current_time() == 8
+
+
+async def test_a_handshake_that_has_come_to_its_end_is_not_too_late(autojump_clock):
+    """Its deadline passes while it cannot be cancelled, and it needs nothing more: what it has agreed on stands."""
+
+    async def shake(wire):
+        wire.set_deadline(1, "it")
+        with trio.CancelScope(shield=True):
+            await trio.sleep(2)
+
+    async with trionet.open_scope() as scope:
+        one, other = memory_pair(scope)
+        successor = await one.upgrade(Deadlines(shake))
+        await successor.send_all(b"x")
+        assert await other.receive_some() == b"x"
+
+
+async def test_a_recipe_that_cancels_its_own_scope_is_told_so():
+    async def shake(wire):
+        wire.scope.cancel()
+        await trio.sleep_forever()
+
+    async with trionet.open_scope() as scope:
+        one, _ = memory_pair(scope)
+        with pytest.raises(trionet.UpgradeFailedError, match="cancelled the scope of its own handshake"):
+            await one.upgrade(Deadlines(shake))
+        assert one.phase is Phase.OPEN
+
+
 @every_pair
 async def test_a_refused_upgrade_leaves_the_old_protocol_usable(make_pair):
     async with trionet.open_scope() as scope:

@@ -72,11 +72,13 @@ class Wire:
     def set_deadline(self, seconds: float, what: str) -> None:
         """From now on the handshake has so many seconds; then the upgrade fails with `UpgradeFailedError`.
 
+        A later call replaces an earlier one.
+
         Args:
             seconds: More than 0; `math.inf` for no deadline.
             what: What the error says that it took too long.
         """
-        if seconds != math.inf:
+        if seconds != math.inf or self.time_limit is not None:
             self.time_limit = what, seconds
             self.scope.deadline = trio.current_time() + seconds
 

@@ -157,11 +157,12 @@ class Changes(Operations):
             self._still_claimed()
             with wire.scope as scope:
                 await recipe.handshake(wire)
-                if not wire.waited:
-                    await trio.lowlevel.checkpoint()
             self._still_claimed()
             if scope.cancelled_caught:
                 raise _too_late(wire)
+            if not wire.waited:
+                await trio.lowlevel.checkpoint()
+                self._still_claimed()
             return self._commit(recipe, wire)
         except BaseException as exc:
             self._upgrade_ended(exc, wire)
@@ -209,7 +210,8 @@ class Changes(Operations):
 
 
 def _too_late(wire: Wire) -> UpgradeFailedError:
-    assert wire.time_limit is not None
+    if wire.time_limit is None:
+        return UpgradeFailedError("the recipe cancelled the scope of its own handshake (Wire.scope)")
     what, seconds = wire.time_limit
     return UpgradeFailedError(f"{what} did not finish within {seconds:g} s (handshake_timeout)")
 
