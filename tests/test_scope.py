@@ -652,3 +652,27 @@ async def test_what_is_left_unread_does_not_hurt():
         await other.peek(1)
     assert scope.report.clean
     assert open_descriptors() == before
+
+
+async def test_an_inner_scope_has_ended_when_its_slowest_endpoint_is_closed(autojump_clock):
+    class Slow(trio.abc.Stream):
+        closed = False
+
+        async def send_all(self, data):
+            raise NotImplementedError
+
+        async def wait_send_all_might_not_block(self):
+            raise NotImplementedError
+
+        async def receive_some(self, max_bytes=None):
+            await trio.sleep_forever()
+
+        async def aclose(self):
+            with trio.CancelScope(shield=True):  # also if it is to be forceful
+                await trio.sleep(3)
+            type(self).closed = True
+
+    async with trionet.open_scope() as outer:
+        async with outer.open_scope() as inner:
+            inner.adopt(Slow()).abort()
+        assert (Slow.closed, trio.current_time()) == (True, 3)

@@ -467,6 +467,46 @@ async def test_what_ends_a_program_ends_the_server(error, caplog):
     assert open_descriptors() == before
 
 
+async def test_a_server_that_is_cancelled_says_no_last_words():
+    """They are for a handler that failed; what is cancelled is closed at once, without a close frame."""
+    upgraded = trio.Event()
+
+    async def handler(connection):
+        await connection.upgrade(trionet.to_websocket_server())
+        upgraded.set()
+        await trio.sleep_forever()
+
+    async with trio.open_nursery() as nursery:
+        server = await nursery.start(trionet.serve_tcp, handler, 0)
+        async with trionet.open_websocket(f"ws://127.0.0.1:{server.port}/") as websocket:
+            await upgraded.wait()
+            nursery.cancel_scope.cancel()
+            with trio.CancelScope(shield=True), pytest.raises(trionet.ConnectionClosed) as closed:
+                await websocket.get_message()
+            assert closed.value.reason.code == 1006
+
+
+async def test_last_words_that_fail_leave_nothing_open(serving, caplog):
+    class Speechless(trionet.Connection):
+        def handler_failed(self):
+            raise ValueError("lost for words")
+
+    async def handler(connection):
+        capsule = connection.detach()
+        handle = Speechless(capsule)
+        handle.seat(connection.scope.owner, instead_of=capsule)
+        capsule.pass_to(handle)
+        raise RuntimeError("failed")
+
+    server = await serving(handler)
+    async with trionet.open_scope() as scope:
+        client = await dial(scope, server)
+        assert await receive_all(client) == b""
+        await wait_all_tasks_blocked()
+        assert server.statistics().open == 0
+    assert "lost for words" in caplog.text
+
+
 async def test_of_a_mixed_group_the_failure_is_logged_and_the_rest_goes_on(caplog):
     async def handler(connection):
         raise BaseExceptionGroup("both", [ValueError("logged"), SystemExit(3)])

@@ -770,6 +770,19 @@ async def test_a_recipe_is_used_once_and_on_connections_only():
         assert server.phase is Phase.OPEN
 
 
+async def test_a_recipe_that_declined_its_source_was_not_used():
+    async with trionet.open_scope(drain_timeout=0) as scope:
+        one, other = unix_pair(scope)
+        recipe = to_websocket_client("ws://example/chat")
+        await one.send_all(b"hello\n")
+        await other.peek(1)
+        with pytest.raises(LocalProtocolError, match="unread bytes"):
+            await other.upgrade(recipe)
+        assert await other.receive_some() == b"hello\n"
+        _, client = await both(lambda: one.upgrade(to_websocket_server()), lambda: other.upgrade(recipe))
+        assert client.phase is Phase.OPEN
+
+
 # --- cancellation -------------------------------------------------------------------------------------------------
 
 

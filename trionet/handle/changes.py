@@ -157,12 +157,12 @@ class Changes(Operations):
             self._still_claimed()
             with wire.scope as scope:
                 await recipe.handshake(wire)
-            self._still_claimed()
             if scope.cancelled_caught:
+                self._still_claimed()
                 raise _too_late(wire)
             if not wire.waited:
                 await trio.lowlevel.checkpoint()
-                self._still_claimed()
+            self._still_claimed()
             return self._commit(recipe, wire)
         except BaseException as exc:
             self._upgrade_ended(exc, wire)
