@@ -180,7 +180,7 @@ for name, target in {
     "absolute, Host differs": b"http://b/",
     "absolute, port differs": b"http://a:81/",
     "absolute, user": b"http://u@a/",
-    "absolute, no host": b"http:///x",
+    "relative with a colon": b"a:b/c",
     "scheme only": b"http:",
     "backslash": b"\\a",
 }.items():
@@ -197,6 +197,12 @@ for name, host in {
     "empty": b"",
     "percent": b"a%20b",
     "underscore": b"a_b",
+    "ipv4": b"127.0.0.1:65535",
+    "ipv6 with ipv4": b"[::ffff:1.2.3.4]",
+    "ipv future": b"[v1.a:b]:1",
+    "every character of a name": b"a-._~!$&'()*+,;=%c3%A4",
+    "empty port": b"a:",
+    "port with zeros": b"a:000000443",
 }.items():
     good("9112-3.2", **{f"host {name}": get(host=b"Host: " + host + b"\r\n")})
 for name, host in {
@@ -211,8 +217,62 @@ for name, host in {
     "not ascii": b"Host: \xe4\r\n",
     "query": b"Host: a?b\r\n",
     "backslash": b"Host: a\\b\r\n",
+    "port by name": b"Host: a:http\r\n",
+    "port with a sign": b"Host: a:+80\r\n",
+    "port twice": b"Host: a:80:80\r\n",
+    "port too high": b"Host: a:65536\r\n",
+    "port much too high": b"Host: a:" + b"9" * 5000 + b"\r\n",
+    "port alone": b"Host: :80\r\n",
+    "colon alone": b"Host: :\r\n",
+    "user and password": b"Host: u:p@a\r\n",
+    "bracket open": b"Host: [::1\r\n",
+    "bracket closed": b"Host: ::1]\r\n",
+    "brackets empty": b"Host: []\r\n",
+    "bracket behind a name": b"Host: a[::1]\r\n",
+    "name behind a bracket": b"Host: [::1]a\r\n",
+    "name in brackets": b"Host: [a.b]\r\n",
+    "ipv6 without brackets": b"Host: ::1\r\n",
+    "ipv6 wrong": b"Host: [1::2::3]\r\n",
+    "ipv6 too short": b"Host: [1:2]\r\n",
+    "ipv6 with a zone": b"Host: [fe80::1%25eth0]\r\n",
+    "ipv4 in brackets": b"Host: [1.2.3.4]\r\n",
+    "ipv future without version": b"Host: [v.a]\r\n",
+    "percent alone": b"Host: a%\r\n",
+    "percent not hex": b"Host: a%2g\r\n",
+    "scheme": b"Host: http://a\r\n",
 }.items():
     bad("9112-3.2", **{f"host {name}": get(host=host)})
+for name, target in {
+    "port by name": b"http://a:http/",
+    "port too high": b"http://a:65536/",
+    "port alone": b"http://:80/",
+    "no host": b"http:///x",
+    "no host and a query": b"https://?x",
+    "user": b"http://u@a/",
+    "user and password": b"http://u:p@a/",
+    "bracket open": b"http://[::1/",
+    "ipv6 wrong": b"http://[::g]/",
+    "percent": b"http://a%zz/",
+    "backslash": b"http://a\\b/",
+}.items():
+    bad("9112-3.2", **{f"target without host, absolute {name}": b"GET " + target + b" HTTP/1.0\r\n\r\n"})
+good("9112-3.2", absolute_ipv6=get(line=b"GET http://[::1]:80/ HTTP/1.1", host=b"Host: [::1]:80\r\n"))
+good("9112-3.2", absolute_empty_port=get(line=b"GET http://a:/ HTTP/1.1", host=b"Host: a:\r\n"))
+good("9112-3.2", absolute_other_scheme=get(line=b"GET file:///x HTTP/1.1", host=b"Host:\r\n"))
+good("9112-3.2", connect_ipv6=get(line=b"CONNECT [::1]:443 HTTP/1.1", host=b"Host: [::1]:443\r\n"))
+for name, target in {
+    "empty port": b"a:",
+    "port by name": b"a:https",
+    "port zero": b"a:0",
+    "port too high": b"a:65536",
+    "no host": b":443",
+    "ipv6 without brackets": b"::1:443",
+    "bracket open": b"[::1:443",
+    "user": b"u@a:443",
+    "query": b"a:443?b",
+    "absolute": b"http://a:443",
+}.items():
+    bad("9112-3.2", **{f"connect to {name}": get(line=b"CONNECT " + target + b" HTTP/1.1")})
 bad("9112-3.2", connect_path=get(line=b"CONNECT /a HTTP/1.1"), connect_without_port=get(line=b"CONNECT a HTTP/1.1"))
 bad("9112-3.2", http_10_host_twice=get(line=b"GET / HTTP/1.0", host=H + H))
 
@@ -264,7 +324,7 @@ for name, fields in {
 bad(
     "9112-5",
     431,
-    fields_101=get(b"".join(b"F%d: x\r\n" % i for i in range(100))),
+    fields_129=get(b"".join(b"F%d: x\r\n" % i for i in range(128))),
     head_too_long=get(b"B: " + b"x" * 65536 + b"\r\n"),
     head_endless=b"GET / HTTP/1.1\r\n" + b"B: cccccccccccccccccccccccccc\r\n" * 3000,
 )
@@ -392,6 +452,10 @@ for name, body in {
     "extension quoted": b'3;a="b;c \\" d"\r\nabc\r\n',
     "extensions": b"3;a;b=c;d\r\nabc\r\n",
     "extension with spaces": b"3; a = b\r\nabc\r\n",
+    "extension behind a space": b"3 ;a\r\nabc\r\n",
+    "extension with value behind a space": b"5 ;a=b\r\nabcde\r\n",
+    "extension behind white space": b'3 \t;\t a \t=\t "b ; c" \t; d\r\nabc\r\n',
+    "extensions behind a space": b"3;a ;b = c ; d\r\nabc\r\n",
     "one byte each": b"1\r\na\r\n" * 20,
     "extension of 4 KiB": b"1;" + b"x" * 4095 + b"\r\na\r\n",
 }.items():
@@ -415,7 +479,16 @@ for name, body in {
     "space before": b" 3\r\nabc\r\n",
     "space behind": b"3 \r\nabc\r\n",
     "tab behind": b"3\t\r\nabc\r\n",
-    "space before extension": b"3 ;a\r\nabc\r\n",
+    "space in size before extension": b"3 3;a\r\nabc\r\n",
+    "space behind extension": b"3;a \r\nabc\r\n",
+    "space behind extension value": b"3;a=b \r\nabc\r\n",
+    "space alone before extension": b" ;a\r\nabc\r\n",
+    "line feed before extension": b"3\n;a\r\nabc\r\n",
+    "cr before extension": b"3\r;a\r\nabc\r\n",
+    "folded before extension": b"3\r\n ;a\r\nabc\r\n",
+    "no-break space before extension": b"3\xa0;a\r\nabc\r\n",
+    "vertical tab before extension": b"3\x0b;a\r\nabc\r\n",
+    "spaces before extension too long": b"1" + b" " * 5000 + b";a\r\na\r\n",
     "empty size": b"\r\nabc\r\n",
     "no digits": b"x\r\nabc\r\n",
     "not a digit": b"3g\r\nabc\r\n",
@@ -432,6 +505,9 @@ for name, body in {
     "extension with bare cr": b"3;a\rb\r\nabc\r\n",
     "extension without name": b"3;=b\r\nabc\r\n",
     "extension quote open": b'3;a="b\r\nabc\r\n',
+    "extension quoted cr": b'3;a="b\rc"\r\nabc\r\n',
+    "extension quoted twice": b'3;a="b""c"\r\nabc\r\n',
+    "extension with value and space inside": b"3;a=b c\r\nabc\r\n",
     "extension without value": b"3;a=\r\nabc\r\n",
     "extension too long": b"1;" + b"x" * 5000 + b"\r\na\r\n",
     "extensions too long in all": b"1;abcdefghij\r\na\r\n" * 500,
@@ -488,7 +564,7 @@ bad(
     "9112-7.1.2",
     431,
     trailers_too_long=chunks(b"0\r\nA: " + b"x" * 66000),
-    trailers_101=chunks(b"0\r\n" + b"A: b\r\n" * 101 + b"\r\n"),
+    trailers_129=chunks(b"0\r\n" + b"A: b\r\n" * 129 + b"\r\n"),
 )
 
 # --- RFC 9112 §9, RFC 9110 §7.8, §9.3.6, §10.1.1: what a request says about the connection -------------------------
@@ -627,7 +703,7 @@ bad("9112-6.3", html=b"<html>hello</html>\r\n\r\n")
 bad("9112-6.3", coding_gzip_chunked=reply(b"Transfer-Encoding: gzip, chunked\r\n", LAST))
 bad(
     "9112-6.3",
-    fields_101=reply(b"A: b\r\n" * 101),
+    fields_129=reply(b"A: b\r\n" * 129),
     head_too_long=reply(b"A: " + b"b" * 66000 + b"\r\n"),
     endless_line=b"HTTP/1.1 200 " + b"x" * 66000,
 )

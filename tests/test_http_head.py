@@ -1,5 +1,7 @@
 """Heads of HTTP messages: what is accepted means the same to h11, what is odd is an error."""
 
+import re
+
 import h11
 import pytest
 from hypothesis import given
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 
 from trionet import LocalProtocolError, RemoteProtocolError
 from trionet.http import Headers
+from trionet.http.authority import COMMON, is_authority
 from trionet.http.head import (
     parse_request,
     parse_response,
@@ -154,6 +157,13 @@ FIELDS = [
     b"Host:example",
     b"Host:",
     b"Host: a b",
+    b"Host: a:http",
+    b"Host: example:65535",
+    b"Host: example:65536",
+    b"Host: example:1:2",
+    b"Host: [::1]:80",
+    b"Host: [::1",
+    b"Host: :80",
     b"Content-Length: 5",
     b"content-length:5",
     b"Content-Length: 05",
@@ -178,7 +188,7 @@ def facts(head):
 
 @given(st.sampled_from([b"GET", b"POST", b"CONNECT", b"get"]), st.lists(st.sampled_from(FIELDS), max_size=5))
 def test_the_short_way_for_usual_requests_leads_to_the_same(method, fields):
-    """Wherever Host stands: a client may write its fields in any order."""
+    """Wherever Host stands: a client may write its fields in any order; and whatever it says."""
     head = b"%b /x HTTP/1.1\r\n%b\r\n" % (method, b"".join(field + b"\r\n" for field in fields))
     usual = usual_request(b"before" + head + b"behind", 6)
     if usual is not None:
@@ -256,3 +266,20 @@ def test_headers_are_ordered_repeated_and_blind_to_case():
         headers["other"]
     with pytest.raises(TypeError):
         Headers({"Content-Length": 5})
+
+
+@given(st.lists(st.sampled_from([*b"a0.-_:[]%25@/ ", 0x40, 0xE4]), max_size=8).map(bytes))
+def test_the_common_pattern_takes_nothing_that_is_not_an_authority(value):
+    assert not re.fullmatch(COMMON, value) or is_authority(value)
+
+
+@pytest.mark.parametrize("port", [1, 9, 10, 9999, 10000, 32768, 59999, 60000, 64999])
+def test_an_ordinary_port_takes_the_short_way(port):
+    assert usual_request(b"GET / HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % port) is not None
+
+
+@pytest.mark.parametrize("line", ["GET http://me:secret@a/ HTTP/1.1\r\nHost: a", "GET / HTTP/1.1\r\nHost: me:secret@a"])
+def test_credentials_are_not_quoted(line):
+    with pytest.raises(RemoteProtocolError) as caught:
+        parse_request(f"{line}\r\n\r\n".encode())
+    assert "secret" not in str(caught.value)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from ..errors import LocalProtocolError, RemoteProtocolError
+from .authority import COMMON, is_authority, is_tunnel_target
 from .framing import NO_BODY, NO_FIELDS, FieldSummary
 from .headers import Headers, split_lines
 
@@ -53,10 +54,10 @@ _TRAILERS: Final = re.compile(_FIELD_LINES)
 _REQUEST_LINE: Final = re.compile(_REQUEST)
 _STATUS_LINE: Final = re.compile(_STATUS)
 _FIELD_LINE: Final = re.compile(rb"%b:%b" % (_TOKEN, _TEXT))
-_ABSOLUTE: Final = re.compile(rb"[A-Za-z][A-Za-z0-9+.\-]*+://.++")
-_HOST: Final = re.compile(rb"[A-Za-z0-9._~%!$&'()*+,;=:\[\]\-]*+")
+_ABSOLUTE: Final = re.compile(rb"([A-Za-z][A-Za-z0-9+.\-]*+)://([^/?]*+).*+")
+_COMMON_HOST: Final = re.compile(COMMON)
 _USUAL_LINE: Final = rb"(%b) (/[!-\x22\x24-~]*+) HTTP/1\.1\r\n" % _TOKEN
-_USUAL_HOST: Final = rb"[Hh]ost: [A-Za-z0-9._:\[\]\-]*+\r\n((?:%b:%b\r\n)*+)" % (_TOKEN, _TEXT)
+_USUAL_HOST: Final = rb"[Hh]ost: %b\r\n((?:%b:%b\r\n)*+)" % (COMMON, _TOKEN, _TEXT)
 _HOST_FIRST: Final = re.compile(rb"%b(%b)\r\n" % (_USUAL_LINE, _USUAL_HOST))
 _HOST_LATER: Final = re.compile(rb"%b(((?:(?![Hh]ost:)%b:%b\r\n)++)%b)\r\n" % (_USUAL_LINE, _TOKEN, _TEXT, _USUAL_HOST))
 _DECIDES: Final = re.compile(
@@ -172,7 +173,7 @@ def parse_request(data: bytes, *, any_method: bool = False) -> RequestHead:
     raw = split_lines(lines)
     fields = FieldSummary(raw)
     hosts = fields.hosts
-    if len(hosts) != 1 or not _HOST.fullmatch(hosts[0]):
+    if len(hosts) != 1 or not _COMMON_HOST.fullmatch(hosts[0]):
         _check_host(hosts, version)
     return RequestHead(method, target.decode(), version, Headers.from_wire(raw), fields)
 
@@ -319,20 +320,28 @@ def _unspoken(major: bytes, minor: bytes) -> RemoteProtocolError:
 def _check_target(method: str, target: bytes) -> None:
     """The four forms of RFC 9112 §3.2."""
     if method == "CONNECT":
-        good = b"/" not in target and b":" in target
+        good = is_tunnel_target(target)
     elif target == b"*":
         good = method == "OPTIONS"
     else:
-        good = _ABSOLUTE.fullmatch(target) is not None
+        good = (match := _ABSOLUTE.fullmatch(target)) is not None and _check_absolute(match[1], match[2])
     if not good:
         raise RemoteProtocolError(f"not a request target for {method}: {_shown(target)}")
+
+
+def _check_absolute(scheme: bytes, authority: bytes) -> bool:
+    """Whether an absolute target names a host as its scheme wants it (RFC 9110 §4.2.1)."""
+    if b"@" in authority:  # and it is not quoted: it may be a password
+        raise RemoteProtocolError("a user name in a request target (RFC 9110 §4.2.4)")
+    return is_authority(authority, may_be_empty=scheme.lower() not in (b"http", b"https"))
 
 
 def _check_host(hosts: Sequence[bytes], version: str) -> None:
     if len(hosts) > 1 or (not hosts and version == "1.1"):
         raise RemoteProtocolError(f"{len(hosts)} Host fields; a request has exactly one (RFC 9112 §3.2)")
-    if hosts and not _HOST.fullmatch(hosts[0]):
-        raise RemoteProtocolError(f"not a host: {_shown(hosts[0])}")
+    if hosts and not is_authority(hosts[0]):
+        shown = "it has a user name" if b"@" in hosts[0] else _shown(hosts[0])
+        raise RemoteProtocolError(f"Host is not a host with or without a port: {shown} (RFC 9110 §7.2)")
 
 
 def _shown(data: bytes) -> str:
