@@ -32,12 +32,13 @@ __all__ = [
 
 MAX_CHUNK_EXTENSIONS: Final = 4096
 """Bytes of chunk extensions in one message at most: each chunk may have some, and nobody reads them."""
-MAX_FIELDS: Final = 100
+MAX_FIELDS: Final = 128
 """Fields in a head, or in a trailer section, at most."""
 
 _TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _QUOTED: Final = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*+"'
-_EXTENSION: Final = rb";[ \t]*+%b(?:[ \t]*+=[ \t]*+(?:%b|%b))?+" % (_TOKEN, _TOKEN, _QUOTED)
+# White space around ";" and "=" is bad, says the grammar, and has to be read all the same; elsewhere it has no place.
+_EXTENSION: Final = rb"[ \t]*+;[ \t]*+%b(?:[ \t]*+=[ \t]*+(?:%b|%b))?+" % (_TOKEN, _TOKEN, _QUOTED)
 _CHUNK_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,16})((?:%b)*+)\r\n" % _EXTENSION)
 _MAX_SIZE_LINE: Final = 18  # 16 digits and CRLF
 
@@ -134,7 +135,7 @@ class _UntilEOF:
 
 
 class _Chunked:
-    """A body in chunks (RFC 9112 §7.1). Between its parts only what the grammar says is taken, bad white space never.
+    """A body in chunks (RFC 9112 §7.1). Between its parts only what the grammar says is taken.
 
     `_left` is what of the present chunk is still to come; nothing while a size line is due.
     """

@@ -33,7 +33,7 @@ class HTTPLimits:
     """
 
     max_head: int = 65536
-    max_fields: int = 100
+    max_fields: int = 128
     max_target: int = 8192
     max_blank_lines: int = 4
     max_informational: int = 16
