@@ -199,7 +199,7 @@ async def test_drain_forces_what_is_left_at_the_deadline(nursery, autojump_clock
         assert await receive_all(client) == b""
     with pytest.raises(ValueError, match="timeout must be at least 0"):
         await server.drain(-1)
-    with pytest.raises(TypeError, match="timeout must be a number of seconds, not '5'"):
+    with pytest.raises(TypeError, match="timeout must be a number of seconds.*not '5'"):
         await server.drain("5")
 
 
@@ -294,8 +294,8 @@ async def test_max_connections_makes_others_wait_in_the_backlog(serving, nursery
     [
         ({"max_connections": 0}, "max_connections must be at least 1.*0"),
         ({"drain_timeout": -1}, "drain_timeout must be at least 0.*-1"),
-        ({"handshake_timeout": float("nan")}, "handshake_timeout must be at least 0.*nan"),
-        ({"max_connections": "5"}, "max_connections must be a number, not '5'"),
+        ({"handshake_timeout": float("nan")}, "handshake_timeout must be more than 0.*nan"),
+        ({"max_connections": "5"}, "max_connections must be an int.*not '5'"),
     ],
 )
 def test_limits_are_checked(options, message):

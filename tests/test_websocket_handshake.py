@@ -750,8 +750,8 @@ def test_other_arguments_are_checked_at_once():
         to_websocket_server(ping_interval=0)
     with pytest.raises(ValueError, match="ping_timeout=5 without ping_interval"):
         to_websocket_client("ws://a", ping_timeout=5)
-    for wrong in (0, "1", 1.5):
-        with pytest.raises(ValueError, match="max_message_size"):
+    for wrong, error in ((0, ValueError), ("1", TypeError), (1.5, TypeError)):
+        with pytest.raises(error, match="max_message_size"):
             to_websocket_server(max_message_size=wrong)
 
 

@@ -6,7 +6,6 @@ asked for them. That is what makes sniffing, line protocols and upgrades exact.
 
 from __future__ import annotations
 
-import operator
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -18,6 +17,7 @@ from trio.lowlevel import (
     enable_ki_protection,
 )
 
+from .checks import check_count, flat_view
 from .errors import HandleBrokenError, LimitExceededError, LocalProtocolError, RemoteProtocolError
 from .handle import Handle
 from .ownership import Event, Phase, Receive, Refuse, Send
@@ -73,7 +73,7 @@ class Connection(Handle, trio.abc.HalfCloseableStream):
 
         Cancellation: not one byte is lost.
         """
-        size = MAX_RECEIVE if max_bytes is None else _positive(max_bytes, "max_bytes")
+        size = MAX_RECEIVE if max_bytes is None else check_count("max_bytes", max_bytes, 1)
         life = self._life
         if (
             size > MAX_RECEIVE
@@ -149,7 +149,7 @@ class Connection(Handle, trio.abc.HalfCloseableStream):
 
         Cancellation: not one byte is lost.
         """
-        if _positive(n, "n") > MAX_RECEIVE:
+        if check_count("n", n, 1) > MAX_RECEIVE:
             raise LimitExceededError(f"peek({n}) refused: at most {MAX_RECEIVE} bytes can be looked at ahead")
         waited = await self._fill(lambda: len(self._leftover) >= n)
         data = bytes(self._leftover[:n])
@@ -167,7 +167,7 @@ class Connection(Handle, trio.abc.HalfCloseableStream):
 
         Cancellation: not one byte is lost.
         """
-        _positive(n, "n")
+        check_count("n", n, 1)
         waited = await self._fill(lambda: len(self._leftover) >= n)
         if len(self._leftover) < n:
             raise RemoteProtocolError(
@@ -195,7 +195,7 @@ class Connection(Handle, trio.abc.HalfCloseableStream):
         delimiter = bytes(delimiter)
         if not delimiter:
             raise ValueError("delimiter must be at least one byte, not b''")
-        if _positive(max_bytes, "max_bytes") < len(delimiter):
+        if check_count("max_bytes", max_bytes, 1) < len(delimiter):
             raise ValueError(f"max_bytes ({max_bytes}) must have room for the delimiter {delimiter!r}")
         at = -1
         searched = 0
@@ -391,16 +391,9 @@ class Connection(Handle, trio.abc.HalfCloseableStream):
             raise self._refusal(refuse, event)
 
 
-def _positive(value: int, name: str) -> int:
-    number = operator.index(value)
-    if number < 1:
-        raise ValueError(f"{name} must be at least 1, not {value!r}")
-    return number
-
-
 def _as_bytes(data: Buffer) -> Buffer:
     if isinstance(data, (bytes, bytearray)):
         return data
     if isinstance(data, memoryview):
-        return data if data.format == "B" and data.ndim == 1 else data.cast("B")
+        return flat_view(data)
     raise TypeError(f"data must be bytes, bytearray or memoryview, not {type(data).__name__}")

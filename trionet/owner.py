@@ -18,6 +18,7 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from .caretaker import Caretaker
+from .checks import check_seconds
 from .drain_report import DrainReport, Forced
 from .errors import ScopeClosedError
 from .ownership import Blocker, End, Event, Phase
@@ -121,13 +122,9 @@ class Owner:
         observer: Observer | None = None,
         of_connection: bool = False,
     ) -> None:
-        if not drain_timeout >= 0:
-            raise ValueError(
-                f"drain_timeout must be at least 0 seconds (math.inf waits for ever), not {drain_timeout!r}"
-            )
         self.name = name
         self.parent = parent
-        self.drain_timeout = drain_timeout
+        self.drain_timeout = check_seconds("drain_timeout", drain_timeout, off="math.inf: waits for ever")
         self.services = services
         self.of_connection = of_connection
         """Whether the scope is there for one served connection, so that it ends when that is over."""

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import trio
 
+from .checks import check_seconds
 from .connection import Connection
 from .errors import (
     LimitExceededError,
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from .capsule import Detached
     from .wire import Wire
 
-__all__ = ["OwnRecipe", "Recipe", "TalkingRecipe", "check_timeout"]
+__all__ = ["OwnRecipe", "Recipe", "TalkingRecipe"]
 
 Successor = TypeVar("Successor", covariant=True)
 
@@ -108,7 +109,7 @@ class TalkingRecipe(OwnRecipe[Successor]):
     """One with a handshake that takes time: its name, its time, and what its failures are called."""
 
     def __init__(self, handshake_timeout: float) -> None:
-        self._timeout = check_timeout(handshake_timeout)
+        self._timeout = check_seconds("handshake_timeout", handshake_timeout, positive=True)
 
     @property
     def what(self) -> str:
@@ -125,14 +126,3 @@ class TalkingRecipe(OwnRecipe[Successor]):
         except (RemoteProtocolError, LimitExceededError, trio.BrokenResourceError) as exc:
             raise UpgradeFailedError(f"{self.what} failed: {exc}") from exc
         self._wire = wire
-
-
-def check_timeout(seconds: float) -> float:
-    """A number of seconds that a handshake may take.
-
-    Raises:
-        ValueError: it is not more than 0.
-    """
-    if not seconds > 0:
-        raise ValueError(f"handshake_timeout must be more than 0 seconds (math.inf: no limit), not {seconds!r}")
-    return seconds

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from trio.lowlevel import cancel_shielded_checkpoint, checkpoint_if_cancelled, enable_ki_protection
 
+from ..checks import flat_view
 from ..errors import LimitExceededError, LocalProtocolError, UpgradeRefusedError
 from ..ownership import Event, Phase
 from .body_reader import EndOfMessage
@@ -330,7 +331,7 @@ class Exchange:
         """Answer with a body that is not worth joining to the head, or not there yet."""
         connection = self.connection
         if isinstance(body, memoryview):
-            body = body.cast("B")
+            body = flat_view(body)
         if isinstance(body, (bytes, bytearray, memoryview)):
             await checkpoint_if_cancelled()
             machine = connection.machine

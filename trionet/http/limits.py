@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Final
 
+from ..checks import check_count, check_flag, check_seconds
+
 __all__ = ["DEFAULT_LIMITS", "HTTPLimits"]
 
-_SECONDS: Final = ("idle_timeout", "head_timeout", "send_timeout", "drain_timeout")
+_LEAST: Final = {
+    "max_head": 64, "max_fields": 1, "max_target": 1, "max_blank_lines": 0, "max_informational": 0, "drain_bytes": 0,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,21 +49,11 @@ class HTTPLimits:
     any_method: bool = False
 
     def __post_init__(self) -> None:
-        for name, least in (
-            ("max_head", 64), ("max_fields", 1), ("max_target", 1), ("max_blank_lines", 0), ("max_informational", 0),
-            ("drain_bytes", 0),
-        ):  # fmt: skip
-            value = getattr(self, name)
-            if not isinstance(value, int):
-                raise TypeError(f"{name} must be an int, not {value!r}")
-            if value < least:
-                raise ValueError(f"{name} must be at least {least}, not {value!r}")
-        for name in _SECONDS:
-            value = getattr(self, name)
-            if not isinstance(value, (int, float)):
-                raise TypeError(f"{name} must be a number of seconds, not {value!r}")
-            if math.isnan(value) or value < 0:
-                raise ValueError(f"{name} must be at least 0 seconds (math.inf: no limit), not {value!r}")
+        for name, least in _LEAST.items():
+            check_count(name, getattr(self, name), least)
+        for name in ("idle_timeout", "head_timeout", "send_timeout", "drain_timeout"):
+            check_seconds(name, getattr(self, name))
+        check_flag("any_method", self.any_method)
 
 
 DEFAULT_LIMITS: Final = HTTPLimits()

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import trio
 from trio.lowlevel import enable_ki_protection
 
+from ..checks import check_count
 from ..errors import ScopeClosedError
 from ..ownership import Event, Phase, Reason
 from .retry import mark_unsent
@@ -92,10 +93,7 @@ class Pool:
             ("max_connections", max_connections),
             ("max_connections_per_origin", max_connections_per_origin),
         ):
-            if not isinstance(value, int):
-                raise TypeError(f"{name} must be an int, not {value!r}")
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, not {value!r}")
+            check_count(name, value, 1)
         self._owner = owner
         self._connect = connect
         self._idle_timeout = limits.idle_timeout

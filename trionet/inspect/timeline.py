@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import trio
 from trio.lowlevel import enable_ki_protection
 
+from ..checks import check_count
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -88,9 +90,7 @@ class Timeline:
     """
 
     def __init__(self, limit: int = 1000) -> None:
-        if limit < 1:
-            raise ValueError(f"limit must be at least 1 entry, not {limit!r}")
-        self._entries: deque[Entry] = deque(maxlen=limit)
+        self._entries: deque[Entry] = deque(maxlen=check_count("limit", limit, 1))
         self._names: dict[Any, str] = {}
         self._serial: Counter[str] = Counter()
         self._start: float | None = None

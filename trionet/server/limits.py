@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from ..checks import check_count, check_seconds
+
 __all__ = ["Limits"]
 
 
@@ -15,7 +17,7 @@ class Limits:
     Attributes:
         max_connections: Connections served at the same time; further ones wait in the backlog.
         drain_timeout: How long a connection's scope takes at most to close its handles gracefully.
-        handshake_timeout: How long a TLS handshake may take.
+        handshake_timeout: How long a TLS handshake may take; more than 0.
     """
 
     max_connections: float = math.inf
@@ -23,11 +25,7 @@ class Limits:
     handshake_timeout: float = 10.0
 
     def __post_init__(self) -> None:
-        for name in ("max_connections", "drain_timeout", "handshake_timeout"):
-            if not isinstance(getattr(self, name), (int, float)):
-                raise TypeError(f"{name} must be a number, not {getattr(self, name)!r}")
-        if not self.max_connections >= 1:
-            raise ValueError(f"max_connections must be at least 1 (math.inf: no limit), not {self.max_connections!r}")
-        for name in ("drain_timeout", "handshake_timeout"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} must be at least 0 seconds (math.inf: no limit), not {getattr(self, name)!r}")
+        if self.max_connections != math.inf:
+            check_count("max_connections", self.max_connections, 1, off="math.inf: no limit")
+        check_seconds("drain_timeout", self.drain_timeout)
+        check_seconds("handshake_timeout", self.handshake_timeout, positive=True)

@@ -16,6 +16,7 @@ import trio
 from trio.lowlevel import ParkingLot, disable_ki_protection, enable_ki_protection, wait_readable
 
 from ..capsule import Detached
+from ..checks import check_seconds
 from ..drain_report import DrainReport, Forced
 from ..errors import HandleClosedError
 from ..listen import close_listener
@@ -307,10 +308,7 @@ class Server:
 
         Cancellation: what is left is closed by force.
         """
-        if not isinstance(timeout, (int, float)):
-            raise TypeError(f"timeout must be a number of seconds, not {timeout!r}")
-        if not timeout >= 0:
-            raise ValueError(f"timeout must be at least 0 seconds (math.inf: no limit), not {timeout!r}")
+        check_seconds("timeout", timeout)
         began = trio.current_time()
         self._draining = True
         self.stop_accepting()

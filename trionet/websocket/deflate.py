@@ -12,6 +12,8 @@ import zlib
 from dataclasses import dataclass
 from typing import Any, Final
 
+from ..checks import check_count
+
 __all__ = ["Deflater", "Inflater", "PerMessageDeflate"]
 
 _TAIL: Final = b"\x00\x00\xff\xff"
@@ -56,11 +58,11 @@ class PerMessageDeflate:
     min_size: int = 64
 
     def __post_init__(self) -> None:
-        _check("server_max_window_bits", self.server_max_window_bits, 8, 15)
-        _check("client_max_window_bits", self.client_max_window_bits, 8, 15)
-        _check("level", self.level, 0, 9)
-        _check("mem_level", self.mem_level, 1, 9)
-        _check("min_size", self.min_size, 0, sys.maxsize)
+        check_count("server_max_window_bits", self.server_max_window_bits, 8, 15)
+        check_count("client_max_window_bits", self.client_max_window_bits, 8, 15)
+        check_count("level", self.level, 0, 9)
+        check_count("mem_level", self.mem_level, 1, 9)
+        check_count("min_size", self.min_size, 0, sys.maxsize)
 
     def deflater(self, *, client: bool) -> Deflater:
         """What compresses the messages of one side."""
@@ -73,11 +75,6 @@ class PerMessageDeflate:
         if client:
             return Inflater(self.server_max_window_bits, takeover=not self.server_no_context_takeover)
         return Inflater(self.client_max_window_bits, takeover=not self.client_no_context_takeover)
-
-
-def _check(name: str, value: Any, least: int, most: int) -> None:
-    if not isinstance(value, int) or not least <= value <= most:
-        raise ValueError(f"{name} must be a whole number from {least} to {most}, not {value!r}")
 
 
 class Deflater:

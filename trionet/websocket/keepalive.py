@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 from trio.lowlevel import enable_ki_protection
 
+from ..checks import check_seconds
 from ..handle import Statistics
 from ..ownership import Phase, Receive, Send
 from ..transport.protocol import MAX_RECEIVE
@@ -56,8 +57,8 @@ class Keepalive:
     def __post_init__(self) -> None:
         for name in ("ping_interval", "ping_timeout"):
             value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"{name} must be more than 0 seconds, or None to switch it off, not {value!r}")
+            if value is not None:
+                check_seconds(name, value, positive=True, off="None: none")
 
 
 @dataclass(frozen=True, slots=True)

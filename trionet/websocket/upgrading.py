@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from ..checks import check_count, check_seconds
 from ..http.headers import Headers
-from ..recipe import TalkingRecipe, check_timeout
+from ..recipe import TalkingRecipe
 from .connection import WebSocket
 from .deflate import PerMessageDeflate
 from .engine import Engine
@@ -34,10 +35,9 @@ class Settings:
     """What is offered, or granted."""
 
     def __post_init__(self) -> None:
-        check_timeout(self.handshake_timeout)
-        size = self.max_message_size
-        if size is not None and not (isinstance(size, int) and size >= 1):
-            raise ValueError(f"max_message_size must be a number of bytes of at least 1, or None, not {size!r}")
+        check_seconds("handshake_timeout", self.handshake_timeout, positive=True)
+        if self.max_message_size is not None:
+            check_count("max_message_size", self.max_message_size, 1, off="None: no limit")
         if self.compression is not None and not isinstance(self.compression, PerMessageDeflate):
             raise TypeError(f"compression must be PerMessageDeflate() or None, not {self.compression!r}")
 

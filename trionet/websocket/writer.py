@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..checks import flat_view
 from ..errors import LocalProtocolError
 from .frames import BINARY, CLOSE, CONT, FIN, RSV1, TEXT, build, close_payload
 
@@ -95,5 +96,5 @@ def payload_of(message: str | bytes | bytearray | memoryview) -> tuple[int, byte
     if isinstance(message, bytearray):
         return BINARY, message
     if isinstance(message, memoryview):
-        return BINARY, message.cast("B") if message.c_contiguous else bytes(message)
+        return BINARY, flat_view(message)
     raise TypeError(f"a message must be str or bytes, bytearray, memoryview, not {type(message).__name__}")
