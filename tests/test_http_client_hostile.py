@@ -312,12 +312,13 @@ async def test_a_detach_that_was_cancelled_leaves_the_connection_in_the_pool():
 
         async with trio.open_nursery() as nursery:
             async with client.request("GET", server.url) as response:
-                nursery.start_soon(detach, response.connection)
+                http = response.connection
+                nursery.start_soon(detach, http)
                 await wait_all_tasks_blocked()
-                assert response.connection.phase is trionet.Phase.RESERVED
+                assert http.phase is trionet.Phase.RESERVED
                 scope.cancel()
-            assert response.connection.phase is trionet.Phase.CLAIMED  # the rest was there, and the request is over
-        assert response.connection.phase is trionet.Phase.OPEN
+            assert http.phase is trionet.Phase.CLAIMED  # the rest was there, and the request is over
+        assert http.phase is trionet.Phase.OPEN
         assert client.statistics().idle == client.statistics().open == 1
         await get(client, server.url)
         assert (server.accepted, client.statistics().reused) == (1, 1)
@@ -326,10 +327,11 @@ async def test_a_detach_that_was_cancelled_leaves_the_connection_in_the_pool():
 async def test_a_detach_that_goes_through_takes_the_connection_out_of_the_pool():
     async with serving(HELLO) as server, open_http_client() as client:
         async with trio.open_nursery() as nursery, client.request("GET", server.url) as response:
-            nursery.start_soon(response.connection.detach_when_idle)
+            http = response.connection
+            nursery.start_soon(http.detach_when_idle)
             await wait_all_tasks_blocked()
             await response.read()
-        assert response.connection.phase is trionet.Phase.MOVED
+        assert http.phase is trionet.Phase.MOVED
         assert client.statistics().idle == client.statistics().open == 0
 
 
@@ -344,6 +346,7 @@ async def test_a_request_of_the_connections_own_is_not_killed_by_the_pool(autoju
 
     async with serving(answer) as server, open_http_client(max_connections=2) as client:
         async with client.request("GET", server.url) as response:
+            kept = response.connection
             await response.read()
         got = []
 
@@ -352,14 +355,14 @@ async def test_a_request_of_the_connections_own_is_not_killed_by_the_pool(autoju
                 got.append(await slow.read())
 
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(ask, response.connection)
+            nursery.start_soon(ask, kept)
             await wait_all_tasks_blocked()
             assert await get(client, server.url) == (200, b"hello")  # on another one
             await trio.sleep(3)  # the pool has looked after its connections
             await trio.sleep(200)
             go_on.set()
         assert got == [b"hello"]
-        assert response.connection.phase is trionet.Phase.OPEN
+        assert kept.phase is trionet.Phase.OPEN
         await get(client, server.url)
         assert server.accepted == 2
 
@@ -396,10 +399,11 @@ async def test_an_idle_tls_connection_that_expires_says_goodbye(client_context, 
         open_http_client(ssl_context=client_context, limits=limits) as client,
     ):
         async with client.request("GET", url) as response:
+            idle = response.connection
             await response.read()
         await trio.sleep(12)
         assert ends == [b""]
-        assert response.connection.end.reason is trionet.Reason.IDLE_TIMEOUT
+        assert idle.end.reason is trionet.Reason.IDLE_TIMEOUT
         assert client.statistics().open == 0
 
 
@@ -410,9 +414,10 @@ async def test_an_idle_tls_connection_that_makes_room_says_goodbye(client_contex
         open_http_client(ssl_context=client_context, max_connections=1) as client,
     ):
         async with client.request("GET", url) as response:
+            idle = response.connection
             await response.read()
         await get(client, other.url)
-        await response.connection.wait_ended()
+        await idle.wait_ended()
         assert ends == [b""]
         assert client.statistics().open == client.statistics().idle == 1
 

@@ -244,7 +244,7 @@ async def test_a_connection_taken_out_of_the_pool_is_not_missed():
         trionet.open_scope() as scope,
         open_http_client(max_connections=1) as client,
     ):
-        async with client.request("GET", server.url) as response:
+        async with client.request("GET", server.url, keep_connection=True) as response:
             await response.read()
             raw = scope.adopt(response.connection.detach())
         assert client.statistics().open == 0

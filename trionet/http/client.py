@@ -160,12 +160,14 @@ class HTTPClient:
         follow_redirects: bool | None = None,
         auth: tuple[str, str] | None = None,
         expect_continue: bool = False,
+        keep_connection: bool = False,
     ) -> ClientRequest:
         """Send a request and receive the head of its response: ``async with client.request(...) as response``.
 
-        The block holds a connection until it is left. What is unread of the response then is read and dropped within
+        The request has its slot and its connection until the response has been received to its end; a response without
+        a body has ended with its head. What is unread when the block is left is read and dropped within
         ``limits.drain_bytes`` and ``limits.drain_timeout``; otherwise, or if the block is left by an exception, the
-        connection is closed.
+        connection is closed. What happens in the block behind the end of the response is no concern of the connection.
 
         Args:
             method: A token, as upper case as it is meant.
@@ -178,6 +180,9 @@ class HTTPClient:
             follow_redirects: Whether to follow redirects; the client's own setting by default.
             auth: User name and password for Basic authorization; for this URL's origin alone, as all credentials are.
             expect_continue: Ask the server whether it wants the body: wait up to 1 s for 100 (Continue) with it.
+            keep_connection: Keep slot and connection until the block is left, so that `Response.connection` can be
+                used, detached, upgraded, in all of it. Else that raises `LocalProtocolError` once the response has
+                ended; where the response switches protocols (101), it is kept in any case.
 
         Raises (in the block's beginning):
             OSError: the server could not be reached; nothing was sent.
@@ -198,7 +203,9 @@ class HTTPClient:
 
         Source: RFC 9110 §9.2.2, §15.4; RFC 9112 §9.3.
         """
-        return ClientRequest(self, method, url, headers, content, json, params, follow_redirects, auth, expect_continue)
+        return ClientRequest(
+            self, method, url, keep_connection, headers, content, json, params, follow_redirects, auth, expect_continue
+        )
 
     def usual_plan(self, method: str, url: str | URL, content: Content) -> Plan:
         """The plan of a request that says nothing of its own: it is made once."""

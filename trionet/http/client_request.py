@@ -1,8 +1,8 @@
 """One request of a client on its way: its slots, its connection, its redirects, its one retry.
 
-A request holds slots of one origin at a time. A redirect gives its response an end as the end of a block would, within
-bounds; where it leads to the same origin, the connection is the next one's. What fails is judged once: nothing was
-sent, or it was and may have been carried out.
+A request holds slots of one origin at a time, from before it connects until its response has ended. A redirect gives
+its response an end as the end of a block would, within bounds; where it leads to the same origin, the connection is the
+next one's. What fails is judged once: nothing was sent, or it was and may have been carried out.
 """
 
 from __future__ import annotations
@@ -53,10 +53,11 @@ class Plan(NamedTuple):
 class ClientRequest:
     """What `HTTPClient.request` returns: an asynchronous context manager of the `Response`."""
 
-    __slots__ = ("_arguments", "_client", "_connection", "_method", "_response", "_site", "_url")
+    __slots__ = ("_arguments", "_client", "_connection", "_keep", "_method", "_response", "_site", "_url")
 
-    def __init__(self, client: HTTPClient, method: str, url: str | URL, *arguments: Any) -> None:
+    def __init__(self, client: HTTPClient, method: str, url: str | URL, keep: bool, *arguments: Any) -> None:
         self._client = client
+        self._keep = keep
         self._method = method
         self._url = url
         self._arguments = arguments
@@ -92,10 +93,7 @@ class ClientRequest:
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         assert self._response is not None
-        try:
-            await self._response.leave(exc)  # noqa: ASYNC102 - a cancelled block drains nothing
-        finally:
-            self._give_back()
+        await self._response.leave(exc)  # noqa: ASYNC102 - a cancelled block drains nothing
 
     # --- one hop -------------------------------------------------------------------------------------------------
 
@@ -106,6 +104,7 @@ class ClientRequest:
             plan = await self._ask_hooks(plan)
         self._site = await client.pool.acquire(plan.target.origin)
         response = await self._exchange(plan.prepared, content)
+        response.lend(self._give_back, keep=self._keep)
         response.url = plan.url
         response.decodes = plan.decodes
         if client.cookies is not None:
@@ -167,7 +166,6 @@ class ClientRequest:
                 response.history = tuple(history)
                 return response
             await response.leave(None)
-            self._give_back()
             history.append(response)
             if onward.drops_body:
                 content = NOTHING

@@ -1,8 +1,10 @@
 """The body of a response as it comes, and the end of the exchange.
 
-The body is read by the task that wants it, piece by piece, and nothing of it is kept that nobody asked for. How a
-response is left decides what becomes of its connection: read to the end it can be used again; a short rest is read and
-dropped; a long one costs the connection, and so does leaving by an exception (RFC 9112 §9.3).
+The body is read by the task that wants it, piece by piece, and nothing of it is kept that nobody asked for. How it is
+read decides what becomes of the connection (RFC 9112 §9.3). With the end of the body the response has no claim to it:
+at that moment it goes back to the pool that lent it, together with the slot, and whatever the block does then is no
+concern of the connection. A block that is left before that reads a short rest and drops it; a long one costs the
+connection, and so does leaving by an exception.
 """
 
 from __future__ import annotations
@@ -12,12 +14,15 @@ from typing import TYPE_CHECKING, Final
 import trio
 from trio.lowlevel import cancel_shielded_checkpoint, checkpoint_if_cancelled, enable_ki_protection
 
-from ..errors import HandleClosedError
+from ..errors import HandleClosedError, LocalProtocolError
 from ..transport.protocol import MAX_RECEIVE
 from .body_reader import END, EndOfMessage
 from .h1 import Signal
+from .states import Half
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ..handle import Lease
     from .client_connection import HTTPClientConnection
     from .h1 import Event
@@ -38,18 +43,70 @@ class IncomingBody:
         upload: The rest of the request, if that is still being sent.
     """
 
-    __slots__ = ("_ended", "_lease", "_left", "_read", "_seen", "_upload", "connection", "method", "trailers")
+    __slots__ = (
+        "_connection",
+        "_ended",
+        "_keeps",
+        "_lease",
+        "_left",
+        "_over",
+        "_read",
+        "_return",
+        "_returned",
+        "_seen",
+        "_upload",
+        "method",
+        "trailers",
+    )
 
     def __init__(self, connection: HTTPClientConnection, method: str, lease: Lease, upload: Upload | None) -> None:
-        self.connection = connection
         self.method = method
         self.trailers = END.trailers
+        self._connection = connection
         self._lease = lease
         self._upload = upload
-        self._ended = False
+        self._ended = False  # the body has; the request may still be on its way
+        self._over = False  # both messages are complete, and HTTP goes on behind them
         self._left = False
+        self._return: Callable[[], None] | None = None
+        self._returned = False
+        self._keeps = False
         self._read = 0
         self._seen = 0  # what the connection had received when others had their turn; never 0 behind a head
+
+    @property
+    def connection(self) -> HTTPClientConnection:
+        """The `HTTPClientConnection` that the response comes from, as long as it is the response's.
+
+        Raises:
+            LocalProtocolError: the response has ended, and its connection has gone back to the pool, where it may carry
+                somebody else's request by now.
+        """
+        if self._over and self._returned:
+            raise LocalProtocolError(
+                f"connection refused: {self!r} has been received to its end, and its connection has gone back to the "
+                f"pool; request(..., keep_connection=True) keeps it until the block is left"
+            )
+        return self._connection
+
+    @enable_ki_protection
+    def lend(self, give_back: Callable[[], None], *, keep: bool) -> None:
+        """The connection is a pool's: `give_back`, a step, is called once when the response needs it no more. A step.
+
+        Args:
+            give_back: Returns connection and slot.
+            keep: Whether the response needs the connection until its block is left.
+        """
+        self._return = give_back
+        self._keeps = keep
+        if self._over and not keep:
+            self._give_back()
+
+    def _give_back(self) -> None:
+        give_back, self._return = self._return, None
+        if give_back is not None:
+            self._returned = True
+            give_back()
 
     @enable_ki_protection
     async def _next_raw(self) -> bytes | None:
@@ -64,7 +121,7 @@ class IncomingBody:
             return None
         await checkpoint_if_cancelled()
         event = await self._next_event()
-        received = self.connection.bytes_received
+        received = self._connection.bytes_received
         if received == self._seen:
             await cancel_shielded_checkpoint()
         self._seen = received
@@ -79,7 +136,7 @@ class IncomingBody:
     @enable_ki_protection
     async def _next_event(self, max_bytes: int = MAX_RECEIVE) -> bytes | None:
         """The next piece, or None at the end. A checkpoint only where it has to wait."""
-        connection = self.connection
+        connection = self._connection
         machine = connection.machine
         try:
             connection.check_exchange()
@@ -105,16 +162,20 @@ class IncomingBody:
 
     def _failed(self, exc: Exception) -> None:
         """Reading has ended with `exc`: the connection does too. A producer's error goes first."""
+        if self._ended or self._left:
+            return  # what failed was kept in memory, and the connection may carry somebody else's request by now
         if self._upload is not None:
             self._upload.raise_error()
         if not isinstance(exc, trio.BusyResourceError):
-            self.connection.exchange_failed(exc, self.method)
+            self._connection.exchange_failed(exc, self.method)
+            if not self._keeps:
+                self._give_back()
 
     # --- the end -------------------------------------------------------------------------------------------------
 
     def begin_empty(self) -> None:
         """There is no body: the response has ended with its head. A step."""
-        event = self.connection.machine.next_event()
+        event = self._connection.machine.next_event()
         assert event is END or event is Signal.SWITCHED
         self._end()
 
@@ -122,7 +183,29 @@ class IncomingBody:
         """The response is complete; the exchange is, unless its request is still being sent."""
         self._ended = True
         if self._upload is None:
-            self.connection.exchange_done(self._lease)
+            self._exchange_over()
+        elif self._upload.over:
+            self._upload_over()
+        else:
+            self._upload.when_over = self._upload_over
+
+    def _upload_over(self) -> None:
+        """The rest of the request is sent, behind a response that was complete before. A step.
+
+        Where its producer has raised, that is for `leave` to raise, and the connection has been aborted.
+        """
+        if self._upload is not None and self._upload.error is None:
+            self._upload = None
+            self._exchange_over()
+
+    def _exchange_over(self) -> None:
+        """Both messages are complete, or never will be: the connection is needed no more, unless it has switched."""
+        connection = self._connection
+        connection.exchange_done(self._lease)
+        if connection.machine.peer is not Half.SWITCHED:
+            self._over = True
+            if not self._keeps:
+                self._give_back()
 
     @enable_ki_protection
     async def leave(self, exc: BaseException | None) -> None:
@@ -139,10 +222,13 @@ class IncomingBody:
                 if exc is None and self._upload is None:
                     await self._drain()
                 else:
-                    self.connection.abort()
+                    self._connection.abort()
         finally:
-            if self._upload is not None:
-                await self._end_upload(exc)  # noqa: ASYNC102 - shielded in there
+            try:
+                if self._upload is not None:
+                    await self._end_upload(exc)  # noqa: ASYNC102 - shielded in there
+            finally:
+                self._give_back()
 
     async def _end_upload(self, exc: BaseException | None) -> None:
         """What the server did not wait for is not sent any more."""
@@ -150,14 +236,14 @@ class IncomingBody:
         assert upload is not None
         await upload.end()
         if self._ended:
-            self.connection.exchange_done(self._lease)
+            self._exchange_over()
         if exc is None:
             upload.raise_error()
 
     @enable_ki_protection
     async def _drain(self) -> None:
         """Read the rest of the body and drop it, within bounds of bytes and of time; beyond them, abort."""
-        connection, machine = self.connection, self.connection.machine
+        connection, machine = self._connection, self._connection.machine
         limits = connection.limits
         if machine.keep_alive and machine.framing - self._read <= limits.drain_bytes:
             try:
@@ -171,7 +257,7 @@ class IncomingBody:
             connection.abort()
 
     async def _drain_within(self, max_bytes: int, seconds: float) -> None:
-        connection, machine = self.connection, self.connection.machine
+        connection, machine = self._connection, self._connection.machine
         end = connection.bytes_received + max_bytes - machine.buffered
         while self._take_buffered():
             pass
@@ -182,11 +268,11 @@ class IncomingBody:
 
     def _to_drain(self, end: int) -> int:
         """How many bytes may still be received for the rest of the body; none if there is no rest."""
-        return 0 if self._ended else end - self.connection.bytes_received
+        return 0 if self._ended else end - self._connection.bytes_received
 
     def _take_buffered(self) -> bool:
         """Drop a piece that has arrived already: whether there may be more."""
-        event = self.connection.machine.next_event()
+        event = self._connection.machine.next_event()
         if isinstance(event, bytes):
             self._read += len(event)
             return True

@@ -42,7 +42,7 @@ class HTTPClientStatistics:
     idle: int
     """Those of them that wait for their next request."""
     running: int
-    """Requests that have their slots, from before they connect to the end of their blocks."""
+    """Requests that have their slots, from before they connect to the end of their responses."""
     waiting: int
     """Requests that wait for a slot."""
     opened: int

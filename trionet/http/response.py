@@ -45,7 +45,6 @@ class Response(IncomingBody):
         http_version: ``1.0`` or ``1.1``.
         headers: The fields of the head.
         trailers: The fields behind the body, once that has been read to its end; mostly none.
-        connection: The `HTTPClientConnection` that it comes from.
         history: The responses that redirected to this one, oldest first. They have no bodies any more.
         method: Of the request.
         target: Of the request, as it stood in its first line.
@@ -101,7 +100,7 @@ class Response(IncomingBody):
         """What was asked for, at last: after redirects, and without user name and password."""
         if self._url is None:
             target = self.target if self.target.startswith("/") else "/"
-            self._url = URL(f"http://{self.connection.host}{target}", encoded=True)
+            self._url = URL(f"http://{self._connection.host}{target}", encoded=True)
         return self._url
 
     @url.setter
@@ -141,8 +140,8 @@ class Response(IncomingBody):
         if self._body is not None:
             await trio.lowlevel.checkpoint()
             return self._body
-        if not self.decodes and self.connection.machine.framing > max_bytes and not self._ended:
-            raise self._too_long(max_bytes, f"Content-Length says {self.connection.machine.framing}")
+        if not self._ended and not self.decodes and self._connection.machine.framing > max_bytes:
+            raise self._too_long(max_bytes, f"Content-Length says {self._connection.machine.framing}")
         parts = self._parts
         piece = await self._next_piece()
         following = self._next_piece if self.decodes or self._decoder else self._next_quickly

@@ -16,6 +16,8 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ..handle import Lease
     from .body_writer import Buffer
     from .client_connection import HTTPClientConnection
@@ -36,9 +38,10 @@ class Upload:
     Attributes:
         over: Whether the task has ended: everything is sent, or nothing more will be.
         error: What the producer of the body has raised, until `raise_error` is called.
+        when_over: Called, a step, when the task ends.
     """
 
-    __slots__ = ("_connection", "_content", "_ended", "_rest", "_scope", "error", "lease", "over")
+    __slots__ = ("_connection", "_content", "_ended", "_rest", "_scope", "error", "lease", "over", "when_over")
 
     def __init__(
         self, connection: HTTPClientConnection, lease: Lease, rest: memoryview | None, content: Content | None
@@ -49,6 +52,7 @@ class Upload:
         self._rest = rest
         self._content = content
         self.error: BaseException | None = None
+        self.when_over: Callable[[], None] | None = None
         self._scope = trio.CancelScope()
         self._ended = trio.Event()
 
@@ -84,6 +88,8 @@ class Upload:
         finally:
             self.over = True
             self._ended.set()
+            if self.when_over is not None:
+                self.when_over()
 
     async def _send_request(self) -> None:
         try:
