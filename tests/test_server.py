@@ -413,11 +413,8 @@ async def test_a_handler_that_was_called_too_early_is_refused():
         await trionet.serve_tcp(8080, echo)
 
 
-async def test_a_handler_that_is_not_async_is_told_so(serving, nursery, caplog):
-    def handler(connection):
-        return None
-
-    server = await serving(handler)
+async def test_a_handler_that_returns_no_awaitable_is_told_so(serving, nursery, caplog):
+    server = await serving(lambda connection: None)
     async with trionet.open_scope() as scope:
         assert await receive_all(await dial(scope, server)) == b""
     await wait_all_tasks_blocked()

@@ -7,7 +7,7 @@ into errors.
 from __future__ import annotations
 
 import errno
-import operator
+import ipaddress
 import os
 import socket
 from typing import TYPE_CHECKING
@@ -16,11 +16,12 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from .adopt import take_socket
+from .checks import check_count, check_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["check_host", "check_port", "shown", "tcp_socket", "unix_address", "unix_socket"]
+__all__ = ["check_host", "check_local_address", "check_port", "shown", "tcp_socket", "unix_address", "unix_socket"]
 
 _MAX_UNIX_PATH = 107
 """Bytes: what ``sun_path`` has room for, without the NUL at its end (unix(7)). An abstract address needs no NUL."""
@@ -36,6 +37,9 @@ async def tcp_socket(
     """
     host = check_host(host)
     port = check_port(port, 1)
+    if happy_eyeballs_delay is not None:
+        check_seconds("happy_eyeballs_delay", happy_eyeballs_delay, off="None: one address after the other")
+    check_local_address(local_address)
     try:
         stream = await trio.open_tcp_stream(
             host, port, happy_eyeballs_delay=happy_eyeballs_delay, local_address=local_address
@@ -75,13 +79,20 @@ def _check_backlog(sock: trio.socket.SocketType) -> None:
 
 def check_port(port: int, lowest: int) -> int:
     """`port` as an int in `lowest` … 65535, else a clear error."""
+    return check_count("port", port, lowest, 65535)
+
+
+def check_local_address(address: str | None) -> str | None:
+    """`address` if it is None or can be the IP address to connect from, else a clear error."""
+    if address is None:
+        return None
+    if not isinstance(address, str):
+        raise TypeError(f"local_address must be an IP address as a str, not {address!r}")
     try:
-        number = operator.index(port)
-    except TypeError:
-        raise TypeError(f"port must be an int, not {port!r}") from None
-    if not lowest <= number <= 65535:
-        raise ValueError(f"port must be {lowest} to 65535, not {port!r}")
-    return number
+        ipaddress.ip_address(address)
+    except ValueError:
+        raise ValueError(f"local_address must be an IP address such as '192.0.2.1', not {address!r}") from None
+    return address
 
 
 def unix_address(path: str | bytes | os.PathLike[str], doing: str) -> bytes:
@@ -89,6 +100,8 @@ def unix_address(path: str | bytes | os.PathLike[str], doing: str) -> bytes:
 
     A name that begins with NUL is an address in Linux's abstract namespace, and no file (unix(7)).
     """
+    if not isinstance(path, (str, bytes, os.PathLike)):
+        raise TypeError(f"path must be a str, bytes or a path such as pathlib.Path, not {path!r}")
     name = os.fsencode(path)
     if not name:
         raise ValueError("path must not be empty")

@@ -16,6 +16,7 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from .adopt import take_socket
+from .checks import check_count
 from .connect import check_host, check_port, shown, unix_address
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ async def tcp_listeners(port: int, host: str | bytes | None, backlog: int | None
     """
     port = check_port(port, 0)
     host = None if host is None else check_host(host)
+    if backlog is not None:
+        check_count("backlog", backlog, 1)
     for attempt in range(_SAME_PORT_TRIES):
         listeners = await _listen(port, host, backlog)
         first = listeners[0].getsockname()[1]
@@ -93,9 +96,10 @@ def unix_listener(path: str | bytes | os.PathLike[str], backlog: int | None, mod
         OSError: somebody listens there, something else than a socket is there, or the folder is missing.
     """
     name = unix_address(path, "listen on")
-    for what, value in (("backlog", backlog), ("mode", mode)):
-        if value is not None and not isinstance(value, int):
-            raise TypeError(f"{what} must be an int, not {value!r}")
+    if backlog is not None:
+        check_count("backlog", backlog, 1)
+    if mode is not None:
+        check_count("mode", mode, 0, 0o7777)
     if name.startswith(b"\0"):
         if mode is not None:
             raise ValueError(f"mode ({mode:#o}) is for a socket file, and the abstract address {shown(name)} has none")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Final, cast
+from typing import Any, Final
 
 __all__ = ["HeaderInput", "Headers", "as_pairs", "check_name", "check_value", "is_token", "split_lines", "split_list"]
 
@@ -64,6 +64,8 @@ class Headers:
 
     def get_list(self, name: str) -> list[str]:
         """Every value of this name, in order."""
+        if not isinstance(name, str):
+            raise TypeError(f"a header name to look for must be a str, not {name!r}")
         wanted = name.lower().encode("latin-1", "replace")
         return [value.decode("latin-1") for field, value in self.raw if field.lower() == wanted]
 
@@ -113,12 +115,37 @@ class Headers:
         return groups
 
 
-def as_pairs(fields: HeaderInput | Headers) -> Iterable[tuple[str | bytes, str | bytes]]:
-    """What is taken for header fields, as pairs that are not checked yet."""
+def as_pairs(fields: Any) -> Iterable[tuple[str | bytes, str | bytes]]:
+    """`HeaderInput`, or what was given for it, as pairs whose names and values are not checked yet.
+
+    Raises:
+        TypeError: these are not pairs.
+    """
     if isinstance(fields, Headers):
         return fields.raw
-    pairs = fields.items() if isinstance(fields, Mapping) else fields
-    return cast("Iterable[tuple[str | bytes, str | bytes]]", pairs)
+    if isinstance(fields, Mapping):
+        return fields.items()
+    if isinstance(fields, (str, bytes)) or not isinstance(fields, Iterable):
+        raise _no_pairs(fields, fields)
+    pairs = [*fields]
+    for pair in pairs:
+        if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+            raise _no_pairs(fields, pair)
+    return pairs
+
+
+def _no_pairs(fields: Any, wrong: Any) -> TypeError:
+    """The error about what stands where (name, value) pairs should; it says how these would be written."""
+    right = ""
+    if isinstance(fields, tuple) and len(fields) == 2 and all(isinstance(part, (str, bytes)) for part in fields):
+        wrong, right = fields, f"[{fields!r}]"
+    elif isinstance(wrong, str) and ":" in wrong:
+        name, _, value = wrong.partition(":")
+        right = repr((name.strip(), value.strip()))
+        right = f"[{right}]" if wrong is fields else right
+    return TypeError(
+        f"headers must be (name, value) pairs or a mapping, not {wrong!r}{'; write ' if right else ''}{right}"
+    )
 
 
 def split_lines(lines: bytes) -> list[tuple[bytes, bytes]]:
@@ -143,11 +170,17 @@ def _as_wire(what: str, text: str | bytes) -> bytes:
     if isinstance(text, bytes):
         return text
     if not isinstance(text, str):
-        raise TypeError(f"a header {what} must be str or bytes, not {text!r}")
+        raise TypeError(f"a header {what} must be str or bytes, not {text!r}{_hint(text)}")
     try:
         return text.encode("latin-1")
     except UnicodeEncodeError:
         raise ValueError(f"header {what} {text!r} has characters outside of latin-1; encode them yourself") from None
+
+
+def _hint(value: Any) -> str:
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return f"; write {str(value)!r}"
+    return "; write one pair for each of them" if isinstance(value, (list, tuple)) else ""
 
 
 def check_name(name: str | bytes) -> bytes:

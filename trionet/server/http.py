@@ -104,6 +104,8 @@ def http_handler(
         TypeError: `handler` is no async function, or `limits` is no `HTTPLimits`.
     """
     check_handler(handler)
+    if on_error is not None and not callable(on_error):
+        raise TypeError(f"on_error must be a function of the exchange and the error, not {on_error!r}")
     to_http_server(limits=limits)  # checks them
 
     @functools.wraps(handler, updated=())

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import socket
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -22,7 +23,6 @@ from .server import Server, only
 if TYPE_CHECKING:
     import os
     import ssl
-    from collections.abc import Iterable
 
     from .server import Handler
 
@@ -64,6 +64,8 @@ async def serve(
     first.
     """
     limits = _check_options(handler, ssl_context, limits)
+    if not isinstance(listeners, Iterable):
+        raise TypeError(f"listeners must be an iterable of listening sockets, not {listeners!r}; write [listener]")
     given = [_check_listener(listener) for listener in listeners]
     if not given:
         raise ValueError("serve() needs at least one listener")
@@ -175,6 +177,39 @@ def check_handler(handler: Any) -> None:
         )
     if not callable(handler):
         raise TypeError(f"handler must be an async function, not {handler!r}")
+    function = inspect.unwrap(handler)
+    if inspect.isasyncgenfunction(function):
+        raise TypeError(f"handler must be an async function, not {handler!r}, which has a yield and so is a generator")
+    if _is_plain(function):
+        raise TypeError(
+            f"handler must be an async function, not {handler!r}: write async def (or, for a function that returns an "
+            f"awaitable, lambda x: {function.__name__}(x))"
+        )
+    _check_arity(handler)
+
+
+def _is_plain(function: Any) -> bool:
+    """Whether this was written with def and nothing says that it returns an awaitable: async was forgotten."""
+    return (
+        inspect.isroutine(function)
+        and not inspect.iscoroutinefunction(function)
+        and function.__name__ != "<lambda>"
+        and "return" not in getattr(function, "__annotations__", {})
+    )
+
+
+def _check_arity(handler: Any) -> None:
+    """Raise if the handler cannot be called with the one thing that a handler is given."""
+    try:
+        signature = inspect.signature(handler)
+    except (TypeError, ValueError):
+        return  # not every callable tells
+    try:
+        signature.bind(None)
+    except TypeError as exc:
+        raise TypeError(
+            f"handler must take one argument, the connection or exchange: {handler!r} takes {signature} ({exc})"
+        ) from None
 
 
 def _check_listener(listener: Any) -> Any:
