@@ -42,6 +42,7 @@ CONTRACT = {
     Event.REFUSED: "- | - | open | - | - | -",
     Event.RESTORED: "- | - | open | - | - | -",
     Event.FAILED: "- | - | closed (upgrade failed) | - | - | -",
+    Event.INJECTED: "- | - | closed (upgrade failed) | - | - | -",
     Event.PEER_EOF: "receive=eof | claimed receive=eof | - | receive=eof drain | - | -",
     Event.PEER_RESET: "reset | open reset | - | closed (peer reset) | - | -",
     Event.PEER_GONE: "closed (peer eof) | closed (peer eof) | - | closed (peer eof) | - | -",

@@ -21,6 +21,7 @@ import trionet.tls
 from trionet import (
     Connection,
     HandleBrokenError,
+    HandleClosedError,
     LocalProtocolError,
     Phase,
     PlaintextInjectionError,
@@ -478,7 +479,10 @@ INJECTED = [
 async def test_plaintext_behind_starttls_is_never_tls_data(
     injected: bytes, buffered: bool, server_context: ssl.SSLContext
 ) -> None:
-    """A client (or somebody between) pipelines a command behind STARTTLS: told alike, wherever the bytes lie."""
+    """A client (or somebody between) pipelines a command behind STARTTLS: told alike, wherever the bytes lie.
+
+    Given a server that catches the error and goes on in plain text, then it does not find the command.
+    """
     async with two_handles() as (client, server):
         await client.send_all(b"STARTTLS\r\n")
         if buffered:
@@ -489,12 +493,23 @@ async def test_plaintext_behind_starttls_is_never_tls_data(
         with pytest.raises(PlaintextInjectionError) as info:
             await server.upgrade(to_tls_server(server_context))
         assert repr(injected) in str(info.value)
-        assert server.phase is Phase.OPEN
-        assert await server.receive_exactly(len(injected)) == injected
+        await check_nothing_was_let_in(server, info.value)
+
+
+async def check_nothing_was_let_in(handle: Connection, error: BaseException) -> None:
+    """The injection has ended the handle, and what was injected is nowhere to be had."""
+    assert handle.end.reason is Reason.UPGRADE_FAILED
+    assert handle.end.outcome.error is error
+    assert _socket(handle).fileno() == -1
+    for receive in (handle.receive_some(), handle.peek(1), handle.receive_until(b"\n", max_bytes=100)):
+        with pytest.raises(HandleClosedError):
+            await receive
+    with pytest.raises(HandleClosedError):
+        handle.detach()
 
 
 async def test_injection_is_told_byte_by_byte(server_context: ssl.SSLContext) -> None:
-    """The bytes come one at a time: the first impossible one decides, and all come back."""
+    """The bytes come one at a time: the first impossible one decides, and none comes back."""
     async with two_handles() as (client, server):
 
         async def drip() -> None:
@@ -504,7 +519,7 @@ async def test_injection_is_told_byte_by_byte(server_context: ssl.SSLContext) ->
 
         _, error = await both(drip, lambda: server.upgrade(to_tls_server(server_context)))
         assert isinstance(error, PlaintextInjectionError)
-        assert await server.receive_exactly(3) == b"\x16\x03X"
+        await check_nothing_was_let_in(server, error)
 
 
 async def test_long_injections_are_cut_in_the_message(server_context: ssl.SSLContext) -> None:
@@ -519,21 +534,40 @@ async def test_a_server_must_not_speak_before_tls(client_context: ssl.SSLContext
     async with two_handles() as (client, server):
         await server.send_all(b"220 go ahead\r\n* injected")
         await client.receive_until(b"\r\n", max_bytes=100)
-        with pytest.raises(PlaintextInjectionError, match=r"b'\* injected'"):
+        with pytest.raises(PlaintextInjectionError, match=r"b'\* injected'") as info:
             await client.upgrade(to_tls_client("localhost", client_context))
-        assert client.phase is Phase.OPEN
-        assert await client.receive_some() == b"* injected"
+        await check_nothing_was_let_in(client, info.value)
 
 
-@pytest.mark.parametrize("injected", [b"* injected", b"\x17\x03\x03\x00\x05hello", b"\x16\x02\x03\x00\x05\x02hell"])
+@pytest.mark.parametrize("injected", [b"* injected", b"\x17\x03\x03\x00\x05hello", b"\x16\x03\x03\x00\x05\x02hell"])
 async def test_plaintext_from_the_server_still_in_the_socket(injected: bytes, client_context: ssl.SSLContext) -> None:
+    """What is there before the ClientHello leaves was injected, whatever it looks like; no ClientHello leaves then."""
     async with two_handles() as (client, server):
         await server.send_all(b"220 go ahead\r\n")
         await client.receive_until(b"\r\n", max_bytes=100)
         await server.send_all(injected)
-        with pytest.raises(PlaintextInjectionError, match="the server sent plaintext"):
+        with pytest.raises(PlaintextInjectionError, match="the server sent plaintext") as info:
             await client.upgrade(to_tls_client("localhost", client_context))
-        assert client.phase is Phase.CLOSED
+        await check_nothing_was_let_in(client, info.value)
+        assert await server.receive_some() == b""
+
+
+@pytest.mark.parametrize("answer", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\x16\x02\x03\x00\x05\x02hell", b"-ERR\r\n"])
+async def test_a_server_that_does_not_speak_tls_has_injected_nothing(
+    answer: bytes, client_context: ssl.SSLContext
+) -> None:
+    """``https://`` on a port of plain HTTP: the server answers the ClientHello with what it has to say to garbage."""
+    async with two_handles() as (client, server):
+
+        async def plain_server() -> None:
+            await server.receive_some()
+            await server.send_all(answer)
+
+        _, error = await both(plain_server, lambda: client.upgrade(to_tls_client("localhost", client_context)))
+        assert type(error) is UpgradeFailedError
+        assert str(error).startswith("the peer does not speak TLS")
+        assert repr(answer[:32])[2:-1] in str(error)
+        assert client.end.reason is Reason.UPGRADE_FAILED
 
 
 # --- ends -------------------------------------------------------------------------------------------------------

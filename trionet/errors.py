@@ -91,7 +91,10 @@ class UpgradeFailedError(TrionetError, trio.BrokenResourceError):
 
 
 class PlaintextInjectionError(UpgradeFailedError):
-    """Plain bytes came where TLS had to begin: somebody may have smuggled them in front of the handshake."""
+    """Plain bytes came where TLS had to begin: somebody may have smuggled them in front of the handshake.
+
+    They are dropped, and the handle is CLOSED (`UPGRADE_FAILED`), wherever they were found.
+    """
 
 
 class LocalProtocolError(TrionetError):

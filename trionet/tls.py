@@ -68,8 +68,9 @@ def to_tls_client(
     Raises (in the upgrade):
         UpgradeFailedError: the handshake failed, timed out, or the server's certificate or name is wrong: the message
             has OpenSSL's reason and the name. The server gets the alert, and the connection is CLOSED.
-        PlaintextInjectionError: there are unread bytes, which the server must have sent before TLS began (the handle
-            stays OPEN); or the first bytes from the server are not TLS (the handle is CLOSED).
+            Where the first bytes from the server are not TLS, the message says so first.
+        PlaintextInjectionError: there are bytes that the server, or somebody in between, must have sent before TLS
+            began: unread ones, or in the socket. They are dropped, and the handle is CLOSED.
         LocalProtocolError: the recipe was used before, or the source is not a `Connection`.
 
     Cancellation: before the first byte was sent the handle is OPEN again; afterwards it is CLOSED (`UPGRADE_FAILED`).
@@ -102,7 +103,7 @@ def to_tls_server(ssl_context: ssl.SSLContext, *, handshake_timeout: float = 10.
 
     Raises (in the upgrade):
         PlaintextInjectionError: what came first is not a ClientHello, for instance plaintext that somebody sent behind
-            a STARTTLS command. The handle is OPEN and the bytes are unread.
+            a STARTTLS command. The bytes are dropped, and the handle is CLOSED.
         UpgradeFailedError: the handshake failed or timed out. The handle is CLOSED, or OPEN if nothing had been sent.
         LocalProtocolError: the recipe was used before, or the source is not a `Connection`.
 
@@ -154,11 +155,7 @@ class _TLSRecipe(TalkingRecipe[Connection]):
 
     def check(self, source: Connection) -> None:
         if source._leftover and not self._server_side:
-            raise PlaintextInjectionError(
-                f"upgrade refused: {source!r} has unread bytes from the server, which must not speak before TLS "
-                f"begins: {_shown(source._leftover)}. Receive them if they belong to the protocol before; otherwise "
-                f"somebody may have injected them: close the connection"
-            )
+            raise _server_spoke_first(source._leftover)
 
     @property
     def what(self) -> str:
@@ -180,6 +177,8 @@ class _TLSRecipe(TalkingRecipe[Connection]):
 
     async def _shake_hands(self, wire: Wire, tls: TLSTransport) -> None:
         first = bytearray()
+        if not self._server_side and (early := wire.receive_nowait()):
+            raise _server_spoke_first(early)
         while not tls.advance():
             await _flush(wire, tls)
             data = await wire.receive_some()
@@ -236,17 +235,29 @@ class _PlainRecipe(TalkingRecipe[Connection]):
 
 
 def _check_first(first: bytes | bytearray, from_client: bool) -> None:
-    """Raise `PlaintextInjectionError` as soon as the bytes that came first cannot be TLS (RFC 8446 §5.1, §4)."""
+    """Raise as soon as the bytes that came first cannot be TLS (RFC 8446 §5.1, §4).
+
+    A client's may be plaintext that somebody has pipelined behind STARTTLS. What a server sends behind the ClientHello
+    is its answer: it has injected nothing, it does not speak TLS.
+    """
     if _like_tls(first, from_client):
         return
     if from_client:
         raise PlaintextInjectionError(
-            f"the client sent plaintext where its ClientHello had to begin: {_shown(first)}; it was not delivered as "
-            f"TLS data. Somebody may have injected it, or the client does not speak TLS here"
+            f"the client sent plaintext where its ClientHello had to begin: {_shown(first)}; it was dropped, and the "
+            f"connection closed. Somebody may have injected it, or the client does not speak TLS here"
         )
-    raise PlaintextInjectionError(
-        f"the server sent plaintext where its ServerHello had to begin: {_shown(first)}. Somebody may have "
-        f"injected it, or the server does not speak TLS on this port"
+    raise UpgradeFailedError(
+        f"the peer does not speak TLS: it answered the ClientHello with {_shown(first)}. "
+        f"Is this the right port, and https:// or wss:// the right scheme for it?"
+    )
+
+
+def _server_spoke_first(early: bytes | bytearray) -> PlaintextInjectionError:
+    return PlaintextInjectionError(
+        f"the server sent plaintext before TLS began, which it must not: {_shown(early)}; it was dropped, and the "
+        f"connection closed. Somebody may have injected it. Where such bytes belong to the protocol before, receive "
+        f"them before the upgrade"
     )
 
 

@@ -121,6 +121,25 @@ class Wire:
         end = at + len(delimiter)
         return self.take(end)
 
+    def receive_nowait(self) -> bytes | None:
+        """What has arrived and was not received yet, without waiting: ``b""`` at EOF, None if nothing has. A step.
+
+        None also where the transport cannot tell without waiting (an adopted Trio stream). Unread bytes do not count.
+
+        Raises:
+            trio.BrokenResourceError: the connection failed.
+        """
+        try:
+            data = self.transport.receive_nowait(MAX_RECEIVE)
+        except trio.BrokenResourceError as exc:
+            self.failure = exc
+            raise
+        if data is not None:
+            self.ended = not data
+            if not self.sent:
+                self._consumed += data
+        return data
+
     async def _receive(self, max_bytes: int) -> bytes:
         self.waited = True
         try:

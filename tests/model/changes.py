@@ -74,6 +74,8 @@ def handshaking(game: Rules, world: World, i: int, handle: Handle, wire: Wire) -
     yield ended(game, world, i, "handshake fails, or is cancelled", lambda step, j: failed(step, j, reset=False))
     if world.peer == "reset":
         yield ended(game, world, i, "handshake fails: reset", lambda step, j: failed(step, j, reset=True))
+    if wire.consumed or wire.unread:
+        yield ended(game, world, i, "handshake finds injected plaintext", injected)
 
 
 def handshake_io(game: Rules, world: World, i: int, wire: Wire) -> Moves:
@@ -141,6 +143,11 @@ def failed(step: Step, i: int, *, reset: bool) -> None:
         step.take(i, Event.FAILED)
     else:
         step.handshake_undone(i, reset=reset)
+
+
+def injected(step: Step, i: int) -> None:
+    step.injected = True
+    step.take(i, Event.INJECTED)
 
 
 def capsule(game: Rules, world: World, i: int, node: Capsule) -> Moves:

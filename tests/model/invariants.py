@@ -42,8 +42,12 @@ def _ownership(world: World) -> Iterator[str]:
         yield f"the endpoint was closed {world.closes} times"
     if len(live) > 1:
         yield f"two live owners: {live}"
+    if world.injected and live:
+        yield f"plaintext was injected, and #{live[0]} lives on"
     if world.closes and live:
         yield f"the endpoint is closed, but #{live[0]} is live"
+    if world.injected and any(_held(node) for node in world.nodes):
+        yield "plaintext was injected, and somebody still holds it"
     if not world.closes and not live:
         yield "the endpoint is open, and nobody owns it"
     owned = [(scope, i) for scope, members in enumerate(world.members) for i in members]

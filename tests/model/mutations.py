@@ -128,6 +128,16 @@ class LeftoverTwice(Step):
         self.put(i, leftover=leftover)
 
 
+class InjectedKept(Step):
+    """The handle ends, but what the handshake had received waits in it."""
+
+    def release(self, i: int) -> None:
+        wire = self.handle(i).wire
+        super().release(i)
+        if self.injected and wire is not None:
+            self.put(i, leftover=wire.consumed + wire.unread)
+
+
 class StaysInOldScope(Step):
     def hand_over(self, i: int) -> None:
         old = list(self.members[self.handle(i).scope])
@@ -228,6 +238,10 @@ def mutations() -> list[Mutation]:
         Mutation("the last lease ends and nobody looks", {}, ForgetsToSettle),
         Mutation("accepted, but the old handle stays open", {(Phase.CLAIMED, Event.ACCEPTED): kept_open}),
         Mutation("undone, but nothing is put back", _without_effect(Phase.CLAIMED, Event.RESTORED, Effect.PUT_BACK)),
+        Mutation(
+            "injected plaintext is put back", {(Phase.CLAIMED, Event.INJECTED): _rule(Phase.CLAIMED, Event.RESTORED)}
+        ),
+        Mutation("injected plaintext survives the end", {}, hands=InjectedKept),
         Mutation(
             "refused, but the unread rest is dropped", _without_effect(Phase.CLAIMED, Event.REFUSED, Effect.KEEP_REST)
         ),

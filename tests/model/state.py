@@ -116,6 +116,8 @@ class World(NamedTuple):
     """EOF went out."""
     poison: bool = False
     """A task was told of a reset, or has abandoned a send half-way: nothing may be built on the connection."""
+    injected: bool = False
+    """A handshake found plaintext in front of it: nobody may receive that any more."""
 
 
 def beginning(life: Life | None = None) -> World:

@@ -66,6 +66,7 @@ class Step:
         self.heard_eof = world.heard_eof
         self.shut = world.shut
         self.poison = world.poison
+        self.injected = world.injected
         self.next: tuple[Handle, int] | None = None
 
     def world(self) -> World:
@@ -82,6 +83,7 @@ class Step:
             self.heard_eof,
             self.shut,
             self.poison,
+            self.injected,
         )
 
     def _tidied(self, node: Node) -> Node:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from ..errors import HandleClosedError, UpgradeFailedError, UpgradeRefusedError
+from ..errors import HandleClosedError, PlaintextInjectionError, UpgradeFailedError, UpgradeRefusedError
 from ..owner import Owner
 from ..ownership import Event, Ownership, Phase, Refuse
 from ..wire import Wire
@@ -136,6 +136,7 @@ class Changes(Operations):
             UpgradeRefusedError: the peer declined; the handle is OPEN again, the old protocol intact.
             UpgradeFailedError: the handshake failed. If a byte had been sent the handle is CLOSED (`UPGRADE_FAILED`);
                 else it is OPEN and what the handshake had received is unread again.
+            PlaintextInjectionError: the handle is CLOSED (`UPGRADE_FAILED`) in any case, the bytes are dropped.
             HandleBrokenError, HandleMovedError, HandleClosedError: as for `detach`; an upgrade needs both directions.
 
         The handle is MOVED (`UPGRADED`) afterwards.
@@ -150,7 +151,7 @@ class Changes(Operations):
         if isinstance(refuse := self._life.decide(event), Refuse):
             raise self._refusal(refuse, event)
         _check_recipe(recipe)
-        recipe.prepare(source)
+        self._prepare(recipe, source, event)
         self._take(event)
         self._wire = wire = Wire(self._transport, self._unread(), self.opened_at)
         try:
@@ -170,6 +171,23 @@ class Changes(Operations):
         finally:
             self._wire = None
             wire.end()
+
+    @enable_ki_protection
+    def _prepare(self, recipe: Recipe[Successor], source: Any, event: Event) -> None:
+        """The recipe's own checks. What they raise changes nothing, except that injected bytes end the handle. A step.
+
+        They would be read, and a command among them carried out, by whoever catches the error and goes on.
+        """
+        try:
+            recipe.prepare(source)
+        except PlaintextInjectionError as exc:
+            self._take(event)
+            self._injected(exc)
+            raise
+
+    def _injected(self, exc: PlaintextInjectionError) -> None:
+        self._failure = exc
+        self._take(Event.INJECTED)
 
     @enable_ki_protection
     def _commit(self, recipe: Recipe[Successor], wire: Wire) -> Successor:
@@ -197,6 +215,9 @@ class Changes(Operations):
             return
         if isinstance(exc, UpgradeRefusedError):
             self._take(Event.REFUSED)
+            return
+        if isinstance(exc, PlaintextInjectionError):
+            self._injected(exc)
             return
         if not wire.sent:
             self._take(Event.RESTORED)

@@ -204,6 +204,8 @@ _ROWS: Final[dict[Event, tuple[Rule | Refuse, ...]]] = {
         _NOTHING,
     ),
     Event.FAILED: (_NOTHING, _NOTHING, _close(Reason.UPGRADE_FAILED), _NOTHING, _NOTHING, _NOTHING),
+    # Whether anything was sent or not: a program that catches the error and goes on must not find the injected command.
+    Event.INJECTED: (_NOTHING, _NOTHING, _close(Reason.UPGRADE_FAILED), _NOTHING, _NOTHING, _NOTHING),
     Event.PEER_EOF: (_peer_eof, _peer_eof, _NOTHING, _peer_eof, _NOTHING, _NOTHING),
     Event.PEER_RESET: (
         Rule(reset=True),

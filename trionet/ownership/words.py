@@ -99,6 +99,7 @@ class Event(enum.Enum):
     REFUSED = "handshake refused"
     RESTORED = "handshake failed, nothing sent"
     FAILED = "handshake failed"
+    INJECTED = "plaintext injected into the handshake"
     PEER_EOF = "peer eof"
     PEER_RESET = "peer reset"
     PEER_GONE = "peer ended the protocol"
