@@ -6,6 +6,7 @@ import itertools
 import socket
 from contextlib import asynccontextmanager
 
+import httpx
 import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
@@ -14,6 +15,7 @@ from yarl import URL
 import trionet
 from trionet import Reason
 from trionet.http import client_request
+from trionet.http.auth import basic
 from trionet.http.limits import HTTPLimits
 from trionet.opening import open_http_client
 
@@ -77,8 +79,89 @@ async def test_base_url_and_params():
         await get(client, "")
         await get(client, server.url + "/else", params=[("a", "1"), ("a", "2")])
         assert [asked.target for asked in server.asked] == [
-            "/api/users", "/api/users?a=1&b=2+3", "/api", "/else?a=1&a=2"
+            "/api/users", "/api/users?a=1&b=2+3", "/api/", "/else?a=1&a=2"
         ]  # fmt: skip
+
+
+RELATIVE = ["", "users", "/users", "?q=1", "/a?", "/%2F%7e?x=%2C", "é b"]
+
+
+@pytest.mark.parametrize("base", ["", "/", "/api", "/api/", "/api//", "/%7Eme/%2f"])
+async def test_base_url_is_joined_as_httpx_does_it(base):
+    async with serving(HELLO) as server, open_http_client(base_url=server.url + base) as client:
+        for url in RELATIVE:
+            await get(client, url)
+        peer = httpx.AsyncClient(base_url=server.url + base)
+        expected = [peer.build_request("GET", url).url.raw_path.decode() for url in RELATIVE]
+        assert [asked.target for asked in server.asked] == expected
+        await get(client, "//a/../b")  # never another host, and spelled as it was given
+        assert server.asked[-1].target == f"{server.asked[0].target}a/../b"
+
+
+async def test_credentials_in_base_url_are_basic_authorization_below_it_alone():
+    async with serving(HELLO) as server, serving(HELLO) as other:
+        base = server.url.replace("//", "//us%40er:p%3Aw@") + "/api"
+        async with open_http_client(base_url=base) as client:
+            await get(client, "/x")
+            await get(client, "/x", auth=("other", "one"))
+            await get(client, other.url)
+        first, second = (asked.fields["authorization"] for asked in server.asked)
+        assert (first, second) == (basic("us@er", "p:w"), basic("other", "one"))
+        assert [asked.target for asked in server.asked] == ["/api/x", "/api/x"]
+        assert "authorization" not in other.asked[0].fields
+
+
+@pytest.mark.parametrize(
+    "base", ["http://host.example/a?b=c", "http://host.example/?", "http://u:secret@host.example/#x"]
+)
+async def test_base_url_has_no_query_and_no_fragment(base):
+    with pytest.raises(ValueError, match="base_url .* has a (query|fragment)") as refused:
+        async with open_http_client(base_url=base):
+            pass
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "params", "target"),
+    [
+        ("/a?x=%2C&y=%7e", {"b": "1"}, "/a?x=%2C&y=%7e&b=1"),
+        ("/a?", {"b": 1}, "/a?b=1"),
+        ("/a?x&", {"b": 1.5}, "/a?x&b=1.5"),
+        ("/a#part", {"b": ["1", "2"]}, "/a?b=1&b=2"),
+        ("/a?x=%2F", {}, "/a?x=%2F"),
+        ("/a", [("q", "ä /&=+~%")], "/a?q=%C3%A4+%2F%26%3D%2B~%25"),
+        ("/a?x", "raw=%2f&s=a b", "/a?x&raw=%2f&s=a%20b"),
+    ],
+)
+async def test_params_leave_the_url_as_it_is_spelled(url, params, target):
+    async with serving(HELLO) as server, open_http_client() as client:
+        await get(client, server.url + url, params=params)
+        assert server.asked[0].target == target
+
+
+@pytest.mark.parametrize(
+    ("params", "says"),
+    [
+        ({"a": None}, "None for 'a'.*leave it out"),
+        ({"a": True}, "True for 'a'.*'true'"),
+        ({"a": b"x"}, "give a str"),
+        ({1: "x"}, "name 1"),
+        ([("a", "b", "c")], "pair"),
+        (b"a=b", "mapping, pairs or a str"),
+        (5, "mapping, pairs or a str"),
+    ],
+)
+async def test_params_that_say_nothing_certain_are_refused(params, says):
+    async with open_http_client() as client:
+        with pytest.raises(TypeError, match=says):
+            await get(client, "http://host.example/", params=params)
+
+
+@pytest.mark.parametrize("url", [None, 5, b"/x", ["/x"]])
+async def test_a_url_below_base_url_is_text(url):
+    async with open_http_client(base_url="http://host.example/") as client:
+        with pytest.raises(TypeError, match="url must be a str"):
+            await get(client, url, params={"a": "b"})
 
 
 async def test_a_request_that_repeats_is_the_same_each_time():

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from yarl import URL
 
 from trionet import LocalProtocolError, RemoteProtocolError
 from trionet.http.headers import Headers
 from trionet.http.redirect import Next, next_request
+from trionet.http.url import Target, parse_url
 
-HERE = URL("https://host.example/a/b?q=1")
+HERE = parse_url("https://host.example/a/b?q=1")
 FIELDS = Headers(
     [
         ("Authorization", "Basic x"),
@@ -26,8 +26,8 @@ FIELDS = Headers(
 )
 
 
-def follow(location: str | None = "/next", status: int = 302, method: str = "GET", url: URL = HERE) -> Next | None:
-    return next_request(status, location, method, url, FIELDS, allow_downgrade=False)
+def follow(location: str | None = "/next", status: int = 302, method: str = "GET", here: Target = HERE) -> Next | None:
+    return next_request(status, location, method, here, FIELDS, allow_downgrade=False)
 
 
 def names(request: Next | None) -> set[str]:
@@ -91,13 +91,13 @@ def test_method_and_body_of_the_next_request(status: int, method: str, becomes: 
 def test_location_is_resolved_against_the_request(location: str, url: str) -> None:
     request = follow(location)
     assert request is not None
-    assert str(request.url) == url
+    assert str(request.target.url) == url
 
 
 def test_the_fragment_is_inherited_unless_the_redirect_has_one() -> None:
-    here = URL("https://host.example/a#part%20one")
-    assert str(follow("/b", url=here).url) == "https://host.example/b#part%20one"  # type: ignore[union-attr]
-    assert str(follow("/b#two", url=here).url) == "https://host.example/b#two"  # type: ignore[union-attr]
+    here = parse_url("https://host.example/a#part%20one")
+    assert str(follow("/b", here=here).target.url) == "https://host.example/b#part%20one"  # type: ignore[union-attr]
+    assert str(follow("/b#two", here=here).target.url) == "https://host.example/b#two"  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_the_same_origin_keeps_them(location: str) -> None:
 
 
 def test_from_http_to_https_of_the_same_host_is_another_origin() -> None:
-    assert "authorization" not in names(follow("https://host.example/", url=URL("http://host.example/")))
+    assert "authorization" not in names(follow("https://host.example/", here=parse_url("http://host.example/")))
 
 
 def test_from_https_to_http_is_refused_unless_it_is_allowed() -> None:
@@ -124,14 +124,14 @@ def test_from_https_to_http_is_refused_unless_it_is_allowed() -> None:
         follow("http://host.example/")
     request = next_request(302, "http://host.example/", "GET", HERE, FIELDS, allow_downgrade=True)
     assert request is not None
-    assert str(request.url) == "http://host.example/"
+    assert str(request.target.url) == "http://host.example/"
     assert "cookie" not in names(request)
 
 
 def test_userinfo_of_the_request_is_not_carried_along() -> None:
-    request = follow("/next", url=URL("https://user:secret@host.example/a"))
+    request = follow("/next", here=parse_url("https://user:secret@host.example/a"))
     assert request is not None
-    assert str(request.url) == "https://host.example/next"
+    assert str(request.target.url) == "https://host.example/next"
     assert "authorization" in names(request)
 
 
@@ -142,8 +142,8 @@ def test_userinfo_of_the_request_is_not_carried_along() -> None:
         ("file:///etc/passwd", "scheme 'file'"),
         ("javascript:alert(1)", "scheme 'javascript'"),
         ("https://", "no host"),
-        ("https://host.example:99999/", "Port out of range"),
-        ("https://[::1/", "Invalid IPv6"),
+        ("https://host.example:99999/", "99999.* is not a number from 1 to 65535"),
+        ("https://[::1/", "stands in brackets"),
         ("https://host.example:0/", "port 0"),
         ("https://a..b/", "host name"),
         ("/x\tb", "control character"),

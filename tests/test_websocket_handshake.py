@@ -729,11 +729,33 @@ def test_fields_that_cannot_be_added_are_refused_at_once(fields):
 
 
 @pytest.mark.parametrize(
-    "url", ["http://a", "a", "ws://", "ws:///x", "ws://a/#b", "ws://a/b c", "ws://a:x/", "ws://a\r\n/", ""]
+    "url",
+    [
+        "http://a",
+        "a",
+        "ws://",
+        "ws:///x",
+        "ws://a/#b",
+        "ws://a b/",
+        "ws://a:x/",
+        "ws://a:99999/",
+        "ws://a:0/",
+        "ws://a:-1/",
+        "ws://a\r\n/",
+        "",
+    ],
 )
 def test_urls_that_lead_nowhere_are_refused_at_once(url):
     with pytest.raises(ValueError, match="url"):
         to_websocket_client(url)
+
+
+@pytest.mark.parametrize("rest", ["/#b", ":99999/", ":x/", " /", "\\/"])
+@pytest.mark.parametrize("scheme", ["ws", "wss", "http", "wsx"])
+def test_an_error_about_a_url_does_not_show_its_password(scheme, rest):
+    with pytest.raises(ValueError, match="url") as refused:
+        to_websocket_client(f"{scheme}://user:secret@host.example{rest}")
+    assert "secret" not in str(refused.value)
 
 
 def test_other_arguments_are_checked_at_once():

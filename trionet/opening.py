@@ -79,7 +79,9 @@ async def open_http_client(
         drain_timeout: Seconds for the graceful end, at least 0; ``math.inf`` waits for ever.
         **options: All of them may be left out.
 
-            base_url (str): What URLs without a scheme are appended to.
+            base_url (str): What URLs without a scheme are appended to: ``https://host/api`` and ``/users`` make
+            ``https://host/api/users``. User name and password in it become Basic authorization; it has no query and no
+            fragment.
 
             headers (pairs or a mapping): Sent with every request that has none of the same name. Credentials among
             them go to the origin of the request's URL, and to no other by a redirect.

@@ -10,7 +10,6 @@ import re
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from trio.lowlevel import enable_ki_protection
-from yarl import URL
 
 from ..errors import LocalProtocolError
 from ..ownership import Event
@@ -24,14 +23,17 @@ from .limits import DEFAULT_LIMITS, HTTPLimits
 from .pool import HTTPClientStatistics, Pool
 from .prepared import PreparedRequest, content_fields, with_defaults
 from .proxy import Proxies, Proxy
+from .query import check_base, extend_query, merge
 from .redirect import MAX_REDIRECTS
-from .url import parse_url
+from .url import as_text, parse_url
 
 if TYPE_CHECKING:
     import os
     import ssl
     from collections.abc import Callable, Iterable, Mapping
     from http.cookiejar import CookieJar
+
+    from yarl import URL
 
     from ..owner import Owner
     from .content import Content
@@ -100,7 +102,7 @@ class HTTPClient:
         unix_path: str | bytes | os.PathLike[str] | None = None,
     ) -> None:
         self._owner = owner
-        self._base_url = None if base_url is None else parse_url(base_url).url
+        self._base = None if base_url is None else check_base(base_url)
         self._headers = Headers(headers)
         self._authorization = None if auth is None else basic(*auth)
         self.cookies = None if cookies is False else Cookies(None if cookies is True else cookies)
@@ -171,12 +173,13 @@ class HTTPClient:
 
         Args:
             method: A token, as upper case as it is meant.
-            url: ``http://`` or ``https://``, or what is appended to the client's `base_url`. User name and password in
-                it become Basic authorization.
+            url: ``http://`` or ``https://``, or what is appended to the client's `base_url`. It is sent as it is
+                spelled; only what may not stand in a URL is percent-encoded, as spaces and é are. User name and
+                password in it become Basic authorization.
             headers: Pairs or a mapping, in the place of the client's own fields of the same name.
             content: The body: bytes, str, a binary file, an iterable or an async iterable of bytes.
             json: The body as a value to be written as JSON; instead of `content`.
-            params: Added to the query of `url`: a mapping, or pairs.
+            params: Put behind the query of `url`: a mapping or pairs, which are quoted, or a str, which is not.
             follow_redirects: Whether to follow redirects; the client's own setting by default.
             auth: User name and password for Basic authorization; for this URL's origin alone, as all credentials are.
             expect_continue: Ask the server whether it wants the body: wait up to 1 s for 100 (Continue) with it.
@@ -234,8 +237,7 @@ class HTTPClient:
         Raises:
             LocalProtocolError, ValueError, TypeError: it cannot be sent.
         """
-        whole = self._absolute(url, params)
-        target = parse_url(whole)
+        target = parse_url(self._absolute(url, params))
         fields = with_defaults(headers, self._headers.raw)
         authorization = self._authorization if auth is None else basic(*auth)
         if auth is None and target.userinfo is not None:
@@ -244,9 +246,9 @@ class HTTPClient:
         if authorization is not None:
             extra.append(("Authorization", authorization))
         given = Headers(with_defaults(fields, extra) if extra else fields)
-        return self.plan(method, target, URL(whole).with_user(None) if "#" in str(whole) else target.url, given)
+        return self.plan(method, target, given)
 
-    def plan(self, method: str, target: Target, url: URL, headers: Headers) -> Plan:
+    def plan(self, method: str, target: Target, headers: Headers) -> Plan:
         """How a request, or what a redirect made of it, is sent.
 
         Raises:
@@ -269,15 +271,13 @@ class HTTPClient:
             line = f"http://{target.authority}{target.target}"  # RFC 9112 §3.2.2
             if proxy.authorization is not None:
                 fields.append(("Proxy-Authorization", proxy.authorization))
-        return Plan(target, url, headers, PreparedRequest(method, line, fields), decodes)
+        return Plan(target, headers, PreparedRequest(method, line, fields), decodes)
 
-    def _absolute(self, url: str | URL, params: Any) -> str | URL:
-        base = self._base_url
-        if base is not None and not _ABSOLUTE.match(str(url)):
-            rest = str(url)
-            joint = "" if rest.startswith("?") or not rest else "/"
-            url = f"{str(base).rstrip('/')}{joint}{rest.lstrip('/')}"
-        return url if params is None else URL(url).extend_query(params)
+    def _absolute(self, url: str | URL, params: Any) -> str:
+        text = as_text(url)
+        if self._base is not None and not _ABSOLUTE.match(text):
+            text = merge(self._base, text)
+        return text if params is None else extend_query(text, params)
 
     # --- the end -------------------------------------------------------------------------------------------------
 

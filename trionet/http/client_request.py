@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import trio
 from trio.lowlevel import enable_ki_protection
-from yarl import URL
 
 from ..errors import BodyNotReplayableError, RemoteProtocolError, TooManyRedirectsError
 from .content import NOTHING, make_content
@@ -24,6 +23,8 @@ from .url import parse_url
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from types import TracebackType
+
+    from yarl import URL
 
     from .client import HTTPClient
     from .client_connection import HTTPClientConnection
@@ -41,8 +42,6 @@ class Plan(NamedTuple):
     """How a request, or what a redirect made of it, is sent."""
 
     target: Target
-    url: URL
-    """With the fragment, and without user name and password."""
     headers: Headers
     """What was given for it: a redirect goes on with these."""
     prepared: PreparedRequest
@@ -105,7 +104,7 @@ class ClientRequest:
         self._site = await client.pool.acquire(plan.target.origin)
         response = await self._exchange(plan.prepared, content)
         response.lend(self._give_back, keep=self._keep)
-        response.url = plan.url
+        response.url = plan.target.url
         response.decodes = plan.decodes
         if client.cookies is not None:
             client.cookies.store(plan.target.url, response.headers)
@@ -135,10 +134,9 @@ class ClientRequest:
     async def _ask_hooks(self, plan: Plan) -> Plan:
         from .client import HTTPRequest
 
-        request = HTTPRequest(plan.prepared.method, plan.url, plan.headers)
+        request = HTTPRequest(plan.prepared.method, plan.target.url, plan.headers)
         await _call(self._client.hooks.request, request)
-        url = URL(request.url).with_user(None)
-        return self._client.plan(request.method, parse_url(url), url, Headers(request.headers))
+        return self._client.plan(request.method, parse_url(request.url), Headers(request.headers))
 
     @enable_ki_protection
     def _give_back(self) -> None:
@@ -169,7 +167,7 @@ class ClientRequest:
             history.append(response)
             if onward.drops_body:
                 content = NOTHING
-            plan = self._client.plan(onward.method, parse_url(onward.url), onward.url, onward.headers)
+            plan = self._client.plan(onward.method, onward.target, onward.headers)
             response = await self._send(plan, content)
 
     def _next(self, response: Response, plan: Plan, content: Content, followed: int) -> Next | None:
@@ -182,7 +180,7 @@ class ClientRequest:
         method, locations = plan.prepared.method, response.headers.get_list("location")
         location = locations[0] if locations else None
         onward = next_request(
-            response.status, location, method, plan.url, plan.headers, allow_downgrade=client.allow_downgrade
+            response.status, location, method, plan.target, plan.headers, allow_downgrade=client.allow_downgrade
         )
         if onward is None:
             return None
@@ -190,12 +188,12 @@ class ClientRequest:
             raise RemoteProtocolError(f"redirect ({response.status}) with {len(locations)} Location fields", 502)
         if followed >= client.max_redirects:
             raise TooManyRedirectsError(
-                f"{method} {plan.url} leads on to {location!r}, after {followed} redirects; "
+                f"{method} {plan.target.url} leads on to {location!r}, after {followed} redirects; "
                 f"at most {client.max_redirects} are followed (max_redirects)"
             )
         if not onward.drops_body and not content.replayable:
             raise BodyNotReplayableError(
-                f"{method} {plan.url} was answered with {response.status}: its body has to be sent again, to "
+                f"{method} {plan.target.url} was answered with {response.status}: its body has to be sent again, to "
                 f"{location!r}, and can be produced only once; give bytes, or follow_redirects=False"
             )
         return onward

@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import trio
 from trio.lowlevel import cancel_shielded_checkpoint, checkpoint_if_cancelled, enable_ki_protection
-from yarl import URL
 
 from ..errors import HTTPStatusError, LimitExceededError, RemoteProtocolError
 from .coding import make_decoder
 from .incoming_body import IncomingBody
 from .retry import mark
+from .url import make_url
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
+
+    from yarl import URL
 
     from ..handle import Lease
     from .client_connection import HTTPClientConnection
@@ -100,7 +102,7 @@ class Response(IncomingBody):
         """What was asked for, at last: after redirects, and without user name and password."""
         if self._url is None:
             target = self.target if self.target.startswith("/") else "/"
-            self._url = URL(f"http://{self._connection.host}{target}", encoded=True)
+            self._url = make_url("http", self._connection.host, target)
         return self._url
 
     @url.setter

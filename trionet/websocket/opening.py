@@ -20,7 +20,6 @@ from ..http.pool import Site
 from ..http.proxy import Proxies, Proxy
 from ..http.redirect import MAX_REDIRECTS, next_request
 from ..http.tunnel import to_http_tunnel
-from ..http.url import parse_url as parse_http_url
 from ..ownership import Phase
 from . import handshake
 from .asking import ClientRecipe
@@ -118,7 +117,7 @@ class Opening:
                 onward = self._next(exc, target, headers, followed)
                 if onward is None:
                     raise
-            before, target, headers = target, parse_http_url(onward.url), onward.headers
+            before, target, headers = target, onward.target, onward.headers
             followed += 1
             if target.origin != before.origin or not _usable(connection):
                 connection.abort()
@@ -148,9 +147,7 @@ class Opening:
             return None
         response: Answer = refused.response
         location = with_http_scheme((response.headers.get("Location") or "").strip(" "))
-        onward = next_request(
-            response.status, location, "GET", target.url, headers, allow_downgrade=self._allow_downgrade
-        )
+        onward = next_request(response.status, location, "GET", target, headers, allow_downgrade=self._allow_downgrade)
         if onward is not None and followed >= self._max_redirects:
             raise TooManyRedirectsError(
                 f"the WebSocket handshake with {target.url} leads on to {location!r}, after {followed} redirects; "

@@ -33,9 +33,10 @@ def parse_url(url: Any) -> Target:
         raise TypeError(f"url must be a str like 'ws://host.example/path', not {url!r}")
     text = str(url)
     if not _SCHEME.match(text):
-        raise ValueError(f"url {text!r} must begin with ws:// or wss://")
+        raise ValueError(f"url {http_url.without_userinfo(text)!r} must begin with ws:// or wss://")
     if "#" in text:
-        raise ValueError(f"url {text!r} has a fragment, which WebSocket URLs must not have (RFC 6455 §3)")
+        shown = http_url.without_userinfo(text)
+        raise ValueError(f"url {shown!r} has a fragment, which WebSocket URLs must not have (RFC 6455 §3)")
     target = http_url.parse_url(with_http_scheme(text))
     authorization(target)
     return target
