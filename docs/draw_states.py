@@ -115,7 +115,7 @@ def _changes(rule: Rule) -> str:
     if rule.leases:
         words.append(f"leases {rule.leases:+d}")
     if rule.reset:
-        words.append("reset noted")
+        words.append("cut-off noted" if rule.cut_off else "reset noted")
     if rule.settles:
         words.append("then, if quiet, “nothing in progress any more”")
     return ", ".join(words)

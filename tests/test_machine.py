@@ -45,6 +45,7 @@ CONTRACT = {
     Event.INJECTED: "- | - | closed (upgrade failed) | - | - | -",
     Event.PEER_EOF: "receive=eof | claimed receive=eof | - | receive=eof drain | - | -",
     Event.PEER_RESET: "reset | open reset | - | closed (peer reset) | - | -",
+    Event.PEER_CUT_OFF: "reset cut_off | open reset cut_off | - | closed (peer eof) | - | -",
     Event.PEER_GONE: "closed (peer eof) | closed (peer eof) | - | closed (peer eof) | - | -",
     Event.PROTOCOL_ERROR: (
         "closed (protocol error) | closed (protocol error) | closed (upgrade failed) | closed (protocol error) | - | -"
@@ -121,6 +122,10 @@ CASES = [
     ("draining leases=1", Event.DRAINED, "busy"),
     ("open reset", Event.ACLOSE, "closed (peer reset)"),
     ("open reset", Event.SCOPE_LEFT, "closed (peer reset)"),
+    ("open reset cut_off", Event.ACLOSE, "closed (peer eof)"),
+    ("open reset cut_off", Event.SCOPE_LEFT, "closed (peer eof)"),
+    ("open reset cut_off", Event.PEER_RESET, "-"),
+    ("open reset", Event.PEER_CUT_OFF, "-"),
     ("open leases=1 send=busy", Event.ABORT, "closed (aborted)"),
     ("open leases=1 send=busy", Event.SCOPE_CANCELLED, "closed (scope cancelled)"),
 ]
@@ -140,7 +145,7 @@ def given(words: str) -> Ownership:
                 machine.send = Send(value)
             case "leases":
                 machine.leases = int(value)
-            case "unsent" | "reset":
+            case "unsent" | "reset" | "cut_off":
                 setattr(machine, name, True)
             case _:
                 machine.phase = Phase(name)
@@ -166,6 +171,8 @@ def told(machine: Ownership, event: Event) -> str:
         words.append(f"leases={machine.leases}")
     if machine.reset != before.reset:
         words.append("reset")
+    if machine.cut_off != before.cut_off:
+        words.append("cut_off")
     if Effect.DRAIN in answer and before.phase is Phase.DRAINING:
         words.append("drain")
     return " ".join(words) or "-"
@@ -192,11 +199,13 @@ def test_work_in_progress_counts(state: str, event: Event, expected: str) -> Non
 def every_state() -> list[Ownership]:
     """Every state of a machine, but one that no handle can reach: the door shut on a broken connection."""
     found = []
-    sides = itertools.product(Phase, Receive, Send, (0, 1, 2), (False, True), (False, True))
-    for phase, receive, send, leases, unsent, reset in sides:
+    sides = itertools.product(
+        Phase, Receive, Send, (0, 1, 2), (False, True), ((False, False), (True, False), (True, True))
+    )
+    for phase, receive, send, leases, unsent, (reset, cut_off) in sides:
         machine = Ownership(receive, send)
         machine.phase, machine.reason = phase, REASONS.get(phase)
-        machine.leases, machine.unsent, machine.reset = leases, unsent, reset
+        machine.leases, machine.unsent, machine.reset, machine.cut_off = leases, unsent, reset, cut_off
         if not (phase is Phase.RESERVED and machine.poisoned):
             found.append(machine)
     return found

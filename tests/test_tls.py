@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import os
 import socket
 import ssl
@@ -582,6 +583,34 @@ async def test_truncation_is_not_an_end(secure: Any, tls12: bool) -> None:
         assert await client.receive_some() == b"all but the e"
         with pytest.raises(HandleBrokenError, match="without close_notify: data may have been cut off"):
             await client.receive_some()
+        assert client.phase is Phase.OPEN
+        await client.aclose()
+        assert client.end.reason is Reason.PEER_EOF  # a FIN, and no reset
+
+
+@pytest.mark.parametrize("how", ["scope", "draining", "detaching"])
+async def test_truncation_is_an_eof_however_the_handle_ends(secure: Any, how: str) -> None:
+    async with secure(tcp=True) as (client, server):
+
+        async def receive() -> None:
+            with pytest.raises((HandleBrokenError, HandleClosedError)):
+                await client.receive_some()
+
+        async def detach() -> None:
+            with pytest.raises(HandleBrokenError, match="without close_notify"):
+                await client.detach_when_idle()
+
+        async def cut() -> None:
+            await wait_all_tasks_blocked()
+            _socket(server).shutdown(socket.SHUT_WR)
+
+        if how == "detaching":
+            await both(receive, detach, cut)
+        elif how == "draining":
+            await both(client.aclose, cut)
+        else:
+            await both(receive, cut)
+    assert client.end.reason is (Reason.LOCAL if how == "draining" else Reason.PEER_EOF)
 
 
 @pytest.mark.parametrize("tls12", [False, True])
@@ -663,6 +692,90 @@ async def test_an_alert_breaks_both_directions_with_its_name(secure: Any) -> Non
             await client.receive_some()
         with pytest.raises(HandleBrokenError, match="the peer sent the alert 'bad record mac'"):
             await server.receive_some()
+
+
+@pytest.mark.parametrize("first", ["send", "receive"])
+async def test_a_failed_send_takes_nothing_from_a_receive(
+    secure: Any, first: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    """A send fails, and looks for 0.1 s whether the peer has said why: a receive, begun before or meanwhile, goes on.
+
+    Given a connection that cannot send any more (its socket is shut down below), but on which the peer goes on.
+    """
+    async with secure(tcp=True) as (client, server):
+        _socket(client).shutdown(socket.SHUT_WR)
+        told: list[object] = []
+
+        async def send() -> None:
+            with pytest.raises(HandleBrokenError):
+                await client.send_all(b"nobody gets this")
+            told.append("send")
+
+        async def receive() -> None:
+            told.append(await client.receive_exactly(8))
+
+        async with trio.open_nursery() as nursery:
+            for task in (send, receive) if first == "send" else (receive, send):
+                nursery.start_soon(task)
+                await wait_all_tasks_blocked()
+            await server.send_all(b"still ")
+            await wait_all_tasks_blocked()
+            await server.send_all(b"on")
+        assert told == ["send", b"still on"]
+
+
+@pytest.mark.parametrize("how", ["aclose", "abort", "cancel"])
+async def test_a_receive_that_ends_a_failed_send_s_look_ends_as_every_receive(secure: Any, how: str) -> None:
+    async with secure(tcp=True) as (client, _):
+        _socket(client).shutdown(socket.SHUT_WR)
+
+        async def end() -> None:
+            if how != "cancel":
+                await wait_all_tasks_blocked()
+                await client.aclose() if how == "aclose" else client.abort()
+
+        async def receive() -> None:
+            with trio.move_on_after(0 if how == "cancel" else math.inf):
+                await client.receive_some()
+
+        sent, received, _ = await both(lambda: client.send_all(b"x"), receive, end)
+        assert isinstance(sent, HandleBrokenError)
+        assert received is None if how == "cancel" else isinstance(received, HandleClosedError)
+
+
+@pytest.mark.parametrize(
+    ("number", "name"),
+    [
+        (40, "handshake failure"),
+        (110, "unsupported extension"),
+        (111, "certificate unobtainable"),
+        (112, "unrecognized name"),
+        (113, "bad certificate status response"),
+        (114, "bad certificate hash value"),
+        (116, "certificate required"),
+    ],
+)
+async def test_an_alert_is_told_as_the_peer_s(number: int, name: str, client_context: ssl.SSLContext) -> None:
+    """Alerts of RFC 6066 have no "alert" in the names that OpenSSL gives them."""
+    async with two_handles() as (client, server):
+
+        async def refuse() -> None:
+            await server.receive_some()
+            await server.send_all(bytes([21, 3, 3, 0, 2, 2, number]))
+
+        _, error = await both(refuse, lambda: client.upgrade(to_tls_client("localhost", client_context)))
+        assert f"the peer sent the alert {name!r}" in str(error)
+
+
+async def test_an_alert_without_a_name_may_be_the_peer_s(client_context: ssl.SSLContext) -> None:
+    async with two_handles() as (client, server):
+
+        async def refuse() -> None:
+            await server.receive_some()
+            await server.send_all(bytes([21, 3, 3, 0, 2, 2, 200]))
+
+        _, error = await both(refuse, lambda: client.upgrade(to_tls_client("localhost", client_context)))
+        assert "such as an alert of the peer's that it does not know" in str(error)
 
 
 async def test_after_a_protocol_error_everything_names_it(secure: Any) -> None:

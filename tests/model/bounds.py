@@ -35,12 +35,12 @@ _CLOSE = "closing draining scopes"
 # The small ones first: a mutation is shown by the first search that notices it.
 EVERYDAY = (
     _bounds("bytes", "reading chaining door upgrading eof reset", peer_bytes=2, chain=3),
-    _bounds("peer", "reading writing chaining door upgrading closing draining ending eof reset", peer_bytes=1),
+    _bounds("peer", "reading writing chaining door upgrading closing draining ending eof reset cut", peer_bytes=1),
     _bounds("upgrades", f"reading writing leasing chaining upgrading {_CLOSE}", leases=2),
     _bounds("work", f"reading writing leasing buffering chaining door {_CLOSE}", leases=2),
     _bounds("scopes", f"reading chaining door upgrading {_CLOSE} ending reset", chain=4),
 )
-_ALL = f"reading writing leasing chaining door upgrading ending eof reset {_CLOSE}"
+_ALL = f"reading writing leasing chaining door upgrading ending eof reset cut {_CLOSE}"
 
 SOAK = (
     _bounds("streams", "reading writing chaining door upgrading closing draining eof reset", peer_bytes=3, chain=4),

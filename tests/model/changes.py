@@ -71,9 +71,9 @@ def handshaking(game: Rules, world: World, i: int, handle: Handle, wire: Wire) -
     yield from handshake_io(game, world, i, wire)
     yield ended(game, world, i, "handshake accepted", accepted)
     yield ended(game, world, i, "handshake refused", refused)
-    yield ended(game, world, i, "handshake fails, or is cancelled", lambda step, j: failed(step, j, reset=False))
-    if world.peer == "reset":
-        yield ended(game, world, i, "handshake fails: reset", lambda step, j: failed(step, j, reset=True))
+    yield ended(game, world, i, "handshake fails, or is cancelled", lambda step, j: failed(step, j, None))
+    if failure := world.failure:
+        yield ended(game, world, i, f"handshake fails: {world.peer}", lambda step, j: failed(step, j, failure))
     if wire.consumed or wire.unread:
         yield ended(game, world, i, "handshake finds injected plaintext", injected)
 
@@ -136,13 +136,13 @@ def refused(step: Step, i: int) -> None:
     step.take(i, Event.REFUSED)
 
 
-def failed(step: Step, i: int, *, reset: bool) -> None:
+def failed(step: Step, i: int, failure: Event | None) -> None:
     wire = step.handle(i).wire
     assert wire is not None
     if wire.sent:
         step.take(i, Event.FAILED)
     else:
-        step.handshake_undone(i, reset=reset)
+        step.handshake_undone(i, failure)
 
 
 def injected(step: Step, i: int) -> None:

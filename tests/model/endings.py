@@ -40,10 +40,10 @@ def draining(game: Rules, world: World, i: int, handle: Handle) -> Moves:
         step.put(i, parting=False)
         drain_over(step, i)
         yield label, step
-        if world.peer == "reset":
-            label, step = moving(game, world, i, "goodbye fails: reset")
+        if world.failure:
+            label, step = moving(game, world, i, f"goodbye fails: {world.peer}")
             step.poison = True
-            step.take(i, Event.PEER_RESET)
+            step.take(i, world.failure)
             yield label, step
 
 
@@ -128,3 +128,7 @@ def peer(game: Rules, world: World) -> Moves:
         step.peer = "reset"
         step.kernel = ()
         yield "peer resets", step
+    if "cut" in game.bounds.families:
+        step = game.step(world)
+        step.peer = "cut"
+        yield "peer cuts off", step

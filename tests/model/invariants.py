@@ -130,14 +130,16 @@ def _broken_steps(before: World, after: World) -> Iterator[str]:
         yield "a connection that is known to be broken was handed on"
     for i, (old, new) in enumerate(zip(before.nodes, after.nodes, strict=False)):
         if isinstance(old, Handle) and isinstance(new, Handle) and old is not new:
-            yield from _life_goes_on(i, old, new)
+            yield from _life_goes_on(i, old, new, before.peer)
 
 
-def _life_goes_on(i: int, old: Handle, new: Handle) -> Iterator[str]:
+def _life_goes_on(i: int, old: Handle, new: Handle, peer: str) -> Iterator[str]:
     if old.life[1] is not None and new.life[1] is not old.life[1]:
         yield f"#{i} changes its reason from {old.life[1]} to {new.life[1]}"
     if not old.live and new.phase is not old.phase:
         yield f"#{i} had ended, and is {new.phase.name}"
+    if new.life[1] is not old.life[1] and new.life[1] in (Reason.PEER_RESET, Reason.PEER_EOF):
+        yield from _blamed(i, new.life[1], peer)
     if not new.live and new.life[1] is None:
         yield f"#{i} has ended without a reason"
     if old.live and new.live and old.phase is not Phase.OPEN:
@@ -149,6 +151,12 @@ def _life_goes_on(i: int, old: Handle, new: Handle) -> Iterator[str]:
     graceful = new.life[1] is Reason.LOCAL and old.live and old.phase is not Phase.CLAIMED
     if graceful and (old.reader or old.writer or old.leases or old.life[5]):
         yield f"#{i} ended gracefully during {[old.reader, old.writer]}, {old.leases} leases"
+
+
+def _blamed(i: int, reason: Reason, peer: str) -> Iterator[str]:
+    """What the peer is said to have done is what it did."""
+    if (reason is Reason.PEER_RESET) != (peer == "reset"):
+        yield f"#{i} ended with {reason.name}, but the peer did this: {peer or 'nothing'}"
 
 
 def _nothing_new(i: int, old: Handle, new: Handle) -> Iterator[str]:

@@ -177,10 +177,10 @@ class ReleasedTwice(Step):
 class EndBeforeReset(Step):
     """The order of the two events that a failed operation causes, the wrong way round."""
 
-    def operation_reset(self, i: int, ended: Event) -> None:
+    def operation_failed(self, i: int, failure: Event, ended: Event) -> None:
         self.poison = True
         self.take(i, ended)
-        self.take(i, Event.PEER_RESET)
+        self.take(i, failure)
 
 
 class EofInTwoEvents(Step):
@@ -196,8 +196,8 @@ class EofInTwoEvents(Step):
 class ResetForgotten(Step):
     """The handshake saw the reset; the handle that is open again does not know of it."""
 
-    def handshake_undone(self, i: int, *, reset: bool) -> None:
-        self.poison = self.poison or reset
+    def handshake_undone(self, i: int, failure: Event | None) -> None:
+        self.poison = self.poison or failure is not None
         self.take(i, Event.RESTORED)
 
 
@@ -235,6 +235,11 @@ def mutations() -> list[Mutation]:
         Mutation("reserving: cancelled, but the door stays shut", _nothing(Phase.RESERVED, Event.RESERVE_CANCELLED)),
         Mutation("reserving: a torn write does not open the door", _like(Phase.RESERVED, Event.SEND_TORN, Phase.OPEN)),
         Mutation("reserving: a reset does not open the door", _like(Phase.RESERVED, Event.PEER_RESET, Phase.OPEN)),
+        Mutation(
+            "a cut-off counts as a reset", {(Phase.OPEN, Event.PEER_CUT_OFF): _rule(Phase.OPEN, Event.PEER_RESET)}
+        ),
+        Mutation("a cut-off is forgotten by aclose", _without(Phase.OPEN, Event.ACLOSE, "not cut off by the peer")),
+        Mutation("reserving: a cut-off does not open the door", _like(Phase.RESERVED, Event.PEER_CUT_OFF, Phase.OPEN)),
         Mutation("the last lease ends and nobody looks", {}, ForgetsToSettle),
         Mutation("accepted, but the old handle stays open", {(Phase.CLAIMED, Event.ACCEPTED): kept_open}),
         Mutation("undone, but nothing is put back", _without_effect(Phase.CLAIMED, Event.RESTORED, Effect.PUT_BACK)),

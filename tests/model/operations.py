@@ -51,10 +51,10 @@ def read_ends(game: Rules, world: World, i: int, handle: Handle) -> Moves:
         step.heard_eof = True
         end_read(step, i, Event.PEER_EOF)
         yield label, step
-    if world.peer == "reset" and not handle.reader_woken:
-        label, step = moving(game, world, i, f"{kind} fails: reset")
+    if world.failure and not world.kernel and not handle.reader_woken:
+        label, step = moving(game, world, i, f"{kind} fails: {world.peer}")
         step.put(i, reader="", reader_woken=False)
-        step.operation_reset(i, Event.RECEIVE_ENDED)
+        step.operation_failed(i, world.failure, Event.RECEIVE_ENDED)
         yield label, step
     label, step = moving(game, world, i, f"{kind} ends: cancelled" if not handle.reader_woken else f"{kind} was woken")
     end_read(step, i, Event.RECEIVE_ENDED)
@@ -102,11 +102,11 @@ def write_ends(game: Rules, world: World, i: int, handle: Handle) -> Moves:
     step.put(i, writer="")
     step.take(i, Event.SEND_TORN)
     yield label, step
-    if world.peer == "reset":
+    if world.failure:
         for event in (Event.SEND_ENDED, Event.SEND_TORN):
-            label, step = moving(game, world, i, f"{handle.writer} fails: reset ({event.value})")
+            label, step = moving(game, world, i, f"{handle.writer} fails: {world.peer} ({event.value})")
             step.put(i, writer="")
-            step.operation_reset(i, event)
+            step.operation_failed(i, world.failure, event)
             yield label, step
 
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from trionet.ownership import Ownership, Phase, Reason, Receive, Send
+from trionet.ownership import Event, Ownership, Phase, Reason, Receive, Send
 
 Bytes = tuple[int, ...]
 """The peer numbers its bytes 0, 1, 2 ..., so that a lost, doubled or overtaking byte shows."""
 
-Life = tuple[Phase, Reason | None, Receive, Send, int, bool, bool]
+Life = tuple[Phase, Reason | None, Receive, Send, int, bool, bool, bool]
 """`Ownership.snapshot`."""
 
 
@@ -109,7 +109,8 @@ class World(NamedTuple):
     log: Bytes = ()
     """What was consumed for good, by the application or by a handshake, in that order."""
     peer: str = ""
-    """``eof`` once the peer has ended its direction, ``reset`` once it has reset the connection."""
+    """``eof`` once the peer has ended its direction, ``reset`` once it has reset the connection, ``cut`` once it has
+    ended it where its protocol has an end of its own."""
     heard_eof: bool = False
     """A task was told of the peer's EOF."""
     shut: bool = False
@@ -118,6 +119,11 @@ class World(NamedTuple):
     """A task was told of a reset, or has abandoned a send half-way: nothing may be built on the connection."""
     injected: bool = False
     """A handshake found plaintext in front of it: nobody may receive that any more."""
+
+    @property
+    def failure(self) -> Event | None:
+        """The event by which a handle learns that the connection has failed, if it has."""
+        return {"reset": Event.PEER_RESET, "cut": Event.PEER_CUT_OFF}.get(self.peer)
 
 
 def beginning(life: Life | None = None) -> World:

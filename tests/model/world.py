@@ -91,7 +91,7 @@ class Step:
         if isinstance(node, Capsule) or node.live or self.machine.stirs(node.life):
             return node
         phase, reason, *_ = node.life
-        return node._replace(life=(phase, reason, Receive.IDLE, Send.IDLE, 0, False, False), leases=0, event="")
+        return node._replace(life=(phase, reason, Receive.IDLE, Send.IDLE, 0, False, False, False), leases=0, event="")
 
     def handle(self, i: int) -> Handle:
         """The handle at place `i` of the chain."""
@@ -206,10 +206,10 @@ class Step:
 
     # --- what handle.py does in more than one event ------------------------------------------------------------------
 
-    def operation_reset(self, i: int, ended: Event) -> None:
-        """An operation failed because the peer reset the connection: the reset counts before the operation's end."""
+    def operation_failed(self, i: int, failure: Event, ended: Event) -> None:
+        """An operation failed with the connection: that counts before the operation's end."""
         self.poison = True
-        self.take(i, Event.PEER_RESET)
+        self.take(i, failure)
         self.take(i, ended)
 
     def eof_sent(self, i: int) -> None:
@@ -217,12 +217,12 @@ class Step:
         self.shut = True
         self.take(i, Event.EOF_SENT)
 
-    def handshake_undone(self, i: int, *, reset: bool) -> None:
+    def handshake_undone(self, i: int, failure: Event | None) -> None:
         """A handshake failed or was cancelled before it sent a byte."""
         self.take(i, Event.RESTORED)
-        if reset:
+        if failure is not None:
             self.poison = True
-            self.take(i, Event.PEER_RESET)
+            self.take(i, failure)
 
     def successor(self, i: int) -> Handle:
         """What the recipe makes of the wire. The layers of this model have a goodbye to say, as TLS has."""

@@ -13,6 +13,7 @@ from trio.lowlevel import current_task, enable_ki_protection
 
 from ..errors import HandleBrokenError
 from ..ownership import Event, Phase, Receive, Send
+from ..transport.protocol import CutOffError
 from .core import Core
 from .lease import Lease
 
@@ -70,9 +71,10 @@ class Operations(Core):
 
     @enable_ki_protection
     def _peer_reset(self, exc: BaseException) -> None:
+        """The connection has failed, with `exc`: by a reset, or by an EOF in the middle. A step."""
         if self._failure is None:
             self._failure = exc
-        self._take(Event.PEER_RESET)
+        self._take(Event.PEER_CUT_OFF if isinstance(exc, CutOffError) else Event.PEER_RESET)
 
     @enable_ki_protection
     def _begin_send(self, lease: object = None) -> None:

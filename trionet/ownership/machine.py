@@ -38,6 +38,7 @@ class Ownership(State):
             self.send = answer.send
         self.leases += answer.leases
         self.reset = self.reset or answer.reset
+        self.cut_off = self.cut_off or answer.cut_off
         if answer.settles and self.quiet:
             more = self.apply(Event.QUIET)
             assert not isinstance(more, Refuse)

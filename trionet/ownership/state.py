@@ -12,7 +12,7 @@ __all__ = ["State"]
 class State:
     """The state of one handle. Mutable, because it is read on every operation; `snapshot` gives it as a value."""
 
-    __slots__ = ("leases", "phase", "reason", "receive", "reset", "retiring", "send", "unsent")
+    __slots__ = ("cut_off", "leases", "phase", "reason", "receive", "reset", "retiring", "send", "unsent")
 
     def __init__(self, receive: Receive = Receive.IDLE, send: Send = Send.IDLE) -> None:
         self.phase: Phase = Phase.OPEN
@@ -23,16 +23,18 @@ class State:
         self.unsent: bool = False
         """Bytes that a returned send left in a bounded output buffer."""
         self.reset: bool = False
-        """The peer has reset the connection."""
+        """The connection has failed: the peer has reset it, or cut it off."""
+        self.cut_off: bool = False
+        """It failed by an EOF where the protocol has an end of its own (TLS without close_notify), not by a reset."""
         self.retiring: bool = False
         """The handle closes gracefully as soon as its user waits for input: set from outside, when a server drains."""
 
-    def snapshot(self) -> tuple[Phase, Reason | None, Receive, Send, int, bool, bool]:
+    def snapshot(self) -> tuple[Phase, Reason | None, Receive, Send, int, bool, bool, bool]:
         """The whole state as an immutable value."""
-        return (self.phase, self.reason, self.receive, self.send, self.leases, self.unsent, self.reset)
+        return (self.phase, self.reason, self.receive, self.send, self.leases, self.unsent, self.reset, self.cut_off)
 
     @classmethod
-    def from_snapshot(cls, snapshot: tuple[Phase, Reason | None, Receive, Send, int, bool, bool]) -> Self:
+    def from_snapshot(cls, snapshot: tuple[Phase, Reason | None, Receive, Send, int, bool, bool, bool]) -> Self:
         """The machine that was in this state."""
         machine = cls()
         (
@@ -43,6 +45,7 @@ class State:
             machine.leases,
             machine.unsent,
             machine.reset,
+            machine.cut_off,
         ) = snapshot
         return machine
 
@@ -53,5 +56,5 @@ class State:
 
     @property
     def poisoned(self) -> bool:
-        """A write was abandoned half-way, or the peer has reset the connection: no layer can be built on it."""
+        """A write was abandoned half-way, or the connection has failed: no layer can be built on it."""
         return self.send is Send.BROKEN or self.reset

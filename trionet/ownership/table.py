@@ -35,6 +35,7 @@ class Rule:
     send: Send | None = None
     leases: int = 0
     reset: bool = False
+    cut_off: bool = False
     effects: tuple[Effect, ...] = ()
     settles: bool = False
     """Afterwards the handle may have become quiet: `Event.QUIET` follows if it has."""
@@ -71,6 +72,12 @@ _over = Check(
     lambda o: o.receive is not Receive.BUSY and o.send is not Send.BUSY and not o.leases,
     _BUSY,
 )
+_still_whole = Check("not failed before", lambda o: not o.reset, _NOTHING)
+_whole_close = Check(
+    "not cut off by the peer",
+    lambda o: not o.cut_off,
+    Rule(phase=Phase.CLOSED, reason=Reason.PEER_EOF, effects=(Effect.RELEASE, Effect.INTERRUPT)),
+)
 _unbroken_close = Check(
     "not reset by the peer",
     lambda o: not o.reset,
@@ -99,7 +106,9 @@ _torn = Rule(checks=(_writing,), send=Send.BROKEN, settles=True)
 _eof_sent = Rule(checks=(_writing,), send=Send.SHUT, settles=True)
 _lease_ended = Rule(checks=(_leased,), leases=-1, settles=True)
 _drain = Rule(
-    checks=(_unbroken_close,), phase=Phase.DRAINING, effects=(Effect.WAKE_READER, Effect.WAKE_WAITER, Effect.DRAIN)
+    checks=(_whole_close, _unbroken_close),
+    phase=Phase.DRAINING,
+    effects=(Effect.WAKE_READER, Effect.WAKE_WAITER, Effect.DRAIN),
 )
 _give_up_door = Rule(phase=Phase.OPEN, effects=(Effect.WAKE_WAITER,))
 _torn_while_waiting = Rule(checks=(_writing,), phase=Phase.OPEN, send=Send.BROKEN, effects=(Effect.WAKE_WAITER,))
@@ -212,6 +221,14 @@ _ROWS: Final[dict[Event, tuple[Rule | Refuse, ...]]] = {
         _reset_while_waiting,
         _NOTHING,
         _close(Reason.PEER_RESET),
+        _NOTHING,
+        _NOTHING,
+    ),
+    Event.PEER_CUT_OFF: (
+        Rule(checks=(_still_whole,), reset=True, cut_off=True),
+        Rule(checks=(_still_whole,), phase=Phase.OPEN, reset=True, cut_off=True, effects=(Effect.WAKE_WAITER,)),
+        _NOTHING,
+        _close(Reason.PEER_EOF),
         _NOTHING,
         _NOTHING,
     ),

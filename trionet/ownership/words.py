@@ -102,6 +102,7 @@ class Event(enum.Enum):
     INJECTED = "plaintext injected into the handshake"
     PEER_EOF = "peer eof"
     PEER_RESET = "peer reset"
+    PEER_CUT_OFF = "peer eof in the middle"
     PEER_GONE = "peer ended the protocol"
     PROTOCOL_ERROR = "protocol error"
     IDLE_TIMEOUT = "idle timeout"

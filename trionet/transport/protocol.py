@@ -8,16 +8,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+import trio
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["MAX_RECEIVE", "Buffer", "Transport"]
+__all__ = ["MAX_RECEIVE", "Buffer", "CutOffError", "Transport"]
 
 Buffer = bytes | bytearray | memoryview
 """What can be sent."""
 
 MAX_RECEIVE = 65536
 """Bytes that one receive asks for at most: larger buffers cost page faults."""
+
+
+class CutOffError(trio.BrokenResourceError):
+    """The peer ended the connection by an EOF where its protocol has an end of its own: TLS without close_notify."""
 
 
 class Transport(Protocol):

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import trio
 from trio.lowlevel import cancel_shielded_checkpoint, checkpoint_if_cancelled
 
-from .protocol import MAX_RECEIVE
+from .protocol import MAX_RECEIVE, CutOffError
 from .tls_info import TLSInfo, broken
 
 if TYPE_CHECKING:
@@ -80,6 +80,7 @@ class TLSTransport:
         "_incoming",
         "_info",
         "_is_writable",
+        "_look",
         "_lower",
         "_lower_receive",
         "_lower_send",
@@ -87,6 +88,7 @@ class TLSTransport:
         "_outgoing",
         "_parted",
         "_read",
+        "_receiving",
         "_rest",
         "_tls",
         "_torn",
@@ -116,6 +118,9 @@ class TLSTransport:
         self._ended = False
         self._failure: ssl.SSLError | None = None
         self._wakes = 0
+        # Who takes from the lower transport: a receive, or a failed send that looks for the reason.
+        self._receiving = False
+        self._look: _Look | None = None
         # Sending: ciphertext that the lower transport has yet to take, how much plaintext of the current send it holds.
         self._unsent = b""
         self._ahead = 0
@@ -208,30 +213,38 @@ class TLSTransport:
 
         Cancellation: not one byte is lost.
         """
+        wakes = self._wakes
+        if self._look is not None:
+            await self._look.end()
+            if wakes != self._wakes:
+                raise trio.ClosedResourceError("the receive was called off")
         if self._rest:
             await checkpoint_if_cancelled()
             plain = self._take(max_bytes)
             if plain is not None:
                 await cancel_shielded_checkpoint()
                 return plain
-        wakes = self._wakes
-        while True:
-            data = await self._lower_receive(MAX_RECEIVE)
-            if not data:
-                raise trio.BrokenResourceError(CUT_OFF)
-            self._feed(data)
-            plain = self._take(max_bytes)
-            if plain is not None:
-                return plain
-            if wakes != self._wakes:  # between the wake-up and this task's turn, with half a record in hand
-                raise trio.ClosedResourceError("the receive was called off")
+        self._receiving = True
+        try:
+            while True:
+                data = await self._lower_receive(MAX_RECEIVE)
+                if not data:
+                    raise CutOffError(CUT_OFF)
+                self._feed(data)
+                plain = self._take(max_bytes)
+                if plain is not None:
+                    return plain
+                if wakes != self._wakes:  # between the wake-up and this task's turn, with half a record in hand
+                    raise trio.ClosedResourceError("the receive was called off")
+        finally:
+            self._receiving = False
 
     def receive_nowait(self, max_bytes: int) -> bytes | None:
         if self._rest and (plain := self._take(max_bytes)) is not None:
             return plain
         while (data := self._lower.receive_nowait(MAX_RECEIVE)) is not None:
             if not data:
-                raise trio.BrokenResourceError(CUT_OFF)
+                raise CutOffError(CUT_OFF)
             self._feed(data)
             if (plain := self._take(max_bytes)) is not None:
                 return plain
@@ -372,17 +385,24 @@ class TLSTransport:
             raise
 
     async def _look_for_alert(self) -> None:
-        """In TLS 1.3 a client learns of a rejected certificate only after its handshake, maybe by a failing send."""
+        """In TLS 1.3 a client learns of a rejected certificate only after its handshake, maybe by a failing send.
+
+        A task that is receiving will find it, and takes the look over if it comes later: two that take from the lower
+        transport would take each other's bytes.
+        """
+        if self._receiving:
+            return
+        self._look = look = _Look()
         size = 0
-        with (
-            trio.move_on_after(REASON_SECONDS),
-            # Busy: a task is receiving, and will find it.
-            suppress(trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError),
-        ):
-            while not self._ended and size < LINGER_BYTES and (data := await self._lower_receive(MAX_RECEIVE)):
-                size += len(data)
-                self._feed(data)
-                self.unread_plaintext()
+        try:
+            with look.scope, suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+                while not self._ended and size < LINGER_BYTES and (data := await self._lower_receive(MAX_RECEIVE)):
+                    size += len(data)
+                    self._feed(data)
+                    self.unread_plaintext()
+        finally:
+            self._look = None
+            look.over.set()
 
     async def _send_all(self, data: Buffer) -> None:
         self.bytes_sent = 0
@@ -563,6 +583,24 @@ class TLSTransport:
 
     async def aclose(self) -> None:
         await self._lower.aclose()
+
+
+class _Look:
+    """A failed send looks for the reason that the peer has left."""
+
+    __slots__ = ("over", "scope")
+
+    def __init__(self) -> None:
+        self.scope = trio.CancelScope(deadline=trio.current_time() + REASON_SECONDS)
+        self.over = trio.Event()
+
+    async def end(self) -> None:
+        """End the look, and wait until what it has taken is there for the next receive.
+
+        Cancellation: not one byte is lost.
+        """
+        self.scope.cancel()
+        await self.over.wait()
 
 
 def _pieces(parts: Sequence[Buffer]) -> Iterator[Buffer]:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import ssl
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import trio
 
 __all__ = ["TLSInfo", "broken", "reason_of"]
+
+
+_VERSIONS: Final = ("sslv3", "tlsv1", "tlsv13")
+"""What OpenSSL's names for the peer's alerts begin with. Those of RFC 6066 have no ``ALERT`` in them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +42,11 @@ def reason_of(exc: ssl.SSLError) -> str:
     """OpenSSL's reason, readable: ``"certificate verify failed: ..."``, ``"the peer sent the alert 'unknown ca'"``."""
     if isinstance(exc, ssl.SSLCertVerificationError):
         return f"certificate verify failed: {exc.verify_message}"
-    words = (getattr(exc, "reason", None) or str(exc)).replace("_", " ").lower()
-    if " alert " in words:
-        return f"the peer sent the alert {words.partition(' alert ')[2]!r}"
+    name = getattr(exc, "reason", None)
+    if name is None and str(exc).startswith("[SSL] unknown error"):
+        return "an error that OpenSSL has no name for, such as an alert of the peer's that it does not know"
+    words = (name or str(exc)).replace("_", " ").lower()
+    version, _, alert = words.partition(" ")
+    if version in _VERSIONS:
+        return f"the peer sent the alert {alert.removeprefix('alert ')!r}"
     return words
