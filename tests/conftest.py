@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import ssl
+from types import ModuleType
 
 import pytest
 import trustme
@@ -46,3 +48,18 @@ def client_context(ca: trustme.CA) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     ca.configure_trust(context)
     return context
+
+
+TRIO_WEBSOCKETS = {"real": "trio_websocket", "trionet": "trionet.interop.trio_websocket"}
+
+
+@pytest.fixture(params=TRIO_WEBSOCKETS)
+def tw(request: pytest.FixtureRequest) -> ModuleType:
+    """What a program for trio-websocket imports: the real one, or trionet's in its place."""
+    return importlib.import_module(TRIO_WEBSOCKETS[request.param])
+
+
+@pytest.fixture(params=TRIO_WEBSOCKETS, ids=[f"peer-{name}" for name in TRIO_WEBSOCKETS])
+def other(request: pytest.FixtureRequest) -> ModuleType:
+    """The same choice for the peer."""
+    return importlib.import_module(TRIO_WEBSOCKETS[request.param])

@@ -634,3 +634,15 @@ async def test_a_receive_called_off_between_its_wake_up_and_its_turn_does_not_wa
         with trio.fail_after(5), pytest.raises(trio.ClosedResourceError, match="called off"):
             await transport.receive_some(10)
         transport.close()
+
+
+@pytest.mark.parametrize("half", ["receive_stream", "send_stream"])
+async def test_a_half_of_the_original_is_closed_by_somebody_else(half):
+    """Its maker still has the parts of a stapled stream; without them the connection is broken, not open for ever."""
+    one, _other = trio.testing.memory_stream_pair()
+    async with trionet.open_scope() as scope:
+        conn = scope.adopt(one)
+        await getattr(one, half).aclose()
+        with pytest.raises(trionet.HandleBrokenError, match="closed by somebody else"):
+            await (conn.receive_some() if half == "receive_stream" else conn.send_all(b"x"))
+    assert conn.phase is Phase.CLOSED

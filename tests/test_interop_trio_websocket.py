@@ -28,20 +28,6 @@ from .websockets_by_hand import REQUEST, receive_frame, text
 # The real one leaves a socket to the garbage collector here and there.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
 
-MODULES = {"real": trio_websocket, "trionet": trionet.interop.trio_websocket}
-
-
-@pytest.fixture(params=MODULES.values(), ids=MODULES)
-def tw(request):
-    return request.param
-
-
-@pytest.fixture(params=MODULES.values(), ids=[f"server-{name}" for name in MODULES])
-def other(request):
-    """The module that the peer uses."""
-    return request.param
-
-
 ours = trionet.interop.trio_websocket
 HOST = "127.0.0.1"
 

@@ -65,6 +65,9 @@ class StreamTransport:
         with scope:
             try:
                 data = bytes(await self._stream.receive_some(max_bytes))
+            except trio.ClosedResourceError as exc:
+                self._raise_if_not_closed_here(exc)
+                raise
             finally:
                 self._receiving = None
         if scope.cancelled_caught:
@@ -117,12 +120,20 @@ class StreamTransport:
         if self._closed:
             raise trio.ClosedResourceError("this stream was already closed")
 
+    def _raise_if_not_closed_here(self, exc: trio.ClosedResourceError) -> None:
+        # Somebody has closed the stream, or a part of it, behind its owner's back: for the handle the connection broke.
+        if not self._closed:
+            raise trio.BrokenResourceError(f"the stream was closed by somebody else: {exc}") from exc
+
     async def _on_send_side(self, operation: Callable[[], Awaitable[None]]) -> None:
         self._check_open()
         self._sending = scope = trio.CancelScope()
         with scope:
             try:
                 await operation()
+            except trio.ClosedResourceError as exc:
+                self._raise_if_not_closed_here(exc)
+                raise
             finally:
                 self._sending = None
         if scope.cancelled_caught:

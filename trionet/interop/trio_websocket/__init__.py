@@ -5,14 +5,7 @@ exceptions, which are trio-websocket's own. What is behind them is trionet's Web
 holds here too: a cancelled send cannot corrupt the connection, a flood cannot take the memory, every connection has an
 owner.
 
-What is different, by intention:
-
-- a stream that is wrapped belongs to the WebSocket from then on: the original raises closed errors;
-- a server whose handler raises closes that WebSocket with 1011, or answers 500 if it was not accepted yet, before the
-  exception goes on to the nursery, as it does with trio-websocket;
-- `message_queue_size` ends reading ahead between two receives, so what comes in one piece is taken in one piece; bytes
-  bound it besides; `receive_buffer_size` has no effect;
-- a server that hangs up instead of answering raises `HandshakeError` at once; informational answers are passed by.
+The differences, all by intention, are listed in the documentation (WebSocket, "Programs for trio-websocket").
 
 `to_trio_websocket` is the way in the other direction: from a connection of trionet's to the real trio-websocket.
 """

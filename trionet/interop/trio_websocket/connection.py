@@ -16,7 +16,7 @@ from trio.lowlevel import ParkingLot, enable_ki_protection
 from trio_websocket import ConnectionClosed
 
 from ...errors import LimitExceededError, RemoteProtocolError
-from ...ownership import Phase
+from ...ownership import Event, Phase
 from ...websocket import WebSocket
 
 if TYPE_CHECKING:
@@ -168,6 +168,13 @@ class WebSocketConnection(WebSocket):
         await self.attend()
         if self._life.phase is not Phase.OPEN:
             await self.wait_ended()
+
+    @enable_ki_protection
+    def stream_closed(self) -> None:
+        """The program has closed the stream underneath: messages that came before can still be taken. A step."""
+        if self._life.phase is Phase.OPEN:
+            self._final = Event.ABORT
+        self.abort()
 
     def _call_off(self) -> None:
         """Make the attendant give its turn to the task that asks for one."""

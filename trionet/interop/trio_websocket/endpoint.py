@@ -1,4 +1,9 @@
-"""What a stream is called before trionet takes it over, and the ways of taking over that the functions here share."""
+"""Taking over a stream that a program has made, and what is left to that program: its name, and closing it.
+
+With trio-websocket the stream under a WebSocket stays the program's own, so programs end a WebSocket by closing it:
+``async with stream``, `trio.serve_tcp` behind a handler. A stream that trionet has adopted raises closed errors, and
+closing it closes nothing; here it ends the WebSocket instead.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +12,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import trio
 from trio_websocket import Endpoint
 
+from ...transport.stream import StreamTransport
+from .connection import WebSocketConnection
+
 if TYPE_CHECKING:
     from ...connection import Connection
+    from ...handle import Handle
     from ...scope import Scope
 
 __all__ = ["Endpoints", "endpoints_of", "take"]
@@ -46,7 +55,43 @@ async def take(scope: Scope, stream: trio.abc.Stream) -> Connection:
         except BaseException:
             await trio.aclose_forcefully(stream)  # noqa: ASYNC102, ASYNC120 - it does not wait
             raise
-    return scope.adopt(stream)
+    connection = scope.adopt(stream)
+    _follow(stream, connection)
+    return connection
+
+
+def _follow(stream: trio.abc.Stream, connection: Connection) -> None:
+    """Closing `stream` ends what `connection` has become by then.
+
+    A stream that is used as it is, not through a copy, needs nothing: what it is closed by is what ends it.
+    """
+    if isinstance(connection._transport, StreamTransport) and connection._transport.stream is stream:
+        return
+    ends = _Ends(connection)
+    try:
+        object.__setattr__(stream, "aclose", ends)
+    except AttributeError:
+        # It takes no attributes. The class of a stream that was ended is that stream's alone.
+        type(stream).aclose = ends  # type: ignore[method-assign, assignment]
+
+
+class _Ends:
+    """The `aclose` of a stream that was adopted."""
+
+    __slots__ = ("_handle",)
+
+    def __init__(self, handle: Handle) -> None:
+        self._handle = handle
+
+    async def __call__(self) -> None:
+        handle = self._handle
+        while handle.end is not None and handle.end.successor is not None:
+            handle = handle.end.successor
+        if isinstance(handle, WebSocketConnection):
+            handle.stream_closed()
+        else:
+            handle.abort()
+        await trio.lowlevel.checkpoint()
 
 
 def _pair(sock: trio.socket.SocketType) -> tuple[tuple[str, int], tuple[str, int]] | None:

@@ -7,6 +7,7 @@ import ssl
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
+import trio
 from trio_websocket import ConnectionRejected, HandshakeError
 
 from ...errors import UpgradeFailedError, UpgradeRefusedError
@@ -113,6 +114,8 @@ async def shake_hands(
     """
     try:
         websocket = await connection.upgrade(recipe)
+    except trio.ClosedResourceError as exc:
+        raise HandshakeError(str(exc)) from exc
     except (UpgradeRefusedError, UpgradeFailedError) as exc:
         refused = exc if isinstance(exc, UpgradeRefusedError) else exc.__cause__
         if not isinstance(refused, UpgradeRefusedError):
