@@ -95,18 +95,6 @@ async def test_a_coded_body_that_is_cut_off_stays_an_error():
                 await response.read()
 
 
-async def test_a_body_in_an_unknown_coding_is_never_given_as_it_is():
-    async with (
-        serving(coded(b"rot13", b"uryyb")) as server,
-        open_http_client() as client,
-        client.request("GET", server.url) as response,
-    ):
-        for _ in range(2):
-            with pytest.raises(trionet.RemoteProtocolError, match="rot13"):
-                await response.read()
-        assert [piece async for piece in response.raw()] == [b"uryyb"]
-
-
 async def test_a_body_that_decodes_to_nothing_for_long_leaves_others_their_turns():
     backport = pytest.importorskip("backports.zstd")
     empty = backport.compress(b"")

@@ -121,10 +121,13 @@ class TooManyRedirectsError(TrionetError):
 class HTTPStatusError(TrionetError):
     """A response has a status that `Response.raise_for_status` does not take for a success."""
 
-    def __init__(self, message: str, response: Any) -> None:
+    def __init__(self, message: str, response: Any, body: bytes = b"") -> None:
         super().__init__(message)
         self.response = response
         """The `Response`."""
+        self.body = body
+        """What of its body is at hand, decoded: what was read before and, once the error has left the response's block,
+        what was drained there."""
 
 
 class BodyNotReplayableError(TrionetError):

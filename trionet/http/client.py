@@ -258,9 +258,7 @@ class HTTPClient:
             raise LocalProtocolError("CONNECT is for a connection of its own: use to_http_client() or to_http_tunnel()")
         names = {name.lower() for name, _ in headers.raw}
         defaults = [("Host", target.authority), ("User-Agent", "trionet"), ("Accept", "*/*")]
-        decodes = b"accept-encoding" not in names
-        if decodes:
-            defaults.append(("Accept-Encoding", self._accept_encoding))
+        defaults.append(("Accept-Encoding", self._accept_encoding))
         fields: list[Field] = [field for field in defaults if field[0].lower().encode() not in names]
         fields += headers.raw
         if self.cookies is not None and b"cookie" not in names and (cookie := self.cookies.cookie_header(target.url)):
@@ -271,7 +269,7 @@ class HTTPClient:
             line = f"http://{target.authority}{target.target}"  # RFC 9112 §3.2.2
             if proxy.authorization is not None:
                 fields.append(("Proxy-Authorization", proxy.authorization))
-        return Plan(target, headers, PreparedRequest(method, line, fields), decodes)
+        return Plan(target, headers, PreparedRequest(method, line, fields))
 
     def _absolute(self, url: str | URL, params: Any) -> str:
         text = as_text(url)

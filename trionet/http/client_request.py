@@ -45,8 +45,6 @@ class Plan(NamedTuple):
     headers: Headers
     """What was given for it: a redirect goes on with these."""
     prepared: PreparedRequest
-    decodes: bool
-    """Whether the client has asked for content codings, so that it takes them off."""
 
 
 class ClientRequest:
@@ -105,7 +103,6 @@ class ClientRequest:
         response = await self._exchange(plan.prepared, content)
         response.lend(self._give_back, keep=self._keep)
         response.url = plan.target.url
-        response.decodes = plan.decodes
         if client.cookies is not None:
             client.cookies.store(plan.target.url, response.headers)
         if client.hooks.response:

@@ -8,7 +8,7 @@ their output are not used.
 from __future__ import annotations
 
 import zlib
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from ..errors import RemoteProtocolError
@@ -17,7 +17,7 @@ from .headers import split_list
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["MAX_CODINGS", "MAX_PIECE", "Decoder", "accept_encoding", "make_decoder"]
+__all__ = ["MAX_CODINGS", "MAX_PIECE", "Decoder", "accept_encoding", "make_decoder", "unknown_codings"]
 
 MAX_PIECE: Final = 65536
 """Bytes of decoded body that are made at a time."""
@@ -63,19 +63,31 @@ def accept_encoding() -> str:
 def make_decoder(content_encoding: str | None) -> Decoder | None:
     """The decoder for a Content-Encoding; None where there is nothing to take off.
 
+    Names that are not known here are passed over: most of them (``utf-8``, ``none``, ``aws-chunked``) name nothing that
+    was done to the body. `unknown_codings` tells them.
+
     Raises:
-        RemoteProtocolError: a coding that is not known, or whose package is not installed; or more than two.
+        RemoteProtocolError: more than two known ones.
     """
-    if content_encoding is None:
-        return None
-    names = [name for name in split_list([content_encoding.lower()]) if name != "identity"]
-    if len(names) > MAX_CODINGS:
-        raise RemoteProtocolError(f"a body with {len(names)} content codings; at most {MAX_CODINGS} are decoded", 502)
+    engines = [(name, make) for name in _names(content_encoding) if (make := _engine(name)) is not None]
+    if len(engines) > MAX_CODINGS:
+        raise RemoteProtocolError(f"a body with {len(engines)} content codings; at most {MAX_CODINGS} are decoded", 502)
     decoder: Decoder | None = None
-    for name in names:  # the last one was applied last, so it comes off first
-        outer = _Single(name, _engine(name))
+    for name, make in engines:  # the last one was applied last, so it comes off first
+        outer = _Single(name, make())
         decoder = outer if decoder is None else _Stacked(outer, decoder)
     return decoder
+
+
+def unknown_codings(content_encoding: str | None) -> list[str]:
+    """The names in a Content-Encoding that `make_decoder` passes over: unknown, or their package is not installed."""
+    return [name for name in _names(content_encoding) if _engine(name) is None]
+
+
+def _names(content_encoding: str | None) -> list[str]:
+    if content_encoding is None:
+        return []
+    return [name for name in split_list([content_encoding.lower()]) if name != "identity"]
 
 
 class _Engine(Protocol):
@@ -260,17 +272,17 @@ class _Zstd:
         return bool(self._decoder.eof)
 
 
-def _engine(name: str) -> _Engine:
+def _engine(name: str) -> Callable[[], _Engine] | None:
+    """What makes an engine for this coding; None if it is not known here."""
     if name in ("gzip", "x-gzip"):
-        return _Inflate(_GZIP)
+        return partial(_Inflate, _GZIP)
     if name == "deflate":
-        return _Deflate()
+        return _Deflate
     if name == "br" and (brotli := _brotli()):
-        return _Brotli(brotli)
+        return partial(_Brotli, brotli)
     if name == "zstd" and (zstd := _zstd()):
-        return _Zstd(zstd)
-    known = accept_encoding()
-    raise RemoteProtocolError(f"the body has the content coding {name!r}; {known} are decoded here", 502)
+        return partial(_Zstd, zstd)
+    return None
 
 
 @lru_cache

@@ -208,8 +208,12 @@ class IncomingBody:
                 self._give_back()
 
     @enable_ki_protection
-    async def leave(self, exc: BaseException | None) -> None:
+    async def leave(self, exc: BaseException | None, rest: list[bytes] | None = None) -> None:
         """The block ends, with `exc` or normally: the connection is settled. See `HTTPClientConnection.request`.
+
+        Args:
+            exc: What ends the block, None if nothing does.
+            rest: Where to put what is drained. If there is a place for it, it is drained in spite of `exc`.
 
         Raises:
             Whatever the producer of the request's body has raised, if nobody has met it before.
@@ -219,8 +223,8 @@ class IncomingBody:
         self._left = not self._ended  # what nobody has read until now nobody will
         try:
             if not self._ended:
-                if exc is None and self._upload is None:
-                    await self._drain()
+                if (exc is None or rest is not None) and self._upload is None:
+                    await self._drain(rest)
                 else:
                     self._connection.abort()
         finally:
@@ -241,40 +245,45 @@ class IncomingBody:
             upload.raise_error()
 
     @enable_ki_protection
-    async def _drain(self) -> None:
-        """Read the rest of the body and drop it, within bounds of bytes and of time; beyond them, abort."""
+    async def _drain(self, rest: list[bytes] | None) -> None:
+        """Read the rest of the body, within bounds of bytes and of time; beyond them, abort.
+
+        Beyond them too, what has arrived already is given to who wants the `rest`.
+        """
         connection, machine = self._connection, self._connection.machine
         limits = connection.limits
-        if machine.keep_alive and machine.framing - self._read <= limits.drain_bytes:
-            try:
-                await self._drain_within(limits.drain_bytes, limits.drain_timeout)
-            except (trio.BrokenResourceError, trio.ClosedResourceError):
-                pass  # the connection has ended already
-            except BaseException:
-                connection.abort()
-                raise
+        within = machine.keep_alive and machine.framing - self._read <= limits.drain_bytes
+        end = connection.bytes_received + limits.drain_bytes - machine.buffered
+        found = [] if rest is None else rest
+        try:
+            while (within or rest is not None) and self._take_buffered(found):
+                pass
+            if within:
+                await self._drain_until(end, limits.drain_timeout, found)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # the connection has ended already
+        except BaseException:
+            connection.abort()
+            raise
         if not self._ended:
             connection.abort()
 
-    async def _drain_within(self, max_bytes: int, seconds: float) -> None:
-        connection, machine = self._connection, self._connection.machine
-        end = connection.bytes_received + max_bytes - machine.buffered
-        while self._take_buffered():
-            pass
+    async def _drain_until(self, end: int, seconds: float, rest: list[bytes]) -> None:
         if self._to_drain(end) > 0:
             with trio.move_on_after(seconds):
                 while (left := self._to_drain(end)) > 0:
-                    await self._next_event(min(left, MAX_RECEIVE))
+                    rest.append(await self._next_event(min(left, MAX_RECEIVE)) or b"")
 
     def _to_drain(self, end: int) -> int:
         """How many bytes may still be received for the rest of the body; none if there is no rest."""
         return 0 if self._ended else end - self._connection.bytes_received
 
-    def _take_buffered(self) -> bool:
-        """Drop a piece that has arrived already: whether there may be more."""
+    def _take_buffered(self, rest: list[bytes]) -> bool:
+        """Take a piece that has arrived already: whether there may be more."""
         event = self._connection.machine.next_event()
         if isinstance(event, bytes):
             self._read += len(event)
+            rest.append(event)
             return True
         if event is not _NEED_DATA:
             self._finish(event)

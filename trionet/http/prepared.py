@@ -26,6 +26,8 @@ __all__ = ["PreparedRequest", "content_fields", "with_defaults"]
 Field = tuple[str | bytes, str | bytes]
 
 _HAVE_CONTENT: Final = frozenset({"POST", "PUT", "PATCH"})
+_HAVE_NONE: Final = {"CONNECT": "9.3.6", "TRACE": "9.3.8"}
+"""Methods whose requests must not have content, and where that is said."""
 
 
 class PreparedRequest:
@@ -78,8 +80,9 @@ class PreparedRequest:
         if self.length is not None and length is not None and length != self.length:
             raise LocalProtocolError(f"Content-Length is {self.length}, but the body has {length} bytes")
         framing = length if self.length is None else self.length
-        if framing and self.method == "CONNECT":
-            raise LocalProtocolError("CONNECT has no body (RFC 9110 §9.3.6)")
+        if framing != NO_BODY and self.method in _HAVE_NONE:
+            section = _HAVE_NONE[self.method]
+            raise LocalProtocolError(f"{self.method} has no content (RFC 9110 §{section}); send it without a body")
         return CHUNKED if framing is None else framing
 
     def head(self, framing: Framing) -> bytes:

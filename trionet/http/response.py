@@ -6,13 +6,14 @@ The pieces come from `incoming_body`, which also knows what becomes of the conne
 from __future__ import annotations
 
 import json
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import trio
 from trio.lowlevel import cancel_shielded_checkpoint, checkpoint_if_cancelled, enable_ki_protection
 
 from ..errors import HTTPStatusError, LimitExceededError, RemoteProtocolError
-from .coding import make_decoder
+from .coding import make_decoder, unknown_codings
 from .incoming_body import IncomingBody
 from .retry import mark
 from .url import make_url
@@ -34,6 +35,10 @@ __all__ = ["MAX_READ", "Response"]
 MANY: Final = 1024
 """Pieces that are joined at the latest: a server may send them as small as a byte, and an object of each takes 34."""
 
+MANY_PIECES: Final = 64
+MAX_DECODED: Final = 65536
+"""How much a status error decodes of what was drained: pieces, each of which costs work, and bytes."""
+
 MAX_READ: Final = 16 * 1024 * 1024
 """Bytes that `Response.read` takes at most unless it is told otherwise."""
 
@@ -54,11 +59,13 @@ class Response(IncomingBody):
 
     __slots__ = (
         "_body",
+        "_chosen",
         "_decoder",
         "_gathered",
         "_parts",
         "_pieces",
         "_size",
+        "_status_error",
         "_url",
         "decodes",
         "headers",
@@ -84,8 +91,9 @@ class Response(IncomingBody):
         self.headers = head.headers
         self.history: tuple[Response, ...] = ()
         self.target = prepared.target
-        self.decodes = False
-        """Whether content codings are taken off the body: whether the client has asked for them."""
+        self.decodes = True
+        """Whether the content codings that are known here are taken off the body."""
+        self._chosen = False
         self._decoder: Decoder | None = None
         self._url: URL | None = None
         self._parts: list[bytes] = []
@@ -93,6 +101,7 @@ class Response(IncomingBody):
         self._size = 0
         self._body: bytes | None = None
         self._pieces: Iterator[bytes] | None = None
+        self._status_error: HTTPStatusError | None = None
 
     def __repr__(self) -> str:
         return f"<Response {self.status} {self.reason}>" if self.reason else f"<Response {self.status}>"
@@ -109,18 +118,65 @@ class Response(IncomingBody):
     def url(self, url: URL) -> None:
         self._url = url
 
+    @property
+    def content_encoding(self) -> str:
+        """The content codings that are still on the body as it is read; mostly the empty string.
+
+        What Content-Encoding names and is known here (gzip, deflate, and br and zstd where a package for them is
+        installed) is taken off, whoever has asked for it. Any other name is passed over, and the bytes stay as they
+        are: it stands here, in lower case, and several are joined by ``", "``.
+        """
+        named = self.headers.get("content-encoding")
+        return ", ".join(unknown_codings(named)) if self.decodes else named or ""
+
     def raise_for_status(self) -> Self:
         """Return the response itself, unless its status is an error.
+
+        The error may leave the block: the rest of the body is drained as it is at a block's normal end, so that the
+        connection can be used again, and `HTTPStatusError.body` has what is at hand of it.
 
         Raises:
             HTTPStatusError: the status is 400 or more.
         """
-        if self.status >= 400:
-            status = f"{self.status} {self.reason}".rstrip()
-            error = HTTPStatusError(f"{self.method} {self.url} was answered with {status}", self)
-            mark(error, self.method)
-            raise error
-        return self
+        if self.status < 400:
+            return self
+        status = f"{self.status} {self.reason}".rstrip()
+        text = f"{self.method} {self.url} was answered with {status}"
+        error = HTTPStatusError(text, self, self._read_so_far())
+        if not self._left:
+            self._status_error = error
+        raise error
+
+    def _read_so_far(self) -> bytes:
+        return bytes(self._gathered) + b"".join(self._parts) if self._body is None else self._body
+
+    @enable_ki_protection
+    async def leave(self, exc: BaseException | None, rest: list[bytes] | None = None) -> None:
+        """As `IncomingBody.leave`; the status error that this response has raised drains, and is given the rest."""
+        error, self._status_error = self._status_error, None
+        if error is None or exc is not error or self._ended:
+            await super().leave(exc, rest)
+            return
+        found: list[bytes] = []
+        await super().leave(exc, found)
+        error.body += self._decoded(b"".join(found))
+
+    def _decoded(self, rest: bytes) -> bytes:
+        """What was drained, decoded as far as that is little work, and as far as it can be. A step."""
+        found = bytearray()
+        try:
+            if not self._chosen and self.decodes:
+                self._decoder = make_decoder(self.headers.get("content-encoding"))
+            if self._decoder is None:
+                return rest
+            pieces = chain(self._pieces or (), self._decoder.decode(rest))
+            for piece in islice(pieces, MANY_PIECES):
+                found += piece
+                if len(found) >= MAX_DECODED:
+                    break
+        except RemoteProtocolError:
+            pass  # the error that is on its way says more
+        return bytes(found[:MAX_DECODED])
 
     # --- the body ------------------------------------------------------------------------------------------------
 
@@ -142,11 +198,13 @@ class Response(IncomingBody):
         if self._body is not None:
             await trio.lowlevel.checkpoint()
             return self._body
-        if not self._ended and not self.decodes and self._connection.machine.framing > max_bytes:
-            raise self._too_long(max_bytes, f"Content-Length says {self._connection.machine.framing}")
+        if not self._chosen:
+            self._choose_decoder()
+        if self._decoder is None and not self._ended:
+            self._check_length(max_bytes)
         parts = self._parts
         piece = await self._next_piece()
-        following = self._next_piece if self.decodes or self._decoder else self._next_quickly
+        following = self._next_piece if self._decoder else self._next_quickly
         while piece is not None:
             parts.append(piece)
             self._size += len(piece)
@@ -164,6 +222,12 @@ class Response(IncomingBody):
         parts.clear()
         return self._body
 
+    def _check_length(self, max_bytes: int) -> None:
+        """Raise at once if Content-Length says that the body will be too long: no byte of that is waited for."""
+        framing = self._connection.machine.framing
+        if framing - self._read + self._size > max_bytes:
+            raise self._too_long(max_bytes, f"Content-Length says {framing}")
+
     def _gather(self) -> None:
         self._gathered += b"".join(self._parts)
         self._parts.clear()
@@ -180,7 +244,7 @@ class Response(IncomingBody):
         return json.loads(await self.read(max_bytes))
 
     def __aiter__(self) -> Self:
-        """Iterate over the body as it arrives, decoded if the client has asked for codings: ``async for chunk in …``.
+        """Iterate over the body as it arrives, without the codings that are known here: ``async for chunk in …``.
 
         Pieces have 1 to 65,536 bytes. Raises what `read` raises, apart from `LimitExceededError`.
         """
@@ -203,7 +267,7 @@ class Response(IncomingBody):
 
     async def _next_piece(self) -> bytes | None:
         """The next piece, decoded; None at the end."""
-        if self.decodes:
+        if not self._chosen:
             self._choose_decoder()
         decoder = self._decoder
         if decoder is None:
@@ -228,13 +292,9 @@ class Response(IncomingBody):
             self._pieces = decoder.decode(data)
 
     def _choose_decoder(self) -> None:
-        if not self._ended:
-            try:
-                self._decoder = make_decoder(self.headers.get("content-encoding"))
-            except RemoteProtocolError as exc:
-                mark(exc, self.method)
-                raise
-        self.decodes = False
+        if self.decodes and not self._ended:
+            self._decoder = make_decoder(self.headers.get("content-encoding"))
+        self._chosen = True
 
     def _check_coding(self, decoder: Decoder) -> None:
         try:

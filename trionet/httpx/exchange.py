@@ -115,6 +115,7 @@ class Exchange:
                 self._body.scope = scope
             with errors(httpx.ReadError, self._body):
                 response = await connection.exchange(prepared, self._content)
+            response.decodes = False  # HTTPX does it
             if self._body is not None:
                 self._body.scope = None
             return response
