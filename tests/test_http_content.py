@@ -89,7 +89,7 @@ def test_content_and_json_exclude_each_other() -> None:
         (object(), "must be bytes"),
         (io.StringIO("text"), "'rb'"),
         (["a", "b"], "encode it"),
-        ([b"a", 5], "must be bytes, not int"),
+        ([b"a", 5], "must be bytes, not 5"),
     ],
 )
 def test_what_is_no_content(given: Any, says: str) -> None:

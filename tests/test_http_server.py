@@ -214,7 +214,7 @@ async def test_a_field_that_cannot_be_sent_is_refused_before_a_byte_is(headers, 
 async def test_a_status_that_is_none_is_refused(status):
     async def handler(exchange):
         for body in (b"", HUGE, [b""]):
-            with pytest.raises(LocalProtocolError, match="not the status of a final response"):
+            with pytest.raises(LocalProtocolError, match="must be that of a final response"):
                 await exchange.respond(status, body)
         await exchange.respond(299)
 
@@ -267,7 +267,7 @@ async def test_an_answer_can_precede_the_reading_of_the_body():
 async def test_early_hints_precede_the_answer_but_for_http_1_0():
     async def handler(exchange):
         for status in (99, 101, 200):
-            with pytest.raises(LocalProtocolError, match="no informational status"):
+            with pytest.raises(LocalProtocolError, match="must be that of an informational response"):
                 await exchange.inform(status)
         await exchange.inform(103, [("Link", "</style.css>")])
         await exchange.inform(102)
@@ -859,3 +859,37 @@ async def test_the_same_with_good_framing_is_two_requests():
 
 def test_fields_are_headers():
     assert Headers({"a": "b"})["A"] == "b"
+
+
+# --- bodies that are text, or values -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "body", "kind"),
+    [
+        ({"body": "grün"}, "grün".encode(), "text/plain; charset=utf-8"),
+        ({"body": "x" * 20000}, b"x" * 20000, "text/plain; charset=utf-8"),
+        ({"body": "<p>", "headers": [("content-type", "text/html")]}, b"<p>", "text/html"),
+        ({"json": {"a": [1, None]}}, b'{"a":[1,null]}', "application/json"),
+        ({"json": None}, b"null", "application/json"),
+        ({"json": 5, "headers": {"Content-Type": "application/problem+json"}}, b"5", "application/problem+json"),
+        ({"body": memoryview(b"abcdef")[::2]}, b"ace", None),
+    ],
+)
+async def test_a_body_can_be_text_or_a_value(given, body, kind):
+    async def handler(exchange):
+        await exchange.respond(200, **given)
+
+    async with served(handler) as it:
+        answer = await ask(it.client, GET)
+        assert (answer.body, answer.fields.get("content-type")) == (body, kind)
+
+
+async def test_a_stream_takes_text_and_bytes_alike():
+    async def handler(exchange):
+        async with exchange.stream(200) as stream:
+            for piece in ("grün", b"a", bytearray(b"b"), memoryview(b"xcx")[1:2], memoryview(b"d-e")[::2]):
+                await stream.send(piece)
+
+    async with served(handler) as it:
+        assert (await ask(it.client, GET)).body.decode() == "grünabcde"

@@ -111,7 +111,7 @@ async def test_a_stream_that_raises_before_a_byte_is_out_can_be_answered_otherwi
                     raise KeyError
         with pytest.raises(TypeError):
             async with exchange.stream(200) as stream:
-                await stream.send("text")
+                await stream.send(5)
         assert exchange.status == 0
         await exchange.respond(404, b"not found")
 

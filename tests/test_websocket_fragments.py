@@ -143,12 +143,12 @@ async def test_control_frames_and_only_these_come_between_the_parts():
 @pytest.mark.parametrize(
     ("parts", "error", "match"),
     [
-        ("text", TypeError, "one str: send_message"),
+        ("text", TypeError, "one str; use send_message"),
         (b"bytes", TypeError, "one bytes"),
         ([], ValueError, "no part"),
         ([5], TypeError, "must be str or bytes"),
         (["\ud800"], LocalProtocolError, "UTF-8"),
-        (7, TypeError, "not iterable"),
+        (7, TypeError, "must be an iterable"),
     ],
 )
 async def test_what_cannot_begin_changes_nothing(parts, error, match):

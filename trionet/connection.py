@@ -6,7 +6,7 @@ asked for them. That is what makes sniffing, line protocols and upgrades exact.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import trio
 from trio.lowlevel import (
@@ -322,6 +322,8 @@ class Connection(Handle, trio.abc.HalfCloseableStream):
 
         Raises and Cancellation: as for `send_all`.
         """
+        if isinstance(parts, (bytes, bytearray, memoryview, str)):
+            raise TypeError(f"parts must be a sequence of bytes, not one {type(parts).__name__}; use send_all()")
         views = [_as_bytes(part) for part in parts]
         self._refuse(Event.SEND)
         await checkpoint_if_cancelled()
@@ -391,9 +393,10 @@ class Connection(Handle, trio.abc.HalfCloseableStream):
             raise self._refusal(refuse, event)
 
 
-def _as_bytes(data: Buffer) -> Buffer:
+def _as_bytes(data: Any) -> Buffer:
     if isinstance(data, (bytes, bytearray)):
         return data
     if isinstance(data, memoryview):
         return flat_view(data)
-    raise TypeError(f"data must be bytes, bytearray or memoryview, not {type(data).__name__}")
+    remedy = "; encode it" if isinstance(data, str) else ""
+    raise TypeError(f"data must be bytes, bytearray or memoryview, not {type(data).__name__}{remedy}")

@@ -18,7 +18,7 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from .caretaker import Caretaker
-from .checks import check_seconds
+from .checks import check_kind, check_seconds
 from .drain_report import DrainReport, Forced
 from .errors import ScopeClosedError
 from .ownership import Blocker, End, Event, Phase
@@ -122,7 +122,7 @@ class Owner:
         observer: Observer | None = None,
         of_connection: bool = False,
     ) -> None:
-        self.name = name
+        self.name = check_kind("name", name, str, "a str")
         self.parent = parent
         self.drain_timeout = check_seconds("drain_timeout", drain_timeout, off="math.inf: waits for ever")
         self.services = services

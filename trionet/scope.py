@@ -287,6 +287,8 @@ async def open_scope(
 
     Cancellation: closes every handle (`SCOPE_CANCELLED`).
     """
+    if observer is not None and not callable(observer):
+        raise TypeError(f"observer must be a function of a handle and two phases, not {observer!r}")
     async with open_services() as services:
         owner = Owner(name or "", drain_timeout=drain_timeout, services=services, observer=observer)
         async with open_child(owner) as scope:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..owner import Owner
+    from ..scope import Scope
     from ..transport.protocol import Transport
     from ..wire import Wire
     from .lease import Lease
@@ -128,9 +129,10 @@ class Core:
         return self._life.phase
 
     @property
-    def scope(self) -> Any:
+    def scope(self) -> Scope:
         """The scope that owns the handle; after its end, the one that did."""
-        return self._owner.public
+        scope: Scope = self._owner.public
+        return scope
 
     @property
     def end(self) -> End | None:
@@ -294,10 +296,17 @@ class Core:
 
     def _closed_error(self, what: str) -> HandleClosedError:
         if self._end is not None:
-            return HandleClosedError(what, self._end)
+            return HandleClosedError(f"{what}{self._left}", self._end)
         if self._life.receive is Receive.EOF and self._life.phase is Phase.OPEN:
             return HandleClosedError(f"{what}: the peer has ended its direction (EOF); an upgrade needs both")
         return HandleClosedError(f"{what}: it is being closed")
+
+    @property
+    def _left(self) -> str:
+        """Where a handle that is used after its scope has gone, for its refusals: the usual cause of them."""
+        if self._end is None or self._end.successor is not None or not self._owner.closed:
+            return ""
+        return f": its scope {self._owner.name or '(unnamed)'} was left; use it inside of the block that opened it"
 
     def _broken_error(self, what: str) -> HandleBrokenError:
         if self._life.reset:

@@ -4,11 +4,26 @@ from __future__ import annotations
 
 import base64
 import re
-from typing import Final
+from typing import Any, Final
 
-__all__ = ["basic"]
+__all__ = ["basic", "basic_of"]
 
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
+def basic_of(auth: Any) -> str:
+    """The value of Authorization for what a program gives as `auth`.
+
+    Raises:
+        TypeError: not a pair of str.
+        ValueError: as for `basic`.
+    """
+    if not isinstance(auth, (tuple, list)) or len(auth) != 2:
+        # The value itself is not shown: it may be a password.
+        remedy = "; split it at the colon" if isinstance(auth, str) and ":" in auth else ""
+        size = f" of length {len(auth)}" if isinstance(auth, (tuple, list)) else ""
+        raise TypeError(f"auth must be a pair (user name, password), not a {type(auth).__name__}{size}{remedy}")
+    return basic(*auth)
 
 
 def basic(username: str, password: str) -> str:

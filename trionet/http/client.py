@@ -7,13 +7,15 @@ with redirects and the one retry that is safe, is in `client_request`; here is w
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from trio.lowlevel import enable_ki_protection
 
+from ..checks import check_count, check_flag
 from ..errors import LocalProtocolError
 from ..ownership import Event
-from .auth import basic
+from .auth import basic, basic_of
 from .client_request import ClientRequest, Plan
 from .coding import accept_encoding
 from .connector import Connector
@@ -30,12 +32,13 @@ from .url import as_text, parse_url
 if TYPE_CHECKING:
     import os
     import ssl
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable
     from http.cookiejar import CookieJar
 
     from yarl import URL
 
     from ..owner import Owner
+    from ..scope import Scope
     from .content import Content
     from .headers import HeaderInput
     from .prepared import Field
@@ -104,16 +107,16 @@ class HTTPClient:
         self._owner = owner
         self._base = None if base_url is None else check_base(base_url)
         self._headers = Headers(headers)
-        self._authorization = None if auth is None else basic(*auth)
+        self._authorization = None if auth is None else basic_of(auth)
         self.cookies = None if cookies is False else Cookies(None if cookies is True else cookies)
         """The client's cookies; None if it keeps none."""
         self.hooks = _check_hooks(event_hooks or {})
         """The event hooks."""
-        self.follow_redirects = follow_redirects
+        self.follow_redirects = check_flag("follow_redirects", follow_redirects)
         """Whether requests follow redirects that do not say it themselves."""
-        self.max_redirects = max_redirects
+        self.max_redirects = check_count("max_redirects", max_redirects)
         """Redirects that one request follows at most."""
-        self.allow_downgrade = allow_downgrade
+        self.allow_downgrade = check_flag("allow_downgrade", allow_downgrade)
         """Whether a redirect may lead from https to http."""
         self._accept_encoding = accept_encoding()
         self._plans: dict[tuple[str, str | URL, str | None], Plan] = {}
@@ -140,9 +143,10 @@ class HTTPClient:
         return f"<HTTPClient {state}: {figures.open} connections, {figures.running} requests>"
 
     @property
-    def scope(self) -> Any:
+    def scope(self) -> Scope:
         """The client's own scope, which owns its connections."""
-        return self._owner.public
+        scope: Scope = self._owner.public
+        return scope
 
     def statistics(self) -> HTTPClientStatistics:
         """Figures for now. Never raises."""
@@ -239,7 +243,7 @@ class HTTPClient:
         """
         target = parse_url(self._absolute(url, params))
         fields = with_defaults(headers, self._headers.raw)
-        authorization = self._authorization if auth is None else basic(*auth)
+        authorization = self._authorization if auth is None else basic_of(auth)
         if auth is None and target.userinfo is not None:
             authorization = basic(*target.userinfo)
         extra = content_fields(content, expect_continue)
@@ -298,7 +302,12 @@ class HTTPClient:
         self._owner.abort_all(Event.SCOPE_CANCELLED)
 
 
-def _check_hooks(hooks: Mapping[str, Iterable[Callable[..., Any]]]) -> _Hooks:
+def _check_hooks(hooks: Any) -> _Hooks:
+    if not isinstance(hooks, Mapping):
+        raise TypeError(f"event_hooks must be a mapping like {{'request': [function]}}, not {hooks!r}")
+    for name, functions in hooks.items():
+        if callable(functions):
+            raise TypeError(f"event_hooks must have lists; for {name!r} write [{functions!r}]")
     unknown = set(hooks) - set(_Hooks._fields)
     if unknown:
         raise ValueError(f"event_hooks has {sorted(unknown)}; there are 'request' and 'response'")

@@ -8,11 +8,12 @@ next one's. What fails is judged once: nothing was sent, or it was and may have 
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import trio
 from trio.lowlevel import enable_ki_protection
 
+from ..checks import check_flag
 from ..errors import BodyNotReplayableError, RemoteProtocolError, TooManyRedirectsError
 from .content import NOTHING, make_content
 from .headers import Headers
@@ -62,12 +63,17 @@ class ClientRequest:
         self._connection: HTTPClientConnection | None = None
         self._response: Response | None = None
 
+    def __await__(self) -> NoReturn:
+        raise TypeError("a request is a block: write `async with client.request(...) as response`")
+
     @enable_ki_protection
     async def __aenter__(self) -> Response:
         if self._response is not None:
             raise RuntimeError("this request was sent already; call request() again")
         client = self._client
         headers, content, json, params, follow, auth, expect_continue = self._arguments
+        if follow is not None:
+            check_flag("follow_redirects", follow)
         body = NOTHING if content is None and json is None else make_content(content, json)
         if headers or params is not None or auth is not None or expect_continue or client.cookies is not None:
             plan = client.first_plan(

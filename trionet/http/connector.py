@@ -9,10 +9,13 @@ from yarl import URL
 
 from .. import connect
 from ..capsule import Detached
+from ..checks import check_kind
+from ..connect import check_local_address, unix_address
 from ..connection import Connection
 from ..tls import to_tls_client
 from ..transport.socket import SocketTransport
 from .client_recipe import to_http_client
+from .limits import HTTPLimits
 from .tunnel import to_http_tunnel, to_socks5_tunnel
 from .url import bracketed
 
@@ -24,7 +27,6 @@ if TYPE_CHECKING:
     from ..owner import Owner
     from ..recipe import Recipe
     from .client_connection import HTTPClientConnection
-    from .limits import HTTPLimits
     from .pool import Site
     from .proxy import Proxies, Proxy
     from .url import Origin
@@ -46,10 +48,14 @@ class Connector:
         unix_path: str | bytes | os.PathLike[str] | None,
     ) -> None:
         self._owner = owner
-        self._limits = limits
+        self._limits = check_kind("limits", limits, HTTPLimits, "a trionet.HTTPLimits")
+        if ssl_context is not None:
+            to_tls_client("localhost", ssl_context=ssl_context)  # checks it
         self._ssl_context = ssl_context
         self._proxies = proxies
-        self._local_address = local_address
+        self._local_address = check_local_address(local_address)
+        if unix_path is not None:
+            unix_address(unix_path, "connect to")  # checks it
         self._unix_path = unix_path
 
     def proxy_for(self, url: URL) -> Proxy | None:

@@ -7,18 +7,30 @@ the request.
 
 from __future__ import annotations
 
+import enum
+import inspect
 import io
 import json as _json
 import os
 import stat
 from collections.abc import AsyncIterable, AsyncIterator, Collection, Iterable, Iterator, Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
+from ..checks import flat_view
 from ..errors import BodyNotReplayableError, LocalProtocolError
+from .prepared import with_defaults
 
-__all__ = ["CHUNK", "NOTHING", "Chunks", "Content", "make_content"]
+if TYPE_CHECKING:
+    from .body_writer import Buffer
+    from .headers import HeaderInput, Headers
+    from .prepared import Field
+
+__all__ = ["ABSENT", "CHUNK", "NOTHING", "Chunks", "Content", "as_piece", "make_content", "written"]
+
+_TEXT: Final = (("Content-Type", "text/plain; charset=utf-8"),)
+_JSON: Final = (("Content-Type", "application/json"),)
 
 CHUNK: Final = 65536
 """Bytes that are read of a file at a time."""
@@ -61,7 +73,34 @@ class Content:
         raise NotImplementedError
 
 
-def make_content(content: Any = None, json: Any = None) -> Content:
+class _Absent(enum.Enum):
+    """What an argument is that was not given, where None is a value."""
+
+    ABSENT = enum.auto()
+
+    def __repr__(self) -> str:
+        return "..."
+
+
+ABSENT: Final = _Absent.ABSENT
+"""What stands for a `json` that was not given: None is JSON's null."""
+
+
+def written(body: Any, json: Any, headers: HeaderInput | Headers) -> tuple[bytes, Iterable[Field]]:
+    """A response's body that is given as text, or as a value for JSON: its bytes, and the fields with its Content-Type.
+
+    Raises:
+        TypeError: both are given, or JSON cannot express the value.
+        ValueError: JSON cannot express a number, or UTF-8 a character.
+    """
+    if json is ABSENT:
+        return _encoded("body", body), with_defaults(headers, _TEXT)
+    if not isinstance(body, bytes) or body:
+        raise TypeError(f"give a response body or json, not both: body is {body!r}")
+    return _as_json(json), with_defaults(headers, _JSON)
+
+
+def make_content(content: Any = None, json: Any = None, *, name: str = "content") -> Content:
     """Make content of what a program gives.
 
     Args:
@@ -69,9 +108,11 @@ def make_content(content: Any = None, json: Any = None) -> Content:
             it stands to its end; an iterable or async iterable of bytes; None for no body.
         json: Anything `json.dumps` takes, sent as application/json; None for none. Compact, not escaped.
 
+        name: What errors call the content.
+
     Raises:
-        TypeError: something else, such as a file in text mode or a dict.
-        ValueError: both are given, or JSON cannot express a number (NaN, Infinity).
+        TypeError: something else, such as a file in text mode or a dict; or JSON cannot express the value.
+        ValueError: both are given; or JSON cannot express a number (NaN, Infinity), or UTF-8 a character.
     """
     if json is not None:
         if content is not None:
@@ -84,17 +125,28 @@ def make_content(content: Any = None, json: Any = None) -> Content:
     if isinstance(content, (bytes, bytearray, memoryview)):
         return _Memory(bytes(content), None)
     if isinstance(content, str):
-        return _Memory(content.encode(), "text/plain; charset=utf-8")
-    return _make_streamed(content)
+        return _Memory(_encoded(name, content), _TEXT[0][1])
+    return _make_streamed(content, name)
 
 
-def _make_streamed(content: Any) -> Content:
+def _encoded(name: str, text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError as exc:
+        wrong = exc.object[exc.start : exc.end]
+        raise ValueError(f"{name} has a lone surrogate, which UTF-8 cannot carry: {wrong!r}") from exc
+
+
+def _make_streamed(content: Any, name: str) -> Content:
     if isinstance(content, trio.abc.AsyncResource):
         content = getattr(content, "wrapped", content)  # of trio.wrap_file(): iterating it would give lines
     if callable(getattr(content, "read", None)) and not isinstance(content, AsyncIterable):
-        return _make_file(content)
+        return _make_file(content, name)
     if isinstance(content, Mapping):
-        raise TypeError(f"content cannot be a {type(content).__name__}; for a JSON body give json=...")
+        raise TypeError(f"{name} must not be a {type(content).__name__}; for a JSON body give json=...")
+    if inspect.iscoroutine(content):
+        content.close()
+        raise TypeError(f"{name} must not be a coroutine, {content!r}: await it, and give what it returns")
     if isinstance(content, AsyncIterable):
         return _Streamed(content)
     if isinstance(content, (list, tuple)):
@@ -103,22 +155,38 @@ def _make_streamed(content: Any) -> Content:
     if isinstance(content, Iterable):
         return _Iterated(content, None)
     raise TypeError(
-        f"content must be bytes, str, a binary file, or an iterable or async iterable of bytes, "
-        f"not {type(content).__name__}; for a JSON body give json=..."
+        f"{name} must be bytes, str, a binary file, or an iterable or async iterable of bytes, "
+        f"not {content!r}; for a JSON body give json=..."
     )
 
 
 def _as_json(value: Any) -> bytes:
     try:
-        return _json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
-    except UnicodeEncodeError as exc:
-        raise ValueError(
-            f"json has a lone surrogate, which UTF-8 cannot carry: {exc.object[exc.start : exc.end]!r}"
-        ) from exc
+        text = _json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    except TypeError as exc:
+        raise TypeError(f"json cannot be sent: {exc}; give dicts, lists, str, numbers, bools and None") from exc
+    except RecursionError as exc:
+        raise ValueError("json cannot be sent: it is nested too deeply") from exc
     except ValueError as exc:
         raise ValueError(
             f"json cannot be sent: {exc}. JSON has no NaN and no Infinity (RFC 8259 §6); use None"
         ) from exc
+    return _encoded("json", text)
+
+
+def as_piece(data: Any) -> Buffer:
+    """One piece of a body that a handler sends: bytes as they are, text as UTF-8.
+
+    Raises:
+        TypeError, ValueError: it is neither, or text that UTF-8 cannot carry.
+    """
+    if isinstance(data, str):
+        return _encoded("chunk", data)
+    if isinstance(data, memoryview):
+        return flat_view(data)
+    if isinstance(data, (bytes, bytearray)):
+        return data
+    raise TypeError(f"chunk must be bytes or str, not {data!r}")
 
 
 def _checked(data: Any) -> bytes:
@@ -128,7 +196,7 @@ def _checked(data: Any) -> bytes:
     if isinstance(data, (bytearray, memoryview)):
         return bytes(data)
     hint = "; encode it" if isinstance(data, str) else ""
-    raise TypeError(f"a body's pieces must be bytes, not {type(data).__name__}{hint}")
+    raise TypeError(f"a body's pieces must be bytes, not {data!r}{hint}")
 
 
 # --- in memory ---------------------------------------------------------------------------------------------------
@@ -237,9 +305,9 @@ class _AsyncChunks(Chunks):
 # --- files -------------------------------------------------------------------------------------------------------
 
 
-def _make_file(file: Any) -> Content:
+def _make_file(file: Any, name: str) -> Content:
     if isinstance(file, io.TextIOBase) or hasattr(file, "encoding"):
-        raise TypeError(f"content is a file in text mode, {file!r}; open it in binary mode: open(path, 'rb')")
+        raise TypeError(f"{name} is a file in text mode, {file!r}; open it in binary mode: open(path, 'rb')")
     start = _position(file)
     return _File(file, start, None if start is None else _length(file, start))
 

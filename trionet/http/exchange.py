@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from trio.lowlevel import cancel_shielded_checkpoint, checkpoint_if_cancelled, enable_ki_protection
 
-from ..checks import flat_view
+from ..checks import check_count, flat_view
 from ..errors import LimitExceededError, LocalProtocolError, UpgradeRefusedError
 from ..ownership import Event, Phase
 from .body_reader import EndOfMessage
-from .content import make_content
+from .content import ABSENT, make_content, written
 from .h1 import Signal
 from .headers import Headers
 from .response_stream import ResponseStream
@@ -169,6 +169,7 @@ class Exchange:
         received something since the previous one.
         """
         connection = self.connection
+        check_count("max_bytes", max_bytes)
         await checkpoint_if_cancelled()
         if self._gathered is None and self._trailers is None:
             body = connection.take_body(self, max_bytes)
@@ -285,8 +286,9 @@ class Exchange:
     async def respond(
         self,
         status: int,
-        body: Buffer | AsyncIterable[bytes] | Iterable[bytes] | Any = b"",
+        body: Buffer | str | AsyncIterable[bytes] | Iterable[bytes] | Any = b"",
         *,
+        json: Any = ABSENT,
         headers: HeaderInput | Headers = (),
     ) -> None:
         """Answer.
@@ -296,13 +298,16 @@ class Exchange:
 
         Args:
             status: 200 to 999.
-            body: Bytes; or a file that was opened in binary mode, or a (sync or async) iterable of bytes, which is sent
-                piece by piece: with a Content-Length where that is known, else in chunks.
+            body: Bytes; or a str, which is sent as UTF-8, with the Content-Type text/plain unless `headers` has one; or
+                a file that was opened in binary mode, or a (sync or async) iterable of bytes, which is sent piece by
+                piece: with a Content-Length where that is known, else in chunks.
+            json: The body as a value to be written as JSON, in the place of `body`; None is ``null``. The Content-Type
+                is application/json unless `headers` has one.
             headers: Fields. A Content-Length that is given has to be right; ``Connection: close`` ends the connection.
 
         Raises:
             LocalProtocolError: the exchange is answered already or over, or the fields do not fit status and body.
-            ValueError, TypeError: a field cannot be sent; see `Headers`. Nothing has been sent.
+            ValueError, TypeError: the body, or a field, cannot be sent; see `Headers`. Nothing has been sent.
             HandleBusyError, HandleBrokenError, HandleClosedError, HandleMovedError: as for `Connection.send_all`.
 
         Cancellation: the answer is sent, or not begun, or it is visibly cut off and the connection is broken. It is no
@@ -313,6 +318,8 @@ class Exchange:
         connection = self.connection
         if connection.exchange is not self:
             connection.check_exchange(self, "respond")
+        if json is not ABSENT or isinstance(body, str):
+            body, headers = written(body, json, headers)
         if type(body) is not bytes or len(body) > LARGE:
             await self._respond_at_length(status, body, headers)
             return
@@ -341,7 +348,7 @@ class Exchange:
             await connection.send_parts([part for part in parts if len(part)], self)
             connection.settle_exchange()
             return
-        content = make_content(body)
+        content = make_content(body, name="body")
         async with self.stream(status, headers=headers, length=content.length) as stream:
             if self._head.method == "HEAD":
                 return
@@ -366,6 +373,8 @@ class Exchange:
 
         Source: RFC 9112 §6, §7.1.
         """
+        if length is not None:
+            check_count("length", length)
         return ResponseStream(self, status, headers, length)
 
     # --- another protocol ----------------------------------------------------------------------------------------

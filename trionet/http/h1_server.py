@@ -240,8 +240,9 @@ class H1Server(H1Machine):
             LocalProtocolError: no request waits for its answer, or this is no informational status. For 101: `switch`.
             ValueError, TypeError: a field cannot be sent; see `Headers`.
         """
-        if not 100 <= status < 200 or status == 101:
-            raise LocalProtocolError(f"{status} is no informational status")
+        if not 100 <= _checked_status(status) < 200 or status == 101:
+            remedy = "; upgrade() switches protocols" if status == 101 else ""
+            raise LocalProtocolError(f"status must be that of an informational response, 1xx, not {status}{remedy}")
         fields = OutgoingFields(headers)
         if b"content-length" in fields.picked:
             raise LocalProtocolError("Content-Length in an informational response (RFC 9110 §8.6)")
@@ -312,8 +313,9 @@ class H1Server(H1Machine):
         """Take the step to a response's body: the parts of the head, and how the body is framed."""
         if self.ours is not Half.HEAD:
             raise LocalProtocolError(f"no request waits for an answer: our side is {self.ours.value}")
-        if not 200 <= status <= 999:
-            raise LocalProtocolError(f"{status} is not the status of a final response")
+        if not 200 <= _checked_status(status) <= 999:
+            remedy = "; inform() sends 1xx" if 100 <= status < 200 else ""
+            raise LocalProtocolError(f"status must be that of a final response, 200 to 999, not {status!r}{remedy}")
         fields = OutgoingFields(headers)
         parts: list[Buffer] = [_first_line(status, reason), *fields.lines]
         framing = self._frame(status, fields, length, parts)
@@ -411,6 +413,12 @@ class H1Server(H1Machine):
             raise LocalProtocolError(f"no switch: our side is {self.ours.value}, the request {self.peer.value}")
         parts.append(b"\r\n")
         return b"".join(parts)
+
+
+def _checked_status(status: Any) -> int:
+    if isinstance(status, bool) or not isinstance(status, int):
+        raise TypeError(f"status must be an int such as 200, without a reason phrase, not {status!r}")
+    return status
 
 
 def _first_line(status: int, reason: str | None) -> bytes:

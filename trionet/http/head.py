@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 from ..errors import LocalProtocolError, RemoteProtocolError
 from .authority import COMMON, is_authority, is_tunnel_target
 from .framing import NO_BODY, NO_FIELDS, FieldSummary
-from .headers import Headers, split_lines
+from .headers import Headers, is_token, split_lines
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -244,9 +244,13 @@ def request_line(method: str, target: str) -> bytes:
     Raises:
         LocalProtocolError: method or target cannot be sent.
     """
-    line = b"%b %b HTTP/1.1" % (method.encode("latin-1", "replace"), target.encode("ascii", "replace"))
+    if not isinstance(method, str):
+        raise TypeError(f"method must be a str like 'GET', not {method!r}")
+    if not is_token(method.encode("latin-1", "replace")) or not method.isascii():
+        raise LocalProtocolError(f"method must be a token like 'GET' (RFC 9110 §9.1), not {method!r}")
+    line = b"%b %b HTTP/1.1" % (method.encode(), target.encode("ascii", "replace"))
     if not target.isascii() or not _REQUEST_LINE.fullmatch(line):
-        raise LocalProtocolError(f"{method!r} {target!r} is no request line: percent-encode the target")
+        raise LocalProtocolError(f"target must be percent-encoded ASCII without spaces, not {target!r}")
     return line + b"\r\n"
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from trio.lowlevel import checkpoint_if_cancelled, enable_ki_protection
+
+from ..errors import LocalProtocolError
+from .content import as_piece
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -30,6 +33,9 @@ class ResponseStream:
         self._before: Any = None
         self._trailers: HeaderInput | Headers = ()
 
+    def __await__(self) -> NoReturn:
+        raise TypeError("a stream is a block: write `async with exchange.stream(...) as stream`")
+
     @enable_ki_protection
     async def __aenter__(self) -> Self:
         exchange = self._exchange
@@ -42,11 +48,12 @@ class ResponseStream:
         return self
 
     @enable_ki_protection
-    async def send(self, chunk: Buffer) -> None:
-        """Send the next piece of the body. An empty one is nothing.
+    async def send(self, chunk: Buffer | str) -> None:
+        """Send the next piece of the body, a str as UTF-8. An empty one is nothing.
 
         Raises:
-            LocalProtocolError: it is more than the Content-Length; the exchange is over.
+            LocalProtocolError: it is more than the Content-Length; the exchange is over; the block is not entered yet.
+            TypeError, ValueError: it is neither bytes nor text that UTF-8 can carry. Nothing of it was sent.
             HandleBusyError, HandleBrokenError, HandleClosedError, HandleMovedError: as for `Connection.send_all`.
 
         Cancellation: the piece is sent, or not begun, or the answer is cut off and the connection is broken. It is a
@@ -55,8 +62,10 @@ class ResponseStream:
         exchange = self._exchange
         connection = exchange.connection
         connection.check_exchange(exchange, "send")
+        if self._before is None:
+            raise LocalProtocolError("the stream is not open yet: async with exchange.stream(...) as stream")
         await checkpoint_if_cancelled()
-        data = connection.machine.send_data(chunk)
+        data = connection.machine.send_data(chunk if isinstance(chunk, bytes) else as_piece(chunk))
         head, self._head = self._head, b""
         await connection.send_parts([part for part in (head, data) if len(part)], exchange)
 

@@ -8,7 +8,7 @@ from ..connection import Connection
 from ..errors import LocalProtocolError
 from ..recipe import OwnRecipe
 from .exchange import Exchange
-from .headers import Headers
+from .headers import Headers, is_token
 
 if TYPE_CHECKING:
     from ..capsule import Detached
@@ -31,7 +31,7 @@ def to_connection(protocol: str | None = None, *, headers: HeaderInput | Headers
         headers: Additional fields of the answer.
 
     Raises (here):
-        ValueError, TypeError: a field cannot be sent; see `Headers`.
+        ValueError, TypeError: `protocol` is not a token, with a version perhaps; a field cannot be sent, see `Headers`.
 
     Raises (in the upgrade):
         LocalProtocolError: the request is neither a CONNECT nor offers this protocol, or the recipe was used before.
@@ -41,6 +41,11 @@ def to_connection(protocol: str | None = None, *, headers: HeaderInput | Headers
 
     Source: RFC 9110 §7.8, §9.3.6.
     """
+    if protocol is not None:
+        if not isinstance(protocol, str):
+            raise TypeError(f"protocol must be a str like 'h2c', not {protocol!r}")
+        if not all(is_token(part.encode("latin-1", "replace")) for part in protocol.split("/", 1)):
+            raise ValueError(f"protocol must be a token like 'h2c', with a version perhaps, not {protocol!r}")
     return _Recipe(protocol, Headers(headers))
 
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Iterable
+from typing import Literal
 
 from trio.lowlevel import enable_ki_protection
 
+from ..checks import check_count, check_kind
 from ..ownership import Phase, Send
+from .connection import WebSocket
 from .frames import FIN, build
 from .writer import payload_of
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from .connection import WebSocket
 
 __all__ = ["broadcast"]
 
@@ -49,9 +47,13 @@ def broadcast(
     """
     if when_slow not in ("skip", "close"):
         raise ValueError(f"when_slow must be 'skip' or 'close', not {when_slow!r}")
+    if not isinstance(websockets, Iterable):
+        raise TypeError(f"websockets must be an iterable of WebSockets, not {websockets!r}; write [websocket]")
+    check_count("max_buffered", max_buffered)
     opcode, payload = payload_of(message)
     frame = build(FIN | opcode, payload, mask=False)
     missed = []
+    websockets = [check_kind("websockets", websocket, WebSocket, "WebSockets") for websocket in websockets]
     for websocket in websockets:
         life = websocket._life
         if life.phase is not Phase.OPEN or life.send is Send.BROKEN or life.reset:

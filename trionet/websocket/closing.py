@@ -6,7 +6,7 @@ trionet catches closed and broken errors. Both catch what is raised here.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import trio_websocket
 from trio_websocket import CloseReason
@@ -54,15 +54,21 @@ class ConnectionBroken(ConnectionClosed, HandleBrokenError):
         self.bytes_sent = bytes_sent
 
 
-def check_close(code: object, reason: str | None) -> None:
+def check_close(code: Any, reason: Any) -> None:
     """Raise unless a close frame may carry this code and this reason.
 
     Raises:
+        TypeError: the code is not an int, or the reason not a str.
         LocalProtocolError: the code is not for close frames, or the reason is longer than 123 bytes of UTF-8.
 
     Source: RFC 6455 §5.5.1, §7.4.
     """
-    if not isinstance(code, int) or code not in _SENDABLE:
+    if isinstance(code, bool) or not isinstance(code, int):
+        remedy = f"; write aclose(reason={code!r})" if isinstance(code, str) else ""
+        raise TypeError(f"code must be an int like 1000, not {code!r}{remedy}")
+    if not isinstance(reason, str | None):
+        raise TypeError(f"reason must be a str or None, not {reason!r}")
+    if code not in _SENDABLE:
         raise LocalProtocolError(
             f"close code {code!r} cannot be sent: use 1000 (normal), 1001 (going away), 1002, 1003, 1007 to 1014, "
             f"or 3000 to 4999 for an application's own"

@@ -252,7 +252,7 @@ class WebSocket(InFragments, trio.abc.AsyncResource):
 
         Raises:
             ConnectionClosed, HandleBrokenError, HandleMovedError: as `send_message`; the close came before the pong.
-            ValueError: the payload is too long, or under way already.
+            ValueError, TypeError: the payload is too long, or under way already, or not bytes.
             LimitExceededError: messages for more than `max_message_size`, or more than 65,536 of them, wait to be
                 taken, so the pong behind them cannot be read; the WebSocket is usable.
 
@@ -309,7 +309,7 @@ class WebSocket(InFragments, trio.abc.AsyncResource):
 
         Raises:
             ConnectionClosed, HandleBrokenError, HandleMovedError: as `send_message`.
-            ValueError: the payload is too long.
+            ValueError, TypeError: the payload is too long, or not bytes.
 
         Cancellation: as for `send_message`.
 
@@ -350,10 +350,12 @@ class WebSocket(InFragments, trio.abc.AsyncResource):
         raise LocalProtocolError(f"upgrade refused: {self!r} is a WebSocket, on which nothing else can be built")
 
 
-def _check_payload(payload: bytes) -> bytes:
-    payload = bytes(payload)
-    if len(payload) > MAX_CONTROL:
+def _check_payload(payload: Any) -> bytes:
+    if not isinstance(payload, (bytes, bytearray, memoryview)):
+        raise TypeError(f"payload must be bytes, not {payload!r}")
+    data = bytes(payload)
+    if len(data) > MAX_CONTROL:
         raise ValueError(
-            f"the payload of a control frame has at most {MAX_CONTROL} bytes, not {len(payload)} (RFC 6455 §5.5)"
+            f"the payload of a control frame has at most {MAX_CONTROL} bytes, not {len(data)} (RFC 6455 §5.5)"
         )
-    return payload
+    return data

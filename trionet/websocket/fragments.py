@@ -8,6 +8,7 @@ belongs to the task that asked for it. When that task goes on to the next messag
 from __future__ import annotations
 
 import inspect
+from collections.abc import AsyncIterable, Iterable
 from contextlib import aclosing
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any, Self
@@ -27,7 +28,7 @@ from .keepalive import Kept
 from .sending import take_turn
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterable, Iterable
+    from collections.abc import AsyncGenerator
 
     from ..handle import Lease
     from .assembly import Message
@@ -114,7 +115,9 @@ class InFragments(Kept):
         Source: RFC 6455 §5.4.
         """
         if isinstance(parts, (str, bytes, bytearray, memoryview)):
-            raise TypeError(f"send_fragments takes an iterable of parts, not one {type(parts).__name__}: send_message")
+            raise TypeError(f"parts must be an iterable of parts, not one {type(parts).__name__}; use send_message()")
+        if not isinstance(parts, (Iterable, AsyncIterable)):
+            raise TypeError(f"parts must be an iterable or async iterable of str or of bytes, not {parts!r}")
         if self._life.phase is not Phase.OPEN:
             self._refuse_send()
         await take_turn(self._composing)

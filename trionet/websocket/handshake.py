@@ -6,6 +6,7 @@ import base64
 import binascii
 import hashlib
 import secrets
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ..errors import RemoteProtocolError
@@ -14,7 +15,7 @@ from ..http.head import field_lines, write_request
 from ..http.headers import Headers, is_token, split_list
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from ..http.head import RequestHead, ResponseHead
     from ..http.headers import HeaderInput
@@ -75,6 +76,8 @@ def check_subprotocols(names: Iterable[Any]) -> tuple[str, ...]:
     """
     if isinstance(names, (str, bytes)):
         raise TypeError(f"subprotocols must be a sequence of names, not {names!r}; write subprotocols=[{names!r}]")
+    if not isinstance(names, Iterable):
+        raise TypeError(f"subprotocols must be a sequence of names, not {names!r}")
     if not (result := tuple(names)):
         return ()
     for name in result:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from ..checks import check_count, check_flag
 from ..errors import TooManyRedirectsError, UpgradeFailedError, UpgradeRefusedError
 from ..http.connector import Connector
 from ..http.limits import DEFAULT_LIMITS
@@ -83,8 +84,9 @@ class Opening:
         keepalive = make_keepalive(ping_interval, ping_timeout)
         self._settings = Settings(max_message_size, math.inf, keepalive=keepalive, compression=compression)
         self._timeout = handshake_timeout
-        self._max_redirects = max_redirects if follow_redirects else None
-        self._allow_downgrade = allow_downgrade
+        check_count("max_redirects", max_redirects)
+        self._max_redirects = max_redirects if check_flag("follow_redirects", follow_redirects) else None
+        self._allow_downgrade = check_flag("allow_downgrade", allow_downgrade)
         self._connector = _Connector(
             owner,
             limits=DEFAULT_LIMITS,

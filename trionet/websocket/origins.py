@@ -39,6 +39,8 @@ def check_origins(origins: Any) -> Decide | None:
         raise TypeError(f"origins must be a list of origins, or a function that is not async; {origins!r} is async")
     if callable(origins):
         return _strict(origins)
+    if not isinstance(origins, Iterable):
+        raise TypeError(f"origins must be a list of origins, or a function, not {origins!r}")
     allowed = frozenset(map(_serialized, origins))
     return lambda origin: (None if origin is None else _plain(origin)) in allowed
 

@@ -261,7 +261,7 @@ class Sending(Handle):
     # --- errors --------------------------------------------------------------------------------------------------
 
     def _closed_error(self, what: str) -> ConnectionClosed:
-        return ConnectionClosed(self._close, what, self._end)
+        return ConnectionClosed(self._close, f"{what}{self._left}", self._end)
 
     def _broken_error(self, what: str) -> ConnectionBroken:
         return ConnectionBroken(self._close, str(super()._broken_error(what)), self._torn)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..checks import flat_view
 from ..errors import LocalProtocolError
@@ -80,7 +80,7 @@ class Writer:
             self.farewell = self.control(CLOSE, close_payload(code, reason))
 
 
-def payload_of(message: str | bytes | bytearray | memoryview) -> tuple[int, bytes | bytearray | memoryview]:
+def payload_of(message: Any) -> tuple[int, bytes | bytearray | memoryview]:
     """Opcode and payload of a message, or of a part of one.
 
     Raises:
@@ -97,4 +97,5 @@ def payload_of(message: str | bytes | bytearray | memoryview) -> tuple[int, byte
         return BINARY, message
     if isinstance(message, memoryview):
         return BINARY, flat_view(message)
-    raise TypeError(f"a message must be str or bytes, bytearray, memoryview, not {type(message).__name__}")
+    remedy = "; json.dumps() makes text of it" if isinstance(message, (dict, list)) else ""
+    raise TypeError(f"a message must be str or bytes, bytearray, memoryview, not {type(message).__name__}{remedy}")
