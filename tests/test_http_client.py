@@ -288,7 +288,11 @@ async def test_a_coded_length_says_nothing_about_the_bound():
 
 @pytest.mark.parametrize(
     ("coding", "body", "message"),
-    [(b"gzip", b"not gzip", "gzip"), (b"gzip", gzip.compress(b"hello")[:-4], "gzip"), (b"gzip,gzip,gzip", b"x", "3")],
+    [
+        (b"gzip", b"not gzip", "gzip"),
+        (b"gzip", gzip.compress(b"hello", mtime=0)[:-4], "gzip"),
+        (b"gzip,gzip,gzip", b"x", "3"),
+    ],
 )
 async def test_a_body_that_cannot_be_decoded_is_an_error(coding, body, message):
     wire = b"HTTP/1.1 200 OK\r\nContent-Encoding: %b\r\nContent-Length: %d\r\n\r\n%b" % (coding, len(body), body)

@@ -29,7 +29,7 @@ from .errors import (
     UpgradeFailedError,
     UpgradeRefusedError,
 )
-from .handle import Handle, Lease, Statistics
+from .handle import Handle, HandleSocket, Lease, PeerCredentials, Statistics
 from .opening import open_http_client, open_tcp, open_unix, open_websocket
 from .ownership import Blocker, End, Phase, Reason
 from .recipe import Recipe
@@ -91,11 +91,13 @@ __all__ = [
     "HandleBusyError",
     "HandleClosedError",
     "HandleMovedError",
+    "HandleSocket",
     "Headers",
     "Lease",
     "LimitExceededError",
     "Limits",
     "LocalProtocolError",
+    "PeerCredentials",
     "PerMessageDeflate",
     "Phase",
     "PlaintextInjectionError",

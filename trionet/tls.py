@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
+from .checks import check_kind
 from .connection import Connection
 from .errors import LocalProtocolError, PlaintextInjectionError, UpgradeFailedError
 from .recipe import TalkingRecipe
+from .transport.client_hello import MAX_HELLO, server_name_of
 from .transport.protocol import MAX_RECEIVE
 from .transport.tls import TLSTransport
 from .transport.tls_info import reason_of
@@ -48,6 +50,7 @@ def to_tls_client(
     ssl_context: ssl.SSLContext | None = None,
     alpn: Sequence[str] = (),
     *,
+    session: ssl.SSLSession | None = None,
     handshake_timeout: float = 10.0,
 ) -> Recipe[Connection]:
     """Upgrade a `Connection` to TLS, as the client. The result is used once, in ``await conn.upgrade(...)``.
@@ -60,6 +63,8 @@ def to_tls_client(
         ssl_context: By default one that verifies with the system's trust store.
         alpn: Application protocols to offer, best first. Set on `ssl_context` where both are given, from where it also
             affects later handshakes with that context that do not give `alpn`.
+        session: An earlier connection's `TLSInfo.session`, made with the same context: the handshake resumes it if the
+            server still knows it (`TLSInfo.session_reused`). FTPS servers ask for that of their data connections.
         handshake_timeout: Seconds, more than 0; `math.inf` for no limit.
 
     Raises (here):
@@ -85,7 +90,9 @@ def to_tls_client(
         if protocols:
             context.set_alpn_protocols(list(protocols))
     name = _check_hostname(server_hostname, context)
-    return _TLSRecipe(context, name, handshake_timeout)
+    if session is not None:
+        check_kind("session", session, ssl.SSLSession, "an ssl.SSLSession, as conn.tls.session gives it")
+    return _TLSRecipe(context, name, handshake_timeout, session=session)
 
 
 def to_tls_server(ssl_context: ssl.SSLContext, *, handshake_timeout: float = 10.0) -> Recipe[Connection]:
@@ -142,7 +149,13 @@ class _TLSRecipe(TalkingRecipe[Connection]):
     """Puts TLS on a connection; the same for both sides, up to what may come first."""
 
     def __init__(
-        self, context: ssl.SSLContext, server_hostname: str | None, timeout: float, *, server_side: bool = False
+        self,
+        context: ssl.SSLContext,
+        server_hostname: str | None,
+        timeout: float,
+        *,
+        server_side: bool = False,
+        session: ssl.SSLSession | None = None,
     ) -> None:
         super().__init__(timeout)
         self.name = "to_tls_server" if server_side else "to_tls_client"
@@ -151,7 +164,14 @@ class _TLSRecipe(TalkingRecipe[Connection]):
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         # Made here, so that a name or context OpenSSL does not like is an error of this call, and so that a later
         # recipe which sets its ALPN on the same context does not change this one's.
-        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side, server_hostname)
+        try:
+            self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side, server_hostname, session)
+        except ValueError as exc:
+            if session is None:
+                raise
+            raise ValueError(
+                f"session cannot be resumed with this ssl_context: {exc}; give the one it came of"
+            ) from exc
 
     def check(self, source: Connection) -> None:
         if source._leftover and not self._server_side:
@@ -184,9 +204,11 @@ class _TLSRecipe(TalkingRecipe[Connection]):
             data = await wire.receive_some()
             if not data:
                 raise trio.BrokenResourceError("the peer ended the connection in the middle of it")
-            if len(first) < HEAD:
+            if len(first) < HEAD or (self._server_side and tls.server_name is None and len(first) < MAX_HELLO):
                 first += data
                 _check_first(first, self._server_side)
+                if self._server_side:
+                    tls.server_name = server_name_of(bytes(first))
             tls.feed(data)
         await _flush(wire, tls)  # the last flight, and a TLS 1.3 server's session tickets
 

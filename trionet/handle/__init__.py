@@ -11,8 +11,9 @@ from __future__ import annotations
 from .closing import Closing
 from .core import Statistics
 from .lease import Lease
+from .socket_face import HandleSocket, PeerCredentials
 
-__all__ = ["Handle", "Lease", "Statistics"]
+__all__ = ["Handle", "HandleSocket", "Lease", "PeerCredentials", "Statistics"]
 
 
 class Handle(Closing):

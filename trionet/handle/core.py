@@ -19,6 +19,7 @@ from ..capsule import Detached
 from ..errors import HandleBrokenError, HandleBusyError, HandleClosedError, HandleMovedError
 from ..owner import opened_at
 from ..ownership import Blocker, Effect, End, Event, Ownership, Phase, Receive, Refusal, Refuse, Send
+from .socket_face import HandleSocket, PeerCredentials, credentials_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -148,6 +149,19 @@ class Core:
     def remote_address(self) -> Any:
         """The peer's socket address; None for a stream without one."""
         return self._remote_address
+
+    @property
+    def socket(self) -> HandleSocket | None:
+        """The socket underneath, for its options: no I/O. None where there is none, or it is not to be had any more."""
+        return None if self._open_socket() is None else HandleSocket(self, self._open_socket)
+
+    def _open_socket(self) -> Any:
+        return None if self._life.phase.terminal else self._transport.socket
+
+    @property
+    def peer_credentials(self) -> PeerCredentials | None:
+        """Who is at the other end of a Unix socket; None of any other connection, and of a handle that has ended."""
+        return credentials_of(self._open_socket())
 
     @property
     def blockers(self) -> tuple[Blocker, ...]:

@@ -40,6 +40,11 @@ class Transport(Protocol):
     """
 
     @property
+    def socket(self) -> Any:
+        """The socket underneath, for its options; None where there is none."""
+        ...
+
+    @property
     def can_half_close(self) -> bool:
         """Whether `send_eof` ends sending while receiving goes on."""
         ...

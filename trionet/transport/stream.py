@@ -51,6 +51,13 @@ class StreamTransport:
         return self._stream
 
     @property
+    def socket(self) -> Any:
+        stream: Any = self._stream
+        while isinstance(stream, trio.SSLStream):
+            stream = stream.transport_stream
+        return stream.socket if isinstance(stream, trio.SocketStream) else None
+
+    @property
     def can_half_close(self) -> bool:
         return isinstance(self._stream, trio.abc.HalfCloseableStream)
 

@@ -97,6 +97,7 @@ class TLSTransport:
         "_write",
         "_writing",
         "bytes_sent",
+        "server_name",
     )
 
     def __init__(self, lower: Transport, tls: ssl.SSLObject, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> None:
@@ -111,6 +112,8 @@ class TLSTransport:
         self._read = tls.read
         self._write = tls.write
         self._info: TLSInfo | None = None
+        self.server_name: str | None = None
+        """On a server, the name that the client has asked for."""
         self.bytes_sent: int | None = 0
         # Receiving: whether a receive might be served without the lower transport; what was decrypted ahead of it.
         self._rest = True
@@ -146,9 +149,10 @@ class TLSTransport:
                 version=tls.version() or "",
                 cipher=cipher[0] if cipher else "",
                 alpn=tls.selected_alpn_protocol(),
-                server_hostname=tls.server_hostname,
+                server_hostname=self.server_name or tls.server_hostname,
                 peer_certificate=tls.getpeercert(),
                 peer_certificate_der=tls.getpeercert(binary_form=True),
+                _tls=tls,
             )
         return self._info
 
@@ -156,6 +160,10 @@ class TLSTransport:
     def notified(self) -> bool:
         """Whether this side's close_notify was made: nothing can be sent any more, and that cannot be undone."""
         return self._notified
+
+    @property
+    def socket(self) -> Any:
+        return self._lower.socket
 
     @property
     def can_half_close(self) -> bool:

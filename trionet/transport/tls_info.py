@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ssl
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import trio
+
+from .channel_binding import server_end_point
 
 __all__ = ["TLSInfo", "broken", "reason_of"]
 
@@ -26,11 +28,46 @@ class TLSInfo:
     alpn: str | None
     """The application protocol that was chosen; None if none was."""
     server_hostname: str | None
-    """The name that the client asked for and verified; None on a server."""
+    """The name that the client asked for (SNI), on a client as it was given: that one was verified. None for none."""
     peer_certificate: dict[str, Any] | None
     """As `ssl.SSLSocket.getpeercert` gives it: empty if it was not verified, None if the peer showed none."""
     peer_certificate_der: bytes | None
     """The peer's certificate as it is, also where it was not verified; None if the peer showed none."""
+    _tls: ssl.SSLObject = field(repr=False, compare=False)
+
+    @property
+    def session(self) -> ssl.SSLSession | None:
+        """The session, for `to_tls_client(session=...)` on the next connection to the same server; None on a server.
+
+        With TLS 1.3 it comes behind the handshake, with the first bytes that are received.
+        """
+        return None if self._tls.server_side else self._tls.session
+
+    @property
+    def session_reused(self) -> bool:
+        """Whether the handshake has resumed an earlier session."""
+        return bool(self._tls.session_reused)
+
+    def channel_binding(self, kind: str = "tls-unique") -> bytes | None:
+        """What an authentication above TLS can be tied to, such as SCRAM-SHA-256-PLUS.
+
+        Args:
+            kind: ``"tls-unique"``, which only TLS 1.2 and before have; or ``"tls-server-end-point"``, on a client.
+
+        Returns:
+            None where this connection has none of the kind.
+
+        Raises:
+            ValueError: another kind.
+
+        Source: RFC 5929 §3, §4.
+        """
+        if kind == "tls-server-end-point":
+            known = None if self._tls.server_side else self.peer_certificate_der
+            return None if known is None else server_end_point(known)
+        if kind != "tls-unique":
+            raise ValueError(f"kind must be 'tls-unique' or 'tls-server-end-point', not {kind!r}")
+        return None if self.version == "TLSv1.3" else self._tls.get_channel_binding(kind)
 
 
 def broken(exc: ssl.SSLError) -> trio.BrokenResourceError:
