@@ -18,6 +18,7 @@ from .errors import (
     HandleBusyError,
     HandleClosedError,
     HandleMovedError,
+    HTTPClientError,
     HTTPStatusError,
     LimitExceededError,
     LocalProtocolError,
@@ -81,6 +82,7 @@ __all__ = [
     "Fragments",
     "HTTPClient",
     "HTTPClientConnection",
+    "HTTPClientError",
     "HTTPClientStatistics",
     "HTTPLimits",
     "HTTPRequest",
@@ -159,7 +161,14 @@ _LOADED_LATER = {
 
 
 def __getattr__(name: str) -> Any:
-    """Load HTTP, and WebSocket, when one of its names is first used: they cost more than the rest together."""
+    """Load HTTP, and WebSocket, when one of its names is first used: they cost more than the rest together.
+
+    So does looking up the version of the installed package.
+    """
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("trionet")
     if name not in _LOADED_LATER:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(_LOADED_LATER[name]), name)

@@ -26,12 +26,15 @@ __all__ = ["check_host", "check_local_address", "check_port", "shown", "tcp_sock
 _MAX_UNIX_PATH = 107
 """Bytes: what ``sun_path`` has room for, without the NUL at its end (unix(7)). An abstract address needs no NUL."""
 
+_LASTING = frozenset({errno.EACCES, errno.EPERM, errno.EAFNOSUPPORT, errno.EINVAL, socket.EAI_NONAME, None})
+"""Errors that the next attempt would meet again: what is not permitted, not known, or no address at all."""
+
 
 @enable_ki_protection
 async def tcp_socket(
-    host: str | bytes, port: int, happy_eyeballs_delay: float | None, local_address: str | None
+    host: str | bytes, port: int, happy_eyeballs_delay: float | None, local_address: str | None, called: str = ""
 ) -> socket.socket:
-    """A socket connected to `host` and `port`. See `Scope.connect_tcp`.
+    """A socket connected to `host` and `port`, which errors call `called`. See `Scope.connect_tcp`.
 
     Cancellation: nothing stays open.
     """
@@ -45,7 +48,7 @@ async def tcp_socket(
             host, port, happy_eyeballs_delay=happy_eyeballs_delay, local_address=local_address
         )
     except (OSError, UnicodeError) as exc:  # UnicodeError: the idna codec's, on a label that is empty or too long
-        raise _named(exc, f"{host if isinstance(host, str) else host.decode('latin-1')}:{port}") from exc
+        raise _named(exc, called or f"{host if isinstance(host, str) else host.decode('latin-1')}:{port}") from exc
     return take_socket(stream.socket)
 
 
@@ -139,12 +142,13 @@ def _named(exc: OSError | UnicodeError, target: str) -> OSError:
     """The same kind of error, with the target and every cause in its message."""
     causes = list(_leaves(exc)) if isinstance(exc, OSError) else []
     reasons = "; ".join(dict.fromkeys(cause.strerror or str(cause) for cause in causes)) or f"no host name ({exc})"
-    text = f"cannot connect to {target}: {reasons} (nothing was sent: a retry is safe)"
+    helps = any(cause.errno not in _LASTING for cause in causes)
+    text = f"cannot connect to {target}: {reasons} (nothing was sent{': a retry is safe' if helps else ''})"
     kinds = {(type(cause), cause.errno) for cause in causes}
-    if len(kinds) == 1:
-        kind, number = kinds.pop()
-        return kind(number, text)
-    return OSError(text)
+    kind, number = kinds.pop() if len(kinds) == 1 else (OSError, None)
+    error = OSError(text) if number is None else kind(number, text)
+    error.retry_safe = helps or None  # type: ignore[attr-defined]  # as a `TrionetError` says it
+    return error
 
 
 def _leaves(exc: BaseException) -> Iterator[OSError]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BodyNotReplayableError",
+    "HTTPClientError",
     "HTTPStatusError",
     "HandleBrokenError",
     "HandleBusyError",
@@ -38,7 +39,8 @@ class TrionetError(Exception):
     """Base class of every error that trionet raises by its own decision."""
 
     retry_safe: bool | None = None
-    """Whether the request that failed can be sent again without being carried out twice; None where nobody asked."""
+    """Whether the request that failed may be sent again: True if that is safe and can go better, False if it may have
+    been carried out already. None where another attempt would meet the same, and where no request was made."""
 
 
 class HandleBusyError(TrionetError, trio.BusyResourceError):
@@ -114,11 +116,20 @@ class LimitExceededError(TrionetError):
     """A bound was reached. The message names the value, the limit and how to set it."""
 
 
-class TooManyRedirectsError(TrionetError):
+class HTTPClientError(TrionetError):
+    """A request of an HTTP client has failed, for whatever reason.
+
+    Always also an error of another class, which says what happened: `HandleBrokenError`, `RemoteProtocolError`,
+    `UpgradeFailedError`, `HTTPStatusError` and the others, or an `OSError` where the server could not be reached. One
+    that says that something took too long is a `trio.TooSlowError` too.
+    """
+
+
+class TooManyRedirectsError(HTTPClientError):
     """A chain of redirects was longer than allowed."""
 
 
-class HTTPStatusError(TrionetError):
+class HTTPStatusError(HTTPClientError):
     """A response has a status that `Response.raise_for_status` does not take for a success."""
 
     def __init__(self, message: str, response: Any, body: bytes = b"") -> None:
@@ -130,7 +141,7 @@ class HTTPStatusError(TrionetError):
         what was drained there."""
 
 
-class BodyNotReplayableError(TrionetError):
+class BodyNotReplayableError(HTTPClientError):
     """A request has to be sent again, but its body can be produced only once."""
 
 

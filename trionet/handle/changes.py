@@ -234,7 +234,11 @@ def _too_late(wire: Wire) -> UpgradeFailedError:
     if wire.time_limit is None:
         return UpgradeFailedError("the recipe cancelled the scope of its own handshake (Wire.scope)")
     what, seconds = wire.time_limit
-    return UpgradeFailedError(f"{what} did not finish within {seconds:g} s (handshake_timeout)")
+    return _TooSlowError(f"{what} did not finish within {seconds:g} s (handshake_timeout)")
+
+
+class _TooSlowError(UpgradeFailedError, trio.TooSlowError):
+    """A handshake that did not come to its end in time."""
 
 
 def _check_recipe(recipe: Any) -> None:

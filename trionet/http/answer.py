@@ -48,7 +48,7 @@ async def read_head(wire: Wire, who: str) -> ResponseHead:
         data = await wire.receive_until(b"\r\n\r\n", max_bytes=MAX_HEAD)
         if not data:
             rest = f"; it sent {bytes(wire.unread[:64])!r}" if wire.unread else ""
-            raise RemoteProtocolError(f"{who} ended the connection instead of answering{rest}")
+            raise RemoteProtocolError(f"{who} ended the connection instead of answering{rest}") from EOFError()
         head = parse_response(data)
         if head.status >= 200 or head.status == 101:
             return head

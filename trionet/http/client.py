@@ -202,9 +202,10 @@ class HTTPClient:
             LocalProtocolError, ValueError, TypeError: the request cannot be sent, or would go from https to http.
             Whatever the producer of the body, or a hook, raises.
 
-        Errors of the network say whether a retry is safe, in words and as ``retry_safe``. One retry is made here: of an
-        idempotent request with its body in memory, that failed before any byte of a response on a connection that had
-        been used before.
+        What a request fails with is an `HTTPClientError` besides, unless it is a mistake of the program (the last line
+        of errors) or somebody else's exception. Errors of the network say whether a retry is safe, in words and as
+        ``retry_safe``. One retry is made here: of an idempotent request with its body in memory, that failed before any
+        byte of a response on a connection that had been used before.
 
         Cancellation: the connection is closed (`ABORTED`) if anything of the request had been sent.
 

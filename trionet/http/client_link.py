@@ -17,7 +17,7 @@ from ..handle import Handle
 from ..ownership import Event, Phase, Reason, Receive, Refusal, Refuse
 from ..transport.protocol import MAX_RECEIVE
 from .h1_client import H1Client
-from .retry import mark, mark_unsent
+from .retry import as_client_error, mark, mark_unsent
 from .states import Half
 
 if TYPE_CHECKING:
@@ -229,7 +229,7 @@ class ClientLink(Handle):
         else:
             self.abort()
         if isinstance(exc, Exception) and exc is not self._foreign:
-            mark(exc, method)
+            mark(exc, method, lasts=isinstance(exc, RemoteProtocolError) and not self._machine.received_eof)
         self._foreign = None
 
     def _close_after(self, lease: Lease) -> None:
@@ -263,11 +263,10 @@ class ClientLink(Handle):
         if life.receive is Receive.EOF:
             self._refuse(Refuse(Refusal.CLOSED))
         if self._machine.peer is Half.SWITCHED:
-            left = LocalProtocolError(f"request refused: {self!r} has switched protocols; detach() or upgrade() it")
-            mark_unsent(left)
-            raise left
+            raise LocalProtocolError(f"request refused: {self!r} has switched protocols; detach() or upgrade() it")
         error = RemoteProtocolError(f"unasked bytes in front of a response on {self!r}", 502)
-        mark_unsent(error)
+        error.retry_safe = True
+        as_client_error(error)
         self.exchange_failed(error, "")
         raise error
 

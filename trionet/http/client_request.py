@@ -161,7 +161,7 @@ class ClientRequest:
                 onward = self._next(response, plan, content, len(history))
             except Exception as exc:
                 await response.leave(exc)  # noqa: ASYNC120 - the connection is aborted, at once
-                mark(exc, plan.prepared.method)
+                mark(exc, plan.prepared.method, lasts=True)
                 raise
             if onward is None:
                 response.history = tuple(history)

@@ -12,6 +12,7 @@ from ..capsule import Detached
 from ..checks import check_kind
 from ..connect import check_local_address, unix_address
 from ..connection import Connection
+from ..errors import UpgradeFailedError, UpgradeRefusedError
 from ..tls import to_tls_client
 from ..transport.socket import SocketTransport
 from .client_recipe import to_http_client
@@ -78,8 +79,10 @@ class Connector:
         proxy = self.proxy_for(URL.build(scheme=origin.scheme, host=origin.host, port=origin.port))
         connection: Any = await self._dial(origin, proxy)
         try:
-            for recipe in self._recipes(origin, proxy):
-                connection = await connection.upgrade(recipe)
+            if proxy is not None:
+                connection = await _through(proxy, connection, self._way_through(origin, proxy))
+            if origin.scheme == "https":
+                connection = await connection.upgrade(self._tls(origin.host))
             http: HTTPClientConnection = await connection.upgrade(to_http_client(host=host, limits=self._limits))
         except BaseException:
             connection.abort()
@@ -91,7 +94,8 @@ class Connector:
         if self._unix_path is not None:
             sock = await connect.unix_socket(self._unix_path)
         else:
-            sock = await connect.tcp_socket(host, port, 0.25, self._local_address)
+            called = "" if proxy is None else f"the proxy {proxy}"
+            sock = await connect.tcp_socket(host, port, 0.25, self._local_address, called)
         return self._own(sock)
 
     def _own(self, sock: socket.socket) -> Connection:
@@ -104,22 +108,34 @@ class Connector:
             raise
         return connection
 
-    def _recipes(self, origin: Origin, proxy: Proxy | None) -> list[Recipe[Connection]]:
-        """What comes between the socket and HTTP."""
+    def _way_through(self, origin: Origin, proxy: Proxy) -> list[Recipe[Connection]]:
+        """What comes between the socket to the proxy and the origin."""
         recipes: list[Recipe[Connection]] = []
-        if proxy is not None:
-            if proxy.scheme == "https":
-                recipes.append(self._tls(proxy.host))
-            if proxy.scheme in ("socks5", "socks5h"):
-                recipes.append(_socks(origin, proxy))
-            elif origin.scheme == "https":
-                recipes.append(to_http_tunnel(origin.host, origin.port, authorization=proxy.authorization))
-        if origin.scheme == "https":
-            recipes.append(self._tls(origin.host))
+        if proxy.scheme == "https":
+            recipes.append(self._tls(proxy.host))
+        if proxy.scheme in ("socks5", "socks5h"):
+            recipes.append(_socks(origin, proxy))
+        elif origin.scheme == "https":
+            recipes.append(to_http_tunnel(origin.host, origin.port, authorization=proxy.authorization))
         return recipes
 
     def _tls(self, host: str) -> Recipe[Connection]:
         return to_tls_client(host.partition("%")[0], self._ssl_context, ["http/1.1"])
+
+
+async def _through(proxy: Proxy, connection: Connection, recipes: list[Recipe[Connection]]) -> Connection:
+    """What the recipes make of a connection to the proxy; their errors say whose they are."""
+    try:
+        for recipe in recipes:
+            connection = await connection.upgrade(recipe)
+    except (UpgradeFailedError, UpgradeRefusedError) as exc:
+        connection.abort()
+        exc.args = (f"the proxy {proxy}: {exc}", *exc.args[1:])
+        raise
+    except BaseException:
+        connection.abort()
+        raise
+    return connection
 
 
 def _socks(origin: Origin, proxy: Proxy) -> Recipe[Connection]:

@@ -20,7 +20,7 @@ from trio.lowlevel import enable_ki_protection
 from ..checks import check_count
 from ..errors import ScopeClosedError
 from ..ownership import Event, Phase, Reason
-from .retry import mark_unsent
+from .retry import mark_unsent, unreachable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -230,7 +230,7 @@ class Pool:
         """A new connection to `site`. The caller has the slots for it.
 
         Raises:
-            OSError, UpgradeFailedError, UpgradeRefusedError: the site could not be reached; a retry is safe.
+            OSError, UpgradeFailedError, UpgradeRefusedError: the site could not be reached; nothing was sent.
             ScopeClosedError: the client was closed meanwhile.
 
         Cancellation: nothing stays open.
@@ -241,6 +241,8 @@ class Pool:
             self._connecting.add(scope)
             try:
                 connection = await self._connect(site)
+            except OSError as exc:
+                raise unreachable(exc) from exc.__cause__
             except Exception as exc:
                 mark_unsent(exc)
                 raise

@@ -15,7 +15,7 @@ from trio.lowlevel import cancel_shielded_checkpoint, checkpoint_if_cancelled, e
 from ..errors import HTTPStatusError, LimitExceededError, RemoteProtocolError
 from .coding import make_decoder, unknown_codings
 from .incoming_body import IncomingBody
-from .retry import mark
+from .retry import as_client_error, mark
 from .url import make_url
 
 if TYPE_CHECKING:
@@ -293,17 +293,22 @@ class Response(IncomingBody):
 
     def _choose_decoder(self) -> None:
         if self.decodes and not self._ended:
-            self._decoder = make_decoder(self.headers.get("content-encoding"))
+            try:
+                self._decoder = make_decoder(self.headers.get("content-encoding"))
+            except RemoteProtocolError as exc:
+                mark(exc, self.method, lasts=True)
+                raise
         self._chosen = True
 
     def _check_coding(self, decoder: Decoder) -> None:
         try:
             decoder.end()
         except Exception as exc:
-            mark(exc, self.method)
+            cut_off = "content-length" not in self.headers and "transfer-encoding" not in self.headers
+            mark(exc, self.method, lasts=not cut_off)  # a body that only EOF ends may have been cut off by it
             raise
 
     def _too_long(self, max_bytes: int, what: str) -> LimitExceededError:
         error = LimitExceededError(f"the body of {self!r} is longer than {max_bytes} bytes (max_bytes): {what}")
-        mark(error, self.method)
+        as_client_error(error)
         return error

@@ -279,7 +279,9 @@ async def _receive(wire: Wire, size: int) -> bytes:
     while len(data) < size:
         more = await wire.receive_some(size - len(data))
         if not more:
-            raise RemoteProtocolError(f"the SOCKS proxy ended the connection in its answer, after {data!r}")
+            raise RemoteProtocolError(
+                f"the SOCKS proxy ended the connection in its answer, after {data!r}"
+            ) from EOFError()
         data += more
     return data
 

@@ -161,9 +161,9 @@ class Opening:
 class _Connector(Connector):
     """An HTTP client's, but for the tunnel that a WebSocket needs through every HTTP proxy."""
 
-    def _recipes(self, origin: Origin, proxy: Proxy | None) -> list[Recipe[Connection]]:
-        recipes = super()._recipes(origin, proxy)
-        if proxy is not None and origin.scheme == "http" and proxy.scheme in ("http", "https"):
+    def _way_through(self, origin: Origin, proxy: Proxy) -> list[Recipe[Connection]]:
+        recipes = super()._way_through(origin, proxy)
+        if origin.scheme == "http" and proxy.scheme in ("http", "https"):
             recipes.append(to_http_tunnel(origin.host, origin.port, authorization=proxy.authorization))
         return recipes
 
