@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from .capsule import Detached
 from .connection import Connection
-from .drain_report import DrainReport, Forced
+from .drain_report import DrainReport, Forced, Lost
 from .errors import (
     BodyNotReplayableError,
     HandleBrokenError,
@@ -99,6 +99,7 @@ __all__ = [
     "LimitExceededError",
     "Limits",
     "LocalProtocolError",
+    "Lost",
     "PeerCredentials",
     "PerMessageDeflate",
     "Phase",

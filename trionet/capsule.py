@@ -109,6 +109,8 @@ class Detached:
             return
         self.end = End(reason)
         owner = self._owner
+        if owner is not None and owner.drains:
+            owner.note_loss(self, len(self.leftover) + self._transport.unread_size())
         if not self._transport.close() and owner is not None:
             owner.release_later(self._transport)
         self._leave()
@@ -130,7 +132,7 @@ class Detached:
     async def drain(self) -> None:
         """Nothing to drain."""
 
-    def retire(self) -> None:
+    def retire(self, grace: float = 0.0) -> None:
         """Nothing to wait for: whoever adopts the capsule decides."""
 
     def handler_failed(self) -> None:

@@ -105,8 +105,9 @@ class Connection(Handle, trio.abc.HalfCloseableStream):
         if self._life.receive is Receive.EOF:
             await checkpoint()
             return b""
+        receive = self._receive_arrived if self._life.retiring else self._transport.receive_some
         try:
-            data = await self._transport.receive_some(min(max_bytes, MAX_RECEIVE))
+            data = await receive(min(max_bytes, MAX_RECEIVE))
         except BaseException as exc:
             self._receive_failed(exc)
             raise
@@ -244,7 +245,8 @@ class Connection(Handle, trio.abc.HalfCloseableStream):
                 if self._life.phase is Phase.DRAINING:
                     # Closed between this task's wake-up and its turn, when there was nobody to be woken.
                     raise trio.ClosedResourceError("the receive was called off")
-                data = await self._transport.receive_some(MAX_RECEIVE)
+                receive = self._receive_arrived if self._life.retiring else self._transport.receive_some
+                data = await receive(MAX_RECEIVE)
                 if not data:
                     break
                 self._bytes_received += len(data)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .ownership import Blocker, Reason
 
-__all__ = ["DrainReport", "Forced"]
+__all__ = ["DrainReport", "Forced", "Lost"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +27,22 @@ class Forced:
 
 
 @dataclass(frozen=True, slots=True)
+class Lost:
+    """Bytes that had arrived on a connection when it was closed, and that nobody had received."""
+
+    handle: str
+    opened_at: str
+    """File, line and function that opened it."""
+    unread: int
+    """How many, without what is beyond 64 KiB in the operating system's buffer."""
+
+    def __str__(self) -> str:
+        return f"{self.handle} opened at {self.opened_at}: {self.unread} bytes had arrived and were not received"
+
+
+@dataclass(frozen=True, slots=True)
 class DrainReport:
-    """What leaving a scope came to."""
+    """What leaving a scope, or draining a server, came to."""
 
     drained: int = 0
     """Handles that were closed gracefully."""
@@ -36,12 +50,14 @@ class DrainReport:
     """Endpoints that had to be closed by force."""
     seconds: float = 0.0
     """How long it took."""
+    lost: tuple[Lost, ...] = ()
+    """Where input was left that nobody has received: on what was forced, and on connections of drained servers."""
 
     @property
     def clean(self) -> bool:
-        """Nothing had to be forced."""
-        return not self.forced
+        """Nothing had to be forced, and no input was lost."""
+        return not (self.forced or self.lost)
 
     def __str__(self) -> str:
         lines = [f"{self.drained} closed gracefully, {len(self.forced)} by force, in {self.seconds:.3f} s"]
-        return "\n  ".join([*lines, *map(str, self.forced)])
+        return "\n  ".join([*lines, *map(str, self.forced), *map(str, self.lost)])

@@ -22,7 +22,7 @@ from .connect import check_host, check_port, shown, unix_address
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["close_listener", "tcp_listeners", "unix_listener"]
+__all__ = ["close_listener", "hide_listener", "tcp_listeners", "unix_listener"]
 
 _SAME_PORT_TRIES = 16
 
@@ -159,13 +159,24 @@ def close_listener(listener: socket.socket) -> None:
     """
     if listener.fileno() < 0:
         return
-    if isinstance(listener, _UnixListener) and listener.file is not None:
-        path, *identity = listener.file
-        with contextlib.suppress(OSError):
-            if [*_identity(path)] == identity:
-                os.unlink(path)
+    hide_listener(listener)
     trio.lowlevel.notify_closing(listener)
     listener.close()
+
+
+@enable_ki_protection
+def hide_listener(listener: socket.socket) -> None:
+    """Remove the socket file that `unix_listener` made, unless something else has taken its place. A step.
+
+    Nobody finds the listener any more; those who have connected wait in its backlog.
+    """
+    if not isinstance(listener, _UnixListener) or listener.file is None:
+        return
+    path, *identity = listener.file
+    listener.file = None
+    with contextlib.suppress(OSError):
+        if [*_identity(path)] == identity:
+            os.unlink(path)
 
 
 def _named(exc: OSError | UnicodeError, where: str) -> OSError:

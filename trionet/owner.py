@@ -19,7 +19,7 @@ from trio.lowlevel import enable_ki_protection
 
 from .caretaker import Caretaker
 from .checks import check_kind, check_seconds
-from .drain_report import DrainReport, Forced
+from .drain_report import DrainReport, Forced, Lost
 from .errors import ScopeClosedError
 from .ownership import Blocker, End, Event, Phase
 from .services import start_service
@@ -68,8 +68,8 @@ class Member(Protocol):
         """Everything of a graceful close but the release."""
         ...
 
-    def retire(self) -> None:
-        """Close gracefully as soon as the user waits for input. A step."""
+    def retire(self, grace: float = 0.0) -> None:
+        """Close gracefully as soon as the user waits for input; a next request may come for `grace` seconds. A step."""
         ...
 
     def handler_failed(self) -> None:
@@ -254,12 +254,15 @@ class Owner:
         return [self, *(owner for child in self._children or () for owner in child.tree())]
 
     @enable_ki_protection
-    def retire(self) -> None:
-        """The server drains: every handle, also of the scopes below, closes as soon as its user waits for input."""
+    def retire(self, grace: float) -> None:
+        """The server drains: every handle, also of the scopes below, closes as soon as its user waits for input.
+
+        One that waits for a next request does so for `grace` seconds more; a second call looks whether they are over.
+        """
         for owner in self.tree():
             owner.begin_draining()
             for member in owner.members:
-                member.retire()
+                member.retire(grace)
 
     @enable_ki_protection
     def abort_all(self, event: Event = Event.SCOPE_CANCELLED) -> None:
@@ -272,6 +275,12 @@ class Owner:
             assert member.end is not None
             forced.append(Forced(name, member.opened_at, member.end.reason, blockers))
         self.report = replace(self.report, forced=(*self.report.forced, *forced))
+
+    @enable_ki_protection
+    def note_loss(self, member: Any, unread: int) -> None:
+        """This member was closed when so many bytes had arrived and nobody had received them."""
+        if unread:
+            self.report = replace(self.report, lost=(*self.report.lost, Lost(repr(member), member.opened_at, unread)))
 
     @enable_ki_protection
     async def leave(self) -> None:

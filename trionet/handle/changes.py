@@ -117,7 +117,8 @@ class Changes(Operations):
             if name not in self._OWN:
                 object.__setattr__(twin, name, value)
         twin._life = Ownership(self._life.receive, self._life.send)
-        twin._life.retiring = self._life.retiring
+        twin._life.retiring, twin._life.grace = self._life.retiring, self._life.grace
+        twin._life.looked = self._life.looked
         twin._renew()
         return twin
 
@@ -199,7 +200,7 @@ class Changes(Operations):
         self._next = (successor, self._owner)
         self._take(Event.ACCEPTED)
         if self._life.retiring:
-            successor.retire()
+            successor.retire(self._life.grace)
         return successor
 
     def _still_claimed(self) -> None:

@@ -46,14 +46,26 @@ class Closing(Changes):
         self._take(Event.DRAIN_TIMEOUT if deadline.cancelled_caught else Event.DRAINED)
 
     @enable_ki_protection
-    def retire(self) -> None:
-        """Close gracefully as soon as the handle's user waits for input: at once if he does now. A step.
+    def retire(self, grace: float = 0.0) -> None:
+        """Close gracefully as soon as the handle's user waits for input that has not arrived yet. A step.
 
-        So a server that drains interrupts no answer that is being worked out, and waits for no input.
+        So a server that drains interrupts no answer that is being worked out, and waits for no input. What arrived
+        before is delivered, once: a close would reset it away.
+
+        Args:
+            grace: Seconds for which a protocol with requests may wait for the next one all the same. A second call
+                looks whether they are over.
         """
-        self._life.retiring = True  # an upgrade under way passes it on
-        if self._life.phase is Phase.OPEN and self._life.receive is Receive.BUSY and self._reader_lease is None:
-            self._close_in_background()
+        life = self._life
+        life.retiring = True  # an upgrade under way passes both on
+        life.grace = grace
+        if life.phase is Phase.OPEN and life.receive is Receive.BUSY and self._reader_lease is None:
+            self._stop_waiting()
+
+    def _stop_waiting(self) -> None:
+        """A task waits for input: it takes what has arrived, or learns that nothing is waited for any more."""
+        self._life.looked = True
+        self._transport.wake_receiver()
 
     @enable_ki_protection
     def handler_failed(self) -> None:

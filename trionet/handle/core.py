@@ -18,7 +18,7 @@ from trio.lowlevel import enable_ki_protection
 from ..capsule import Detached
 from ..errors import HandleBrokenError, HandleBusyError, HandleClosedError, HandleMovedError
 from ..owner import opened_at
-from ..ownership import Blocker, Effect, End, Event, Ownership, Phase, Receive, Refusal, Refuse, Send
+from ..ownership import Blocker, Effect, End, Event, Ownership, Phase, Reason, Receive, Refusal, Refuse, Send
 from .socket_face import HandleSocket, PeerCredentials, credentials_of
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from .lease import Lease
 
 __all__ = ["Core", "Statistics", "attributes"]
+
+_BY_FORCE: Final = frozenset({Reason.DRAIN_TIMEOUT, Reason.SCOPE_EXIT, Reason.SCOPE_CANCELLED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +208,8 @@ class Core:
             self._owner.observe(self, before, self._life.phase)
 
     def _release(self) -> None:
+        if self._life.retiring or self._life.reason in _BY_FORCE:
+            self._owner.note_loss(self, self._unread_size())
         if not self._transport.close():
             self._owner.release_later(self._transport)
         self._owner.unregister(self)
@@ -242,6 +246,10 @@ class Core:
     def _keep_rest(self) -> None:
         assert self._wire is not None
         self._set_unread(self._wire.unread)
+
+    def _unread_size(self) -> int:
+        """How much has arrived that nobody has received; nothing of what came before a reset counts."""
+        return 0 if self._life.reset else len(self._unread()) + self._transport.unread_size()
 
     def _unread(self) -> bytes:
         """What was received and not delivered: the next layer's first input. Protocol handles keep it elsewhere."""
@@ -313,6 +321,8 @@ class Core:
             return HandleClosedError(f"{what}{self._left}", self._end)
         if self._life.receive is Receive.EOF and self._life.phase is Phase.OPEN:
             return HandleClosedError(f"{what}: the peer has ended its direction (EOF); an upgrade needs both")
+        if self._life.retiring and self._life.phase is Phase.OPEN:
+            return HandleClosedError(f"{what}: it is to end, and waits for no more input; what it has stays unread")
         return HandleClosedError(f"{what}: it is being closed")
 
     @property

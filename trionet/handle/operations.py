@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 import trio
-from trio.lowlevel import current_task, enable_ki_protection
+from trio.lowlevel import cancel_shielded_checkpoint, checkpoint_if_cancelled, current_task, enable_ki_protection
 
 from ..errors import HandleBrokenError
 from ..ownership import Event, Phase, Receive, Send
@@ -37,13 +37,11 @@ class Operations(Core):
         def _close_in_background(self) -> None:
             """Defined by `Closing`."""
 
-        def retire(self) -> None:
+        def retire(self, grace: float = 0.0) -> None:
             """Defined by `Closing`."""
 
     @enable_ki_protection
     def _begin_receive(self, lease: object = None) -> None:
-        if self._life.retiring and lease is None and self._life.phase is Phase.OPEN:
-            self._close_in_background()
         self._take(Event.RECEIVE if lease is None else Event.RECEIVE_LEASED)
         self._reader_lease = lease
         self._reader = current_task()
@@ -59,12 +57,31 @@ class Operations(Core):
             self._take(Event.RECEIVE_ENDED)
 
     @enable_ki_protection
+    async def _receive_arrived(self, max_bytes: int) -> bytes:
+        """What has arrived, on a handle that retires: its last input. In place of the transport's `receive_some`.
+
+        Raises:
+            trio.ClosedResourceError: nothing has, or it was taken before.
+
+        Cancellation: not one byte is lost.
+        """
+        await checkpoint_if_cancelled()
+        looked, self._life.looked = self._life.looked, True
+        data = None if looked else self._transport.receive_nowait(max_bytes)
+        await cancel_shielded_checkpoint()
+        if data is None:
+            raise trio.ClosedResourceError("nothing has arrived, and nothing is waited for any more")
+        return data
+
+    @enable_ki_protection
     def _receive_failed(self, exc: BaseException) -> None:
         """A receive ended with `exc`: raise what it means on this handle, or return for `exc` to go on."""
         if isinstance(exc, trio.BrokenResourceError):
             self._peer_reset(exc)  # first, so that nobody takes the handle away when the receive has ended
         self._end_receive()
         if isinstance(exc, trio.ClosedResourceError):
+            if self._life.retiring and self._life.phase is Phase.OPEN and not self._leftover:
+                self._close_in_background()
             raise self._closed_error(f"receive interrupted: {self!r}") from None
         if isinstance(exc, trio.BrokenResourceError):
             raise HandleBrokenError(f"receive failed: {self!r}: {exc}") from exc

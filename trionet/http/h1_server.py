@@ -49,12 +49,14 @@ class H1Server(H1Machine):
         upgrade: The protocols that the request offers to switch to, lower case; none unless a switch is possible:
             HTTP/1.1, no body, `Connection: upgrade` (RFC 9110 §7.8).
         awaits_continue: Whether the client waits for 100 (Continue) before it sends the body (RFC 9110 §10.1.1).
+        ending: Whether the connection ends with the last of the requests that have come.
     """
 
-    __slots__ = ("_blank_lines", "_framing", "_small", "_usual", "awaits_continue", "request", "upgrade")
+    __slots__ = ("_blank_lines", "_framing", "_small", "_usual", "awaits_continue", "ending", "request", "upgrade")
 
     def __init__(self, leftover: bytes = b"", limits: HTTPLimits = DEFAULT_LIMITS) -> None:
         super().__init__(leftover, limits)
+        self.ending = False
         # A head of so many bytes keeps all limits: a field takes four of them at least.
         self._small = min(limits.max_head, limits.max_target, 4 * limits.max_fields)
         self._forget()
@@ -78,6 +80,15 @@ class H1Server(H1Machine):
             self._blank_lines = 0
         else:
             super().start_next_cycle()
+
+    def end_soon(self) -> None:
+        """The answer to the last of the requests that have come says so (``Connection: close``), and ends this.
+
+        One behind which another has begun does not: its client would take that for not received (RFC 9112 §9.6).
+        """
+        self.ending = True
+        self._usual = False  # the short ways ask for no such thing
+        self._small = -1
 
     @property
     def bodiless(self) -> bool:
@@ -161,7 +172,8 @@ class H1Server(H1Machine):
     def _within_limits(self, head: RequestHead, size: int) -> bool:
         limits = self.limits
         return (
-            size <= limits.max_head
+            not self.ending
+            and size <= limits.max_head
             and len(head.target) <= limits.max_target
             and (size <= 4 * limits.max_fields or head.field_count <= limits.max_fields)
         )
@@ -198,6 +210,7 @@ class H1Server(H1Machine):
             self.awaits_continue = b"100-continue" in fields.expect and not len(self._inbox)
         self._usual = (
             self.keep_alive
+            and not self.ending
             and head.http_version == "1.1"
             and head.method not in _UNUSUAL
             and not self.upgrade
@@ -371,6 +384,8 @@ class H1Server(H1Machine):
             return False
         if self.awaits_continue:
             return False  # whether the body comes after all, nobody knows (RFC 9110 §10.1.1)
+        if self.ending and not (self.more and (self._framing == NO_BODY or self.peer is _DONE)):
+            return False
         if self.received_eof and not len(self._inbox):
             return False
         # What follows a refused CONNECT may be meant for the tunnel; it must not be taken for requests.

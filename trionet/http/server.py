@@ -109,15 +109,13 @@ class HTTPServerConnection(Ending):
                 self._took_last(data)
         life.leases += 1
         self.exchange = exchange = Exchange(self, head)
-        if life.retiring:
-            machine.keep_alive = False
         if not waited:
             self._handler = current_task()
         return exchange
 
     @enable_ki_protection
     async def _receive_carefully(self) -> None:
-        """Receive once where the short way is not open: something waits to be sent, or the door is shut."""
+        """Receive once where the short way is not open: something waits to be sent, or the connection is to end."""
         life = self._life
         if life.unsent:
             await self.flush_all(None)
@@ -129,8 +127,9 @@ class HTTPServerConnection(Ending):
             await self._leave_loop()  # noqa: ASYNC120 - a cancellation outranks the error
             return
         self._handler = current_task()
+        receive = self._receive_arrived if life.retiring and not self._may_wait() else self._transport.receive_some
         try:
-            data = await self._transport.receive_some(MAX_RECEIVE)
+            data = await receive(MAX_RECEIVE)
         except BaseException as exc:
             await self._request_failed(exc)  # noqa: ASYNC102 - as above
             raise

@@ -39,7 +39,9 @@ _NOT_ANSWERED: Final = b"the request was not answered\n"
 class Ending(Link):
     """A handle that knows how an HTTP connection ends."""
 
-    __slots__ = ("_clock", "_final", "_handler", "_head", "_in_a_row", "_linger", "_seen", "_stuck", "_turned")
+    __slots__ = (
+        "_clock", "_final", "_grace_ends", "_handler", "_head", "_in_a_row", "_linger", "_seen", "_stuck", "_turned"
+    )  # fmt: skip
 
     def __init__(self, capsule: Detached, limits: HTTPLimits) -> None:
         super().__init__(capsule, limits)
@@ -49,6 +51,8 @@ class Ending(Link):
         self._clock = current_clock()  # `trio.current_time` would look for it each time
         self._handler: Any = None
         self._in_a_row = 0
+        # Until when a next request is waited for although the connection is to end.
+        self._grace_ends = 0.0
 
     def _renew(self) -> None:
         super()._renew()
@@ -195,11 +199,49 @@ class Ending(Link):
         """The handler has raised: its request is answered with 500, or an answer that was begun is cut off. A step."""
         self._desert()
 
+    # --- the end that a server's drain asks for ------------------------------------------------------------------
+
     @enable_ki_protection
-    def retire(self) -> None:
-        """Close as soon as no request is under way; the answer to this one says so (``Connection: close``). A step."""
-        self.machine.keep_alive = self.machine.keep_alive and self.exchange is None
-        super().retire()
+    def retire(self, grace: float = 0.0) -> None:
+        """Answer the requests that have arrived, or begun to; the last answer says so (``Connection: close``). A step.
+
+        A client may have sent its next request, on a connection that was kept for it, before it learns that the server
+        ends (RFC 9112 §9.5): so that is waited for `grace` seconds. See `Handle.retire`.
+        """
+        if not self._life.retiring:
+            self._take_arrived()
+            self.machine.end_soon()
+        super().retire(grace)
+
+    def _take_arrived(self) -> None:
+        """Take the requests that came behind the one under way, so that its answer does not end the connection."""
+        life = self._life
+        if self.exchange is None or life.phase is not Phase.OPEN or life.receive is not Receive.IDLE or life.reset:
+            return
+        if not self.exchange.body_complete():
+            return
+        life.looked = True
+        try:
+            data = self._transport.receive_nowait(MAX_RECEIVE)
+        except trio.BrokenResourceError as exc:
+            self._peer_reset(exc)
+            return
+        if data:
+            self.machine.receive(data)
+            self._bytes_received += len(data)
+
+    def _stop_waiting(self) -> None:
+        if not self._may_wait():
+            super()._stop_waiting()
+
+    def _may_wait(self) -> bool:
+        """Whether a connection that is to end may wait for input: a request has begun, or the grace is not over."""
+        if self.machine.more:
+            return True  # the rest of a head: `head_timeout` bounds that
+        now = self._clock.current_time()
+        if not self._grace_ends and self._life.grace:
+            self._grace_ends = now + self._life.grace
+        return now < self._grace_ends
 
     # --- the end of the connection -------------------------------------------------------------------------------
 
@@ -283,6 +325,8 @@ class Ending(Link):
             return
         if now - self._reader_since >= self.limits.idle_timeout:
             self._take(Event.IDLE_TIMEOUT)
+        elif self._life.retiring and self.exchange is None:
+            self._stop_waiting()
 
     def _late_head(self) -> None:
         """A request that does not come to its end (408, RFC 9110 §15.5.9)."""

@@ -98,7 +98,9 @@ class Link(Handle):
     def take_back(self, before: tuple[Any, ...]) -> None:
         """Forget the answer that was begun since the snapshot `before`; not a byte of it is out. A step."""
         self.machine.restore(before)
-        if self._life.retiring or self._life.phase is not _OPEN:
+        if self._life.retiring:
+            self.machine.end_soon()
+        if self._life.phase is not _OPEN:
             self.machine.keep_alive = False
 
     @enable_ki_protection

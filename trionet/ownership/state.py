@@ -12,7 +12,9 @@ __all__ = ["State"]
 class State:
     """The state of one handle. Mutable, because it is read on every operation; `snapshot` gives it as a value."""
 
-    __slots__ = ("cut_off", "leases", "phase", "reason", "receive", "reset", "retiring", "send", "unsent")
+    __slots__ = (
+        "cut_off", "grace", "leases", "looked", "phase", "reason", "receive", "reset", "retiring", "send", "unsent"
+    )  # fmt: skip
 
     def __init__(self, receive: Receive = Receive.IDLE, send: Send = Send.IDLE) -> None:
         self.phase: Phase = Phase.OPEN
@@ -28,6 +30,10 @@ class State:
         """It failed by an EOF where the protocol has an end of its own (TLS without close_notify), not by a reset."""
         self.retiring: bool = False
         """The handle closes gracefully as soon as its user waits for input: set from outside, when a server drains."""
+        self.looked: bool = False
+        """A handle that retires has taken what had arrived by then: that is done once."""
+        self.grace: float = 0.0
+        """Seconds for which a handle that retires may wait for a next request all the same."""
 
     def snapshot(self) -> tuple[Phase, Reason | None, Receive, Send, int, bool, bool, bool]:
         """The whole state as an immutable value."""

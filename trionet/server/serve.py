@@ -14,6 +14,7 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from ..adopt import take_socket
+from ..checks import check_flag
 from ..listen import close_listener, tcp_listeners, unix_listener
 from ..scope import open_scope
 from ..tls import to_tls_server
@@ -36,6 +37,7 @@ async def serve(
     *,
     ssl_context: ssl.SSLContext | None = None,
     limits: Limits | None = None,
+    inherited: bool = False,
     observer: Any = None,
     task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
 ) -> None:
@@ -51,6 +53,8 @@ async def serve(
             from now on, unless it raises ValueError or TypeError. Socket files that it did not make stay.
         ssl_context: If given, `handler` gets TLS connections.
         limits: Bounds.
+        inherited: Whether other processes go on accepting on these sockets, such as the next worker. Then a drain
+            leaves them who waits in the backlog; else it accepts those first, as closing would reset them.
         observer: As for `open_scope`, for all connections.
         task_status: Reports the `Server`.
 
@@ -64,15 +68,32 @@ async def serve(
     first.
     """
     limits = _check_options(handler, ssl_context, limits)
+    check_flag("inherited", inherited)
     if not isinstance(listeners, Iterable):
         raise TypeError(f"listeners must be an iterable of listening sockets, not {listeners!r}; write [listener]")
     given = [_check_listener(listener) for listener in listeners]
     if not given:
         raise ValueError("serve() needs at least one listener")
     socks = [_take_listener(listener) for listener in given]
+    backlog = 0 if inherited else None
+    await _serve(handler, socks, ssl_context, limits, backlog=backlog, observer=observer, task_status=task_status)
+
+
+@enable_ki_protection
+async def _serve(
+    handler: Handler,
+    socks: list[socket.socket],
+    ssl_context: ssl.SSLContext | None,
+    limits: Limits,
+    *,
+    backlog: int | None,
+    observer: Any,
+    task_status: trio.TaskStatus[Server],
+) -> None:
+    """Serve on sockets that are the server's own; `backlog` is how many may wait in one: 0 if that is none of ours."""
     try:
         async with open_scope(name="server", drain_timeout=limits.drain_timeout, observer=observer) as scope:
-            server = Server(handler, socks, scope, limits, ssl_context)
+            server = Server(handler, socks, scope, limits, ssl_context, backlog=backlog)
             for sock in socks:
                 scope.start_soon(server.accept_loop, sock, name=f"accept on {sock.getsockname()}")
             task_status.started(server)
@@ -119,7 +140,7 @@ async def serve_tcp(
     """
     limits = _check_options(handler, ssl_context, limits)
     listeners = await tcp_listeners(port, host, backlog)
-    await serve(handler, listeners, ssl_context=ssl_context, limits=limits, observer=observer, task_status=task_status)
+    await _serve(handler, listeners, ssl_context, limits, backlog=backlog, observer=observer, task_status=task_status)
 
 
 @enable_ki_protection
@@ -156,7 +177,7 @@ async def serve_unix(
     """
     limits = _check_options(handler, ssl_context, limits)
     listener = unix_listener(path, backlog, mode)
-    await serve(handler, [listener], ssl_context=ssl_context, limits=limits, observer=observer, task_status=task_status)
+    await _serve(handler, [listener], ssl_context, limits, backlog=backlog, observer=observer, task_status=task_status)
 
 
 def _check_options(handler: Any, ssl_context: ssl.SSLContext | None, limits: Any) -> Limits:

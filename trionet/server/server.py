@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import inspect
 import logging
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +18,9 @@ from trio.lowlevel import ParkingLot, disable_ki_protection, enable_ki_protectio
 
 from ..capsule import Detached
 from ..checks import check_seconds
-from ..drain_report import DrainReport, Forced
+from ..drain_report import DrainReport
 from ..errors import HandleClosedError
-from ..listen import close_listener
+from ..listen import close_listener, hide_listener
 from ..owner import Owner
 from ..scope import Scope, open_child
 from ..tls import to_tls_server
@@ -46,6 +47,10 @@ _HOPELESS = frozenset({errno.EBADF, errno.EINVAL, errno.ENOTSOCK, errno.EFAULT})
 """Accept errors of the listener itself, which come again for ever. All others are the single client's (accept(2))."""
 _BACK_OFF = 0.1
 """Seconds between two attempts while the system is exhausted."""
+_WARN_AGAIN = 1.0
+"""Seconds between two warnings that the system is exhausted."""
+_BACKLOG = 4096
+"""Connections that wait in a backlog at most where nothing else is said: what Linux allows by default."""
 _BATCH = 64
 """Connections accepted before other tasks get their turn."""
 
@@ -75,8 +80,10 @@ class Server:
     __slots__ = (
         "_accept_errors",
         "_accepted",
+        "_backlog",
         "_draining",
         "_failed",
+        "_grace",
         "_handler",
         "_limits",
         "_name",
@@ -85,6 +92,7 @@ class Server:
         "_room",
         "_ssl_context",
         "_stopped",
+        "_warned_at",
         "listeners",
         "scope",
     )
@@ -96,6 +104,8 @@ class Server:
         scope: Scope,
         limits: Limits,
         ssl_context: ssl.SSLContext | None,
+        *,
+        backlog: int | None,
     ) -> None:
         self.listeners = tuple(listeners)
         self.scope = scope
@@ -109,6 +119,10 @@ class Server:
         self._stopped = ParkingLot()
         self._accepted = 0
         self._draining = False
+        # How many may wait in a backlog, and are accepted before a drain closes it; 0 where others go on with it.
+        self._backlog = _BACKLOG if backlog is None else backlog
+        self._grace = 0.0
+        self._warned_at = -math.inf
         self._failed = 0
         self._accept_errors = 0
 
@@ -153,8 +167,7 @@ class Server:
         try:
             while await self._room_for(listener):
                 await wait_readable(listener)
-                if not self._accept_batch(listener):
-                    self._accept_errors += 1
+                if self._accept_batch(listener) is None:
                     await trio.sleep(_BACK_OFF)
         except trio.ClosedResourceError:
             return
@@ -166,21 +179,21 @@ class Server:
         return listener.fileno() >= 0
 
     @enable_ki_protection
-    def _accept_batch(self, listener: socket.socket) -> bool:
-        """Accept what waits, up to a batch: False if the system is exhausted. A step."""
-        for _ in range(_BATCH):
-            if len(self._open) >= self._limits.max_connections:
-                return True
+    def _accept_batch(self, listener: socket.socket, most: int = _BATCH, *, beyond_limit: bool = False) -> int | None:
+        """Accept who waits, `most` of them: how many have left the backlog; None if the system is exhausted. A step."""
+        for count in range(most):
+            if len(self._open) >= self._limits.max_connections and not beyond_limit:
+                return count
             try:
                 sock, address = listener.accept()
             except BlockingIOError:
-                return True
+                return count
             except OSError as exc:
                 if listener.fileno() < 0:
                     raise trio.ClosedResourceError("the listener was closed") from None
                 if exc.errno in _EXHAUSTED:
-                    _LOG.warning("accept failed: %s; trying again in %g s", exc, _BACK_OFF)
-                    return False
+                    self._exhausted(exc)
+                    return None
                 if exc.errno in _HOPELESS:
                     raise OSError(exc.errno, f"accept on {listener.getsockname()} failed: {exc.strerror}") from exc
                 continue  # this one client has gone (ECONNABORTED and its kin, accept(2)): the next one
@@ -190,7 +203,14 @@ class Server:
                 sock.close()
                 continue
             self._begin(transport)
-        return True
+        return most
+
+    def _exhausted(self, exc: OSError) -> None:
+        """Say so, but not ten times a second: it lasts until something is freed."""
+        self._accept_errors += 1
+        if (now := trio.current_time()) - self._warned_at >= _WARN_AGAIN:
+            self._warned_at = now
+            _LOG.warning("accept failed: %s; trying again each %g s", exc, _BACK_OFF)
 
     @enable_ki_protection
     def _begin(self, transport: SocketTransport) -> None:
@@ -222,7 +242,7 @@ class Server:
                 del capsule
                 if connection is not None:
                     if self._draining:
-                        connection.retire()  # the drain began before there was a handle that it could tell
+                        connection.retire(self._grace)  # the drain began before there was a handle to be told
                     conversation = self._call(connection)
                     del connection  # as it is upgraded, nobody needs it any more
                     try:
@@ -287,44 +307,86 @@ class Server:
             close_listener(listener)
         self._room.unpark_all()
 
-    async def drain(self, timeout: float) -> DrainReport:
-        """Stop accepting, let every handler come to its end, and cut off what is left.
+    async def drain(self, timeout: float, *, idle_grace: float | None = None) -> DrainReport:
+        """Stop accepting, answer what has arrived, let every handler come to its end, and cut off what is left.
 
-        Every connection's ``scope.draining`` is set. A handler that waits for input is woken with `HandleClosedError`,
-        one that is busy may finish and send its answer. A connection that was transferred elsewhere is waited for, and
-        not told. After `timeout` seconds the rest is closed by force, wherever it is.
+        Clients that wait in the backlog are accepted first, above `Limits.max_connections` too. Every connection's
+        ``scope.draining`` is set. A handler that is busy may finish and send its answer. One that waits for input gets
+        what has arrived by now, once; else it is woken with `HandleClosedError`. Requests that have arrived, or begun
+        to, are answered with ``Connection: close``, and so are those that come within `idle_grace`. A connection that
+        was transferred elsewhere is waited for, and not told. After `timeout` seconds the rest is closed by force,
+        wherever it is.
 
         Several tasks may drain: the shortest of their deadlines counts.
 
         Args:
-            timeout: Seconds, at least 0; ``math.inf`` waits for ever.
+            timeout: Seconds, at least 0; ``math.inf`` waits for ever. 0 cuts everything off at once.
+            idle_grace: Seconds for which a connection between two requests is kept for a next one, which its client may
+                have sent before it learns of the drain (RFC 9112 §9.5); at most half of `timeout`. By default that of
+                `Limits`.
 
         Returns:
-            How many connections came to their end, and what was forced: endpoints, also of connections that were
-            transferred elsewhere, and handlers that had to be cancelled without having one.
+            How many connections came to their end; what was forced: endpoints, also of connections that were
+            transferred elsewhere, and handlers that had to be cancelled without having one; and what had arrived
+            without having been received.
 
         Raises:
-            ValueError, TypeError: `timeout` is less than 0, or no number.
+            ValueError, TypeError: a number of seconds is less than 0, or no number.
 
         Cancellation: what is left is closed by force.
         """
         check_seconds("timeout", timeout)
+        grace = self._limits.idle_grace if idle_grace is None else check_seconds("idle_grace", idle_grace)
         began = trio.current_time()
-        self._draining = True
-        self.stop_accepting()
-        owners = tuple(self._open)
+        self._draining, self._grace = True, min(grace, timeout / 2)
+        owners = dict.fromkeys(self._open)
         try:
-            for owner in owners:
-                owner.retire()
-            with trio.move_on_after(timeout):
-                while self._open:
-                    await self._stopped.park()
+            if timeout:
+                with trio.move_on_after(timeout):
+                    await self._let_go(owners)
         finally:
+            self.stop_accepting()
             self._force()
         await trio.lowlevel.checkpoint()
-        forced = tuple(entry for owner in owners for entry in owner.report.forced)
-        drained = sum(not owner.report.forced for owner in owners)
-        return DrainReport(drained, forced, trio.current_time() - began)
+        reports = [owner.report for owner in owners]
+        forced = tuple(entry for report in reports for entry in report.forced)
+        lost = tuple(entry for report in reports for entry in report.lost)
+        drained = sum(not report.forced for report in reports)
+        return DrainReport(drained, forced, trio.current_time() - began, lost)
+
+    async def _let_go(self, owners: dict[Owner, None]) -> None:
+        """Everything of a drain but the force; those of the connections that come meanwhile are added to `owners`."""
+        self._retire()
+        await self._accept_rest()
+        self.stop_accepting()
+        owners |= dict.fromkeys(self._open)
+        self._retire()
+        with trio.move_on_after(self._grace):
+            await self._all_over()
+        self._retire()
+        await self._all_over()
+
+    async def _accept_rest(self) -> None:
+        """Accept who waits in the backlog: closing the listener resets them, and what they have sent with them."""
+        for listener in self.listeners:
+            hide_listener(listener)
+            left = self._backlog
+            while left > 0 and listener.fileno() >= 0:
+                taken = self._accept_batch(listener, min(left, _BATCH), beyond_limit=True)
+                if not taken:
+                    break
+                left -= taken
+                await trio.lowlevel.checkpoint()
+
+    @enable_ki_protection
+    def _retire(self) -> None:
+        """Tell every connection that it is to end; told again, it looks whether the grace is over. A step."""
+        for owner in tuple(self._open):
+            owner.retire(self._grace)
+
+    async def _all_over(self) -> None:
+        while self._open:
+            await self._stopped.park()
 
     @enable_ki_protection
     def _force(self) -> None:
@@ -332,8 +394,11 @@ class Server:
         for owner, watched in tuple(self._open.items()):
             if owner.public is not None:
                 owner.public.cancel()
-            forced = [entry for inner in reversed(owner.tree()) for entry in _cut_off(inner)]
-            owner.report = replace(owner.report, forced=(*owner.report.forced, *(forced or [watched.force()])))
+            cut = [_cut_off(inner) for inner in reversed(owner.tree())]
+            forced = [entry for report in cut for entry in report.forced] or [watched.force()]
+            lost = [entry for report in cut for entry in report.lost]
+            before = owner.report
+            owner.report = replace(before, forced=(*before.forced, *forced), lost=(*before.lost, *lost))
 
 
 @disable_ki_protection
@@ -341,13 +406,12 @@ async def _unprotected(conversation: Awaitable[object]) -> None:
     await conversation
 
 
-def _cut_off(owner: Owner) -> tuple[Forced, ...]:
+def _cut_off(owner: Owner) -> DrainReport:
     """Close everything this owner has: what that was. Taken out of its report, to stand in that of the connection."""
-    before = owner.report
+    before, owner.report = owner.report, DrainReport()
     owner.abort_all()
-    forced = owner.report.forced[len(before.forced) :]
-    owner.report = before
-    return forced
+    cut, owner.report = owner.report, before
+    return cut
 
 
 def _leaves(exc: BaseException) -> list[BaseException]:

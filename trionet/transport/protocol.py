@@ -95,6 +95,13 @@ class Transport(Protocol):
         """
         ...
 
+    def unread_size(self) -> int:
+        """Bytes that have arrived and were not received: up to 64 KiB are counted. A step, for the end.
+
+        0 also where the transport cannot tell without waiting.
+        """
+        ...
+
     def peer_gone(self) -> Literal["reset", "eof"] | None:
         """Whether the peer has reset the connection, or ended its direction, also where nobody has received that yet.
 
@@ -137,7 +144,10 @@ class Transport(Protocol):
         ...
 
     def wake_receiver(self) -> None:
-        """A pending `receive_some` raises `trio.ClosedResourceError`; a pending send goes on. A step."""
+        """A pending `receive_some` takes what has arrived, else it raises `trio.ClosedResourceError`. A step.
+
+        A pending send goes on.
+        """
         ...
 
     async def goodbye(self) -> None:

@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import trio
 from trio.lowlevel import checkpoint, notify_closing, wait_readable, wait_writable
 
+from .protocol import MAX_RECEIVE
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -108,12 +110,16 @@ class SocketTransport:
         while True:
             if self._closed:
                 raise trio.ClosedResourceError("this socket was already closed")
-            await wait_readable(self._sock)
+            try:
+                await wait_readable(self._sock)
+            except trio.ClosedResourceError:
+                if self._closed:
+                    raise
+                # Called off. What has arrived is taken all the same: a close behind it would reset it away.
             try:
                 return self._recv(max_bytes)
             except BlockingIOError:
-                # Another process took the bytes, or the wake-up was spurious: wait again, unless told to give up
-                # between the wake-up and this task's turn.
+                # Another process took the bytes, or the wake-up was spurious: wait again, unless told to give up.
                 if wakes != self._wakes:
                     raise trio.ClosedResourceError("the receive was called off") from None
             except OSError as exc:
@@ -133,6 +139,12 @@ class SocketTransport:
         if poll is None:
             poll = self._poll_input = _readiness(self._sock, for_input=True)
         return not self._closed and not poll(0)
+
+    def unread_size(self) -> int:
+        try:
+            return len(self._recv(MAX_RECEIVE, socket.MSG_PEEK))
+        except OSError:  # nothing has come; or it was reset, and whoever sent it has gone
+            return 0
 
     def peer_gone(self) -> Literal["reset", "eof"] | None:
         if self._closed or not hasattr(select, "POLLRDHUP"):

@@ -89,6 +89,10 @@ class StreamTransport:
         """A Trio stream cannot tell without waiting."""
         return False
 
+    def unread_size(self) -> int:
+        """A Trio stream cannot tell."""
+        return 0
+
     def peer_gone(self) -> Literal["reset", "eof"] | None:
         """A Trio stream cannot tell."""
         return None

@@ -242,7 +242,9 @@ class TLSTransport:
                 plain = self._take(max_bytes)
                 if plain is not None:
                     return plain
-                if wakes != self._wakes:  # between the wake-up and this task's turn, with half a record in hand
+                if wakes != self._wakes:  # called off: there may be more than this half of a record
+                    if (plain := self.receive_nowait(max_bytes)) is not None:
+                        return plain
                     raise trio.ClosedResourceError("the receive was called off")
         finally:
             self._receiving = False
@@ -338,6 +340,12 @@ class TLSTransport:
             self._unsent = self._unsent[self._lower_send(self._unsent) :]
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             self._unsent = b""  # the receiver may still have something to read; the next send finds out
+
+    def unread_size(self) -> int:
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            if data := self._lower.receive_nowait(MAX_RECEIVE):
+                self._feed(data)
+        return self.unread_plaintext()
 
     def peer_gone(self) -> Literal["reset", "eof"] | None:
         return self._lower.peer_gone()

@@ -42,7 +42,7 @@ class WebSocket(InFragments, trio.abc.AsyncResource):
     Any number of tasks may receive and send: they get their turns in the order of asking. Names and meanings are those
     of `trio_websocket.WebSocketConnection`.
 
-    While no task receives, what has come is taken in once a second: pings and the peer's close are answered, messages
+    While no task receives, what has come is taken in twice a second: pings and the peer's close are answered, messages
     are kept until they have more than `max_message_size` bytes (1 MiB if that is None) or are more than 65,536. Then
     TCP makes the peer wait. On a Trio stream that trionet did not open itself this needs a task that receives.
     """

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from ..ownership import Event, Phase, Reason, Send
+from ..ownership import Event, Phase, Reason, Receive, Send
 from ..transport.protocol import MAX_RECEIVE
 from .closing import CLEAN, CloseReason, ConnectionClosed, check_close
 from .link import Link
@@ -31,7 +31,7 @@ LINGER_BYTES: Final = 2**20
 class Closing(Link):
     """A handle that knows how a WebSocket ends."""
 
-    __slots__ = ("_final", "_parted", "_to_raise", "_words")
+    __slots__ = ("_final", "_parted", "_retire_by", "_to_raise", "_words")
 
     def __init__(self, capsule: Detached, engine: Engine) -> None:
         self._words = (1000, "")
@@ -39,6 +39,7 @@ class Closing(Link):
         self._final: Event | None = None
         self._to_raise: Exception | None = None
         self._parted = False
+        self._retire_by = 0.0
         super().__init__(capsule, engine)
 
     @enable_ki_protection
@@ -67,11 +68,25 @@ class Closing(Link):
         await super().aclose()
 
     @enable_ki_protection
-    def retire(self) -> None:
-        """Close with 1001 (going away), now: the peer is told at once, also while nobody is receiving. A step."""
-        if self._life.phase is Phase.OPEN:
-            self._words = (1001, "")
+    def retire(self, grace: float = 0.0) -> None:
+        """Close with 1001 (going away), as soon as the messages that have arrived are taken. A step.
+
+        While they are not, they can be answered, for `grace` seconds; and taken also later. Where there are none the
+        peer is told at once, also while nobody is receiving. See `Handle.retire`.
+        """
+        life = self._life
+        if life.phase is not Phase.OPEN or life.retiring:
+            return
+        self._words = (1001, "")
+        self._take_what_came()
+        self._retire_by = trio.current_time() + grace
+        super().retire(grace)
+        if self.phase is Phase.OPEN and life.receive is not Receive.BUSY and not self._engine.messages:
             self._close_in_background()
+
+    def _take_what_came(self) -> None:
+        """Do a reader's work where there is none. A step; defined by `Kept`."""
+        raise NotImplementedError
 
     @enable_ki_protection
     def handler_failed(self) -> None:
@@ -165,7 +180,8 @@ class Closing(Link):
         elif phase is Phase.CLOSED and self._close is None:
             self._close = CloseReason(1006, None)
         if phase is not Phase.MOVED and self._final is None:
-            self._engine.messages.clear()
+            if not self._life.retiring:  # else they arrived before the server began to drain
+                self._engine.messages.clear()
             self._engine.parts.clear()
         super()._phase_changed(before)
 

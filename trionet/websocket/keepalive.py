@@ -1,10 +1,10 @@
 """What a WebSocket does while its owner does nothing: it listens, and it makes sure that the peer is still there.
 
-Both are chores of the caretaker's tick, once a second and in one step each. So they hold no turn that a task could have
-to wait for, no task stands behind them, they keep nobody from moving the connection, and they end with its scope.
+Both are chores of the caretaker's tick, twice a second and in one step each. So they hold no turn that a task could
+have to wait for, no task stands behind them, they keep nobody from moving the connection, and they end with its scope.
 
-*Attendance*: while no task receives, what has come is taken in: pings are answered within a second or so, and so are
-the peer's close and its offences. Messages are kept until they are as many as the bound allows; then the rest stays
+*Attendance*: while no task receives, what has come is taken in: pings are answered within half a second or so, and so
+are the peer's close and its offences. Messages are kept until they are as many as the bound allows; then the rest stays
 with the operating system, and TCP makes the peer wait. A foreign Trio stream cannot be asked without waiting: there a
 task has to receive.
 
@@ -44,7 +44,7 @@ class Keepalive:
     """How a WebSocket makes sure that the peer is still there; `None` for either switches that part off.
 
     Args:
-        ping_interval: Seconds between two pings, more than 0. They are looked after once a second.
+        ping_interval: Seconds between two pings, more than 0. They are looked after twice a second.
         ping_timeout: Seconds within which the pong has to come, more than 0; else the connection is aborted.
 
     Raises:
@@ -68,7 +68,7 @@ class WebSocketStatistics(Statistics):
     latency: float | None
     """Seconds from the latest keepalive ping to its pong; None before the first one.
 
-    While no task receives, a pong is noticed by the next tick only: then it is up to a second too long.
+    While no task receives, a pong is noticed by the next tick only: then it is up to half a second too long.
     """
 
 
@@ -105,8 +105,12 @@ class Kept(Closing):
 
     @enable_ki_protection
     def tick(self, now: float) -> None:
-        """For the caretaker, once a second. A step."""
+        """For the caretaker, twice a second. A step."""
         if self._life.phase is not Phase.OPEN or self._life.reset:
+            return
+        if self._life.retiring:
+            if now >= self._retire_by:
+                self._close_in_background()
             return
         self._take_what_came()
         if self._keepalive is not None:

@@ -57,14 +57,17 @@ class Link(Sending):
             return
         if self._unsent:
             self.flush()
-        if life.phase is _OPEN and life.receive is _IDLE and not life.reset:
+        receive = self._transport.receive_some
+        if life.phase is _OPEN and life.receive is _IDLE and not (life.reset or life.retiring):
             life.receive = _BUSY
             self._reader = current_task()
             self._reader_since = trio.current_time()
         else:
             self._begin_receive()
+            if life.retiring:
+                receive = self._receive_arrived
         try:
-            data = await self._transport.receive_some(MAX_RECEIVE)
+            data = await receive(MAX_RECEIVE)
         except BaseException as exc:
             self._receive_broke(exc)
             raise
