@@ -55,18 +55,18 @@ async def read_head(wire: Wire, who: str) -> ResponseHead:
     raise RemoteProtocolError(f"{who} sent more than {_MAX_INFORMATIONAL} informational answers")
 
 
-async def read_body(wire: Wire, head: ResponseHead) -> tuple[bytes, bool]:
+async def read_body(wire: Wire, head: ResponseHead, max_bytes: int = MAX_BODY) -> tuple[bytes, bool]:
     """The body, and whether the connection can be used after it. Trailers are dropped.
 
     Raises:
         RemoteProtocolError: the body's framing is malformed, or EOF came in the middle of it.
-        LimitExceededError: it is longer than 64 KiB.
+        LimitExceededError: it is longer than `max_bytes`.
 
     Cancellation: as for `read_head`.
     """
     fields = FieldSummary(head.headers.raw)
     framing = fields.of_response(head, "GET")
-    _check_size(framing)
+    _check_size(framing, max_bytes)
     reader, inbox, body = make_reader(framing), Inbox(), bytearray()
     while True:
         got = reader.read(inbox)
@@ -77,11 +77,11 @@ async def read_body(wire: Wire, head: ResponseHead) -> tuple[bytes, bool]:
         if not isinstance(got, bytes):
             break
         body += got
-        _check_size(len(body))
+        _check_size(len(body), max_bytes)
     wire.put_back(inbox.clear())
     return bytes(body), framing != UNTIL_EOF and fields.persists(head.http_version)
 
 
-def _check_size(size: int) -> None:
-    if size > MAX_BODY:
-        raise LimitExceededError(f"the refusal has a body of {size} bytes; at most {MAX_BODY} are read")
+def _check_size(size: int, most: int) -> None:
+    if size > most:
+        raise LimitExceededError(f"the refusal has a body of {size} bytes; at most {most} are read")

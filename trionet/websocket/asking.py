@@ -91,7 +91,7 @@ class ClientRecipe(Upgrading):
     async def _refused(self, wire: Wire, head: ResponseHead) -> NoReturn:
         what = f"the server answered the WebSocket handshake with {head.status} {head.reason}".rstrip()
         try:
-            body, usable = await answer.read_body(wire, head)
+            body, usable = await answer.read_body(wire, head, self._settings.max_refusal)
         except LimitExceededError as exc:
             refused = UpgradeRefusedError(what, answer.Answer(head.status, head.reason, head.headers, b""))
             raise UpgradeFailedError(f"{what}, and {exc}") from refused

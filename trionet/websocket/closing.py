@@ -39,11 +39,8 @@ class ConnectionClosed(trio_websocket.ConnectionClosed, HandleClosedError):
         self.reason = reason
 
     def __str__(self) -> str:
-        text = str(self.args[0])
-        if self.reason is None:
-            return text
-        why = f": {self.reason.reason}" if self.reason.reason else ""
-        return f"{text} (WebSocket close {self.reason.code} {self.reason.name}{why})"
+        text, why = str(self.args[0]), str(self.reason)
+        return text if self.reason is None or text == why else f"{text} ({why})"
 
 
 class ConnectionBroken(ConnectionClosed, HandleBrokenError):

@@ -63,8 +63,12 @@ class Closing(Link):
         Source: RFC 6455 §7.1.2, §7.4.
         """
         check_close(code, reason)
+        await self._close_with(code, reason or "")
+
+    @enable_ki_protection
+    async def _close_with(self, code: int, reason: str) -> None:
         if self._life.phase is Phase.OPEN:
-            self._words = (code, reason or "")
+            self._words = (code, reason)
         await super().aclose()
 
     @enable_ki_protection

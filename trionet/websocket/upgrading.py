@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from ..checks import check_count, check_seconds
+from ..http.answer import MAX_BODY
 from ..http.headers import Headers
 from ..recipe import TalkingRecipe
 from .connection import WebSocket
@@ -33,6 +34,10 @@ class Settings:
     keepalive: Keepalive | None = None
     compression: PerMessageDeflate | None = None
     """What is offered, or granted."""
+    engine: type[Engine] = Engine
+    """The class of its protocol engine."""
+    max_refusal: int = MAX_BODY
+    """Bytes of a refusal's body that a client reads at most."""
 
     def __post_init__(self) -> None:
         check_seconds("handshake_timeout", self.handshake_timeout, positive=True)
@@ -76,7 +81,9 @@ class Upgrading(TalkingRecipe[WebSocket]):
     def make(self, capsule: Detached) -> WebSocket:
         """As `OwnRecipe.make`. A step."""
         settings = self._settings
-        engine = Engine(client=self.client, max_message_size=settings.max_message_size, compression=self._agreed)
+        engine = settings.engine(
+            client=self.client, max_message_size=settings.max_message_size, compression=self._agreed
+        )
         return settings.kind(
             capsule,
             engine,

@@ -23,6 +23,7 @@ from trio_websocket import (
     __version__,
 )
 
+from . import _impl
 from .client import (
     connect_websocket,
     connect_websocket_url,
@@ -48,6 +49,7 @@ __all__ = [
     "WebSocketRequest",
     "WebSocketServer",
     "__version__",
+    "_impl",
     "connect_websocket",
     "connect_websocket_url",
     "open_websocket",

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import trio
 from trio_websocket import ConnectionTimeout, DisconnectionTimeout, HandshakeError
 
+from ...checks import check_seconds
 from ...scope import open_single
-from .connection import CONN_TIMEOUT, MAX_MESSAGE_SIZE, MESSAGE_QUEUE_SIZE, RECEIVE_BYTES, WebSocketConnection
 from .endpoint import endpoints_of, take
+from .options import CONN_TIMEOUT, MAX_MESSAGE_SIZE, MESSAGE_QUEUE_SIZE, RECEIVE_BYTES, Options
 from .way import Way, client_recipe, shake_hands, take_apart
 
 if TYPE_CHECKING:
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from ...scope import Scope
-    from .way import Fields
+    from .connection import WebSocketConnection
+    from .options import Fields
 
 __all__ = [
     "connect_websocket",
@@ -31,8 +33,7 @@ __all__ = [
 ]
 
 
-@asynccontextmanager
-async def open_websocket(
+def open_websocket(
     host: str,
     port: int,
     resource: str,
@@ -40,12 +41,12 @@ async def open_websocket(
     use_ssl: bool | ssl.SSLContext,
     subprotocols: Iterable[str] | None = None,
     extra_headers: Fields = None,
-    message_queue_size: int = MESSAGE_QUEUE_SIZE,
-    max_message_size: int = MAX_MESSAGE_SIZE,
+    message_queue_size: float = MESSAGE_QUEUE_SIZE,
+    max_message_size: float = MAX_MESSAGE_SIZE,
     receive_buffer_size: int | None = RECEIVE_BYTES,
     connect_timeout: float = CONN_TIMEOUT,
     disconnect_timeout: float = CONN_TIMEOUT,
-) -> AsyncIterator[WebSocketConnection]:
+) -> AbstractAsyncContextManager[WebSocketConnection]:
     """As `trio_websocket.open_websocket`: a WebSocket to a host, for the length of a block.
 
     Args:
@@ -54,14 +55,18 @@ async def open_websocket(
         resource: Path and query of the request.
         use_ssl: An SSL context; True for one that verifies with the system's certificates; False for no TLS.
         subprotocols: What to offer, best first.
-        extra_headers: Additional fields of the request; those that the handshake sets itself are left out.
-        message_queue_size: Messages that are received ahead while no task receives, and one more.
-        max_message_size: Bytes of a received message at most; a longer one closes with 1009.
+        extra_headers: Additional fields of the request, of bytes or str. Those that the handshake sets itself are left
+            out; the names in a Sec-WebSocket-Protocol are offered behind `subprotocols`.
+        message_queue_size: Messages that are received ahead while no task receives, and one more; ``math.inf`` for no
+            limit but that of bytes.
+        max_message_size: The largest ``len()`` of a received message; a longer one closes with 1009. ``math.inf`` for
+            no limit.
         receive_buffer_size: Without effect.
         connect_timeout: Seconds for connecting and the handshake.
         disconnect_timeout: Seconds for the close when the block is left.
 
     Raises:
+        TypeError, ValueError: an argument cannot be right. At the call.
         HandshakeError: the server could not be reached, or the handshake went wrong.
         ConnectionTimeout, DisconnectionTimeout: not in time.
         ConnectionRejected: the server answered otherwise.
@@ -76,10 +81,17 @@ async def open_websocket(
         use_ssl=use_ssl,
         subprotocols=subprotocols,
         extra_headers=extra_headers,
-        message_queue_size=message_queue_size,
-        max_message_size=max_message_size,
+        options=Options.check(message_queue_size, max_message_size),
     )
-    async with open_single(f"open_websocket {host!r}:{port}", math.inf) as scope:
+    seconds = check_seconds("connect_timeout", connect_timeout), check_seconds("disconnect_timeout", disconnect_timeout)
+    return _opened(way, f"open_websocket {host!r}:{port}", *seconds)
+
+
+@asynccontextmanager
+async def _opened(
+    way: Way, name: str, connect_timeout: float, disconnect_timeout: float
+) -> AsyncIterator[WebSocketConnection]:
+    async with open_single(name, math.inf) as scope:
         try:
             with trio.fail_after(connect_timeout):
                 connection = await way.go(scope)
@@ -128,8 +140,8 @@ async def connect_websocket(
     use_ssl: bool | ssl.SSLContext,
     subprotocols: Iterable[str] | None = None,
     extra_headers: Fields = None,
-    message_queue_size: int = MESSAGE_QUEUE_SIZE,
-    max_message_size: int = MAX_MESSAGE_SIZE,
+    message_queue_size: float = MESSAGE_QUEUE_SIZE,
+    max_message_size: float = MAX_MESSAGE_SIZE,
     receive_buffer_size: int | None = RECEIVE_BYTES,
 ) -> WebSocketConnection:
     """As `trio_websocket.connect_websocket`: a WebSocket to a host, that a task in `nursery` owns until it is closed.
@@ -149,8 +161,7 @@ async def connect_websocket(
         use_ssl=use_ssl,
         subprotocols=subprotocols,
         extra_headers=extra_headers,
-        message_queue_size=message_queue_size,
-        max_message_size=max_message_size,
+        options=Options.check(message_queue_size, max_message_size),
     )
     connection: WebSocketConnection = await nursery.start(_hold, way.go, name=f"WebSocket to {host}:{port}")
     return connection
@@ -162,8 +173,8 @@ def open_websocket_url(
     *,
     subprotocols: Iterable[str] | None = None,
     extra_headers: Fields = None,
-    message_queue_size: int = MESSAGE_QUEUE_SIZE,
-    max_message_size: int = MAX_MESSAGE_SIZE,
+    message_queue_size: float = MESSAGE_QUEUE_SIZE,
+    max_message_size: float = MAX_MESSAGE_SIZE,
     connect_timeout: float = CONN_TIMEOUT,
     disconnect_timeout: float = CONN_TIMEOUT,
     receive_buffer_size: int | None = RECEIVE_BYTES,
@@ -208,8 +219,8 @@ async def connect_websocket_url(
     *,
     subprotocols: Iterable[str] | None = None,
     extra_headers: Fields = None,
-    message_queue_size: int = MESSAGE_QUEUE_SIZE,
-    max_message_size: int = MAX_MESSAGE_SIZE,
+    message_queue_size: float = MESSAGE_QUEUE_SIZE,
+    max_message_size: float = MAX_MESSAGE_SIZE,
     receive_buffer_size: int | None = RECEIVE_BYTES,
 ) -> WebSocketConnection:
     """As `trio_websocket.connect_websocket_url`: a WebSocket to a URL, that a task in `nursery` owns.
@@ -239,8 +250,8 @@ async def wrap_client_stream(
     *,
     subprotocols: Iterable[str] | None = None,
     extra_headers: Fields = None,
-    message_queue_size: int = MESSAGE_QUEUE_SIZE,
-    max_message_size: int = MAX_MESSAGE_SIZE,
+    message_queue_size: float = MESSAGE_QUEUE_SIZE,
+    max_message_size: float = MAX_MESSAGE_SIZE,
     receive_buffer_size: int | None = RECEIVE_BYTES,
 ) -> WebSocketConnection:
     """As `trio_websocket.wrap_client_stream`: a WebSocket over a stream, which belongs to it from now on.
@@ -262,11 +273,12 @@ async def wrap_client_stream(
 
     Cancellation: the stream is closed.
     """
+    options = Options.check(message_queue_size, max_message_size)
+    recipe = client_recipe(host, resource, subprotocols, extra_headers, options)
     endpoints = endpoints_of(stream)
 
     async def connect(scope: Scope) -> WebSocketConnection:
-        recipe = client_recipe(host, resource, subprotocols, extra_headers, max_message_size)
-        return await shake_hands(await take(scope, stream), recipe, message_queue_size, endpoints)
+        return await shake_hands(await take(scope, stream), recipe, options.queue_size, endpoints)
 
     connection: WebSocketConnection = await nursery.start(_hold, connect, name=f"WebSocket over {stream!r:.80}")
     return connection

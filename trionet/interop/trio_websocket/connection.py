@@ -8,6 +8,7 @@ one that wants to. So in a loop of receiving and sending it costs a look now and
 from __future__ import annotations
 
 import itertools
+import logging
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,53 +16,38 @@ import trio
 from trio.lowlevel import ParkingLot, enable_ki_protection
 from trio_websocket import ConnectionClosed
 
-from ...errors import LimitExceededError, RemoteProtocolError
+from ...errors import LimitExceededError, LocalProtocolError, RemoteProtocolError
 from ...ownership import Event, Phase
 from ...websocket import WebSocket
+from ...websocket.frames import MAX_REASON
 
 if TYPE_CHECKING:
     from trio_websocket import Endpoint
 
     from ...capsule import Detached
-    from ...http.headers import Headers
     from ...websocket.assembly import Message
     from ...websocket.engine import Engine
     from .endpoint import Endpoints
 
-__all__ = [
-    "CONN_TIMEOUT",
-    "MAX_MESSAGE_SIZE",
-    "MESSAGE_QUEUE_SIZE",
-    "RECEIVE_BYTES",
-    "WebSocketConnection",
-    "application_fields",
-]
+__all__ = ["WITHOUT_CODE", "WebSocketConnection", "logger"]
 
-CONN_TIMEOUT: Final = 60
-"""Seconds for the handshake, and for the close."""
-MESSAGE_QUEUE_SIZE: Final = 1
-MAX_MESSAGE_SIZE: Final = 2**20
-RECEIVE_BYTES: Final = 4096
+logger: Final = logging.getLogger("trio-websocket")
+"""The other library's: what programs have set for it holds here too."""
 
+WITHOUT_CODE: Final = frozenset({1005, 1006, 1015})
+"""Codes that stand for a close without one, or for none at all (RFC 6455 §7.4.1)."""
 _HANDSHAKE: Final = frozenset({b"connection", b"host", b"upgrade"})
-_serial: Final = itertools.count()
-
-
-def application_fields(headers: Headers) -> list[tuple[bytes, bytes]]:
-    """The fields that are not the handshake's own, names in lower case: what trio-websocket shows."""
-    fields = [(name.lower(), value) for name, value in headers.raw]
-    return [field for field in fields if field[0] not in _HANDSHAKE and not field[0].startswith(b"sec-websocket-")]
 
 
 class WebSocketConnection(WebSocket):
-    """trionet's `WebSocket`, with the ways of `trio_websocket.WebSocketConnection`."""
+    """trionet's `WebSocket`, with the ways of `trio_websocket.WebSocketConnection`: it takes attributes, too."""
 
-    __slots__ = ("_attending", "_endpoints", "_id", "_idle", "_queue_size")
+    CONNECTION_ID = itertools.count()
 
     def __init__(self, capsule: Detached, engine: Engine, **options: Any) -> None:
-        self._id = next(_serial)
+        self._id = next(self.CONNECTION_ID)
         self._endpoints: Endpoints | None = None
-        self._queue_size = MESSAGE_QUEUE_SIZE
+        self._queue_size = 1.0
         self._attending: trio.CancelScope | None = None
         self._idle = ParkingLot()
         super().__init__(capsule, engine, **options)
@@ -70,7 +56,7 @@ class WebSocketConnection(WebSocket):
         """Which side this is, and a number."""
         return f"{'client' if self.is_client else 'server'}-{self._id}"
 
-    def furnish(self, queue_size: int, endpoints: Endpoints | None) -> None:
+    def furnish(self, queue_size: float, endpoints: Endpoints | None) -> None:
         """How many messages the attendant reads ahead, and what the stream underneath was called."""
         self._queue_size = queue_size
         self._endpoints = endpoints
@@ -88,7 +74,10 @@ class WebSocketConnection(WebSocket):
     @property
     def handshake_headers(self) -> tuple[tuple[bytes, bytes], ...]:
         """The fields of the peer's part of the handshake that are not about the handshake itself."""
-        return tuple(application_fields(self._headers))
+        fields = [(name.lower(), value) for name, value in self._headers.raw]
+        return tuple(
+            field for field in fields if field[0] not in _HANDSHAKE and not field[0].startswith(b"sec-websocket-")
+        )
 
     # --- messages ------------------------------------------------------------------------------------------------
 
@@ -103,7 +92,7 @@ class WebSocketConnection(WebSocket):
         except (RemoteProtocolError, LimitExceededError) as exc:
             raise ConnectionClosed(self.closed) from exc
         finally:
-            self._idle.unpark()
+            self._idle.unpark_all()
 
     async def send_message(self, message: str | bytes | bytearray | memoryview) -> None:
         """As `WebSocket.send_message`; raises ValueError for what is neither str nor bytes.
@@ -115,23 +104,49 @@ class WebSocketConnection(WebSocket):
         await super().send_message(message)
 
     async def ping(self, payload: bytes | None = None) -> None:
-        """As `WebSocket.ping`.
+        """As `WebSocket.ping`; where the pong comes behind messages that nobody takes, it waits until somebody does.
 
         Cancellation: as `WebSocket.ping`.
         """
         try:
             await super().ping(payload)
         finally:
-            self._idle.unpark()
+            self._idle.unpark_all()
+
+    async def _read_for_ping(self, payload: bytes) -> None:
+        """Read, or let the task that has the reading turn do that, or wait for room for what comes before the pong."""
+        reading = self._reading
+        if reading.held:
+            if not await reading.wait():
+                return
+        elif self._has_room() or self._life.phase is not Phase.OPEN:
+            reading.held = True
+        else:
+            await self._idle.park()
+            return
+        try:
+            if payload in self._pings and (self._has_room() or self._life.phase is not Phase.OPEN):
+                await self._read_batch()
+        finally:
+            reading.release()
 
     async def aclose(self, code: int = 1000, reason: str | None = None) -> None:
         """As `WebSocket.aclose`. An exception that is being handled is not lost to a cancellation meanwhile.
+
+        A longer reason is cut off. With 1005, 1006 or 1015, which no frame can carry, the close frame is empty. A code
+        that cannot be sent leaves the connection closed all the same.
 
         Cancellation: the connection is aborted.
         """
         handled = sys.exc_info()[1]
         try:
-            await super().aclose(code, reason)
+            if code in WITHOUT_CODE:
+                await self._close_with(1005, "")
+            else:
+                await super().aclose(code, _cut(reason))
+        except LocalProtocolError:
+            self.abort()
+            raise
         except trio.Cancelled:  # noqa: ASYNC103 - the exception that is handled goes on in its place
             if handled is None:
                 raise
@@ -159,6 +174,7 @@ class WebSocketConnection(WebSocket):
                     reading.release()
         except (trio.ClosedResourceError, trio.BrokenResourceError):
             pass
+        logger.debug("%s websocket closed %r", self, self._close)
 
     async def keep(self) -> None:
         """Attend until the WebSocket has ended, or has failed and waits for its owner to see that.
@@ -187,3 +203,10 @@ class WebSocketConnection(WebSocket):
     def _phase_changed(self, before: Phase) -> None:
         super()._phase_changed(before)
         self._idle.unpark_all()
+
+
+def _cut(reason: str | None) -> str | None:
+    """As much of a close reason as a frame can carry, cut off between two characters."""
+    if not reason or len(reason) * 4 <= MAX_REASON:
+        return reason
+    return reason.encode("utf-8", "surrogatepass")[:MAX_REASON].decode(errors="ignore")

@@ -7,6 +7,7 @@ closing it closes nothing; here it ends the WebSocket instead.
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, NamedTuple
 
 import trio
@@ -91,7 +92,10 @@ class _Ends:
             handle.stream_closed()
         else:
             handle.abort()
-        await trio.lowlevel.checkpoint()
+        if sys.exc_info()[1] is None:
+            await trio.lowlevel.checkpoint()
+        else:  # the exception that is being handled must not be lost to a cancellation
+            await trio.lowlevel.cancel_shielded_checkpoint()
 
 
 def _pair(sock: trio.socket.SocketType) -> tuple[tuple[str, int], tuple[str, int]] | None:

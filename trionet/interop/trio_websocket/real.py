@@ -18,7 +18,7 @@ from ...http.exchange import Exchange
 from ...http.head import MAX_HEAD, parse_request, write_request
 from ...recipe import OwnRecipe
 from ...websocket.handshake import NotAcceptableError, check_request
-from .connection import MAX_MESSAGE_SIZE, MESSAGE_QUEUE_SIZE, RECEIVE_BYTES
+from .options import MAX_MESSAGE_SIZE, MESSAGE_QUEUE_SIZE, RECEIVE_BYTES
 
 if TYPE_CHECKING:
     from ...capsule import Detached

@@ -7,54 +7,49 @@ handshake is answered, on a connection that goes on.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import trio
 from trio_websocket import CloseReason, ConnectionClosed, Endpoint, HandshakeError
 
-from ...errors import LocalProtocolError, RemoteProtocolError
+from ...errors import RemoteProtocolError
 from ...http.headers import split_list
 from ...http.server import to_http_server
 from ...ownership import Phase
 from ...scope import open_single
 from ...websocket import handshake
 from ...websocket.accepting import ServerRecipe
-from ...websocket.upgrading import Settings
-from .connection import (
-    MAX_MESSAGE_SIZE,
-    MESSAGE_QUEUE_SIZE,
-    RECEIVE_BYTES,
-    WebSocketConnection,
-    application_fields,
-)
+from .connection import WebSocketConnection
 from .endpoint import Endpoints, endpoints_of, take
-from .way import extra_fields
+from .mistakes import LocalProtocolError
+from .options import MAX_MESSAGE_SIZE, MESSAGE_QUEUE_SIZE, RECEIVE_BYTES, Options, split_fields
 
 if TYPE_CHECKING:
     from ...http.exchange import Exchange
     from ...ownership import End
     from ...scope import Scope
+    from .options import Fields
 
 __all__ = ["WebSocketRequest", "receive_request", "wrap_server_stream"]
+
+_NOT_SHOWN: Final = frozenset({b"host", b"sec-websocket-extensions", b"sec-websocket-protocol"})
 
 
 class WebSocketRequest:
     """A client's handshake; `accept` or `reject` it. As `trio_websocket.WebSocketRequest`."""
 
-    def __init__(
-        self, exchange: Exchange, endpoints: Endpoints, queue_size: int, max_message_size: int, *, attends: bool
-    ) -> None:
+    def __init__(self, exchange: Exchange, endpoints: Endpoints, options: Options, *, attends: bool) -> None:
         self._exchange = exchange
         self._attends = attends
         self._endpoints = endpoints
-        self._queue_size = queue_size
-        self._max_message_size = max_message_size
+        self._options = options
         self._connection: WebSocketConnection | None = None
 
     @property
     def headers(self) -> list[tuple[bytes, bytes]]:
-        """The fields of the request that are not about the handshake itself, names in lower case."""
-        return application_fields(self._exchange.headers)
+        """The fields of the request but for Host, and what is offered in Sec-WebSocket-*; names in lower case."""
+        fields = [(name.lower(), value) for name, value in self._exchange.headers.raw]
+        return [field for field in fields if field[0] not in _NOT_SHOWN]
 
     @property
     def path(self) -> str:
@@ -76,45 +71,62 @@ class WebSocketRequest:
         """The client's endpoint, or the ``repr()`` of a stream that has none."""
         return self._endpoints.remote
 
-    async def accept(
-        self, *, subprotocol: str | None = None, extra_headers: list[tuple[bytes, bytes]] | None = None
-    ) -> WebSocketConnection:
+    async def accept(self, *, subprotocol: str | None = None, extra_headers: Fields = None) -> WebSocketConnection:
         """Accept the handshake.
 
         Args:
             subprotocol: One of the proposed ones.
-            extra_headers: Additional fields of the answer; those that the handshake sets itself are left out.
+            extra_headers: Additional fields of the answer, of bytes or str. Those that the handshake sets itself are
+                left out; a Sec-WebSocket-Protocol is as good as `subprotocol`.
 
         Raises:
             LocalProtocolError: the subprotocol was not proposed, or the request is answered already.
-            ValueError: a field cannot be sent.
+            TypeError, ValueError: a field cannot be sent.
             ConnectionClosed: the client has gone.
 
         Cancellation: before the answer was sent nothing has happened; afterwards the connection is closed.
         """
-        if subprotocol is not None and subprotocol not in self.proposed_subprotocols:
-            raise LocalProtocolError(
-                f"subprotocol {subprotocol!r} was not proposed by the client: {self.proposed_subprotocols!r}"
-            )
-        names = () if subprotocol is None else (subprotocol,)
-        settings = Settings(self._max_message_size, math.inf, WebSocketConnection)
-        recipe = ServerRecipe(names, extra_fields(extra_headers), None, settings)
+        self._check_undecided("accept()")
+        extra, named = split_fields(extra_headers)
+        chosen = self._choose(([] if subprotocol is None else [subprotocol]) + named)
+        recipe = ServerRecipe(chosen, extra, None, self._options.settings())
         try:
             websocket = await self._exchange.upgrade(recipe)
         except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
             raise ConnectionClosed(CloseReason(1006, None)) from exc
         assert isinstance(websocket, WebSocketConnection)
-        websocket.furnish(self._queue_size, self._endpoints)
+        websocket.furnish(self._options.queue_size, self._endpoints)
         if self._attends:
             websocket.scope.owner.start_service(websocket.attend)
         self._connection = websocket
         return websocket
 
+    def _choose(self, names: list[str]) -> tuple[str, ...]:
+        """The subprotocol that these name, if any does.
+
+        Raises:
+            LocalProtocolError: they name several, or one that was not proposed.
+        """
+        chosen = tuple(dict.fromkeys(names))
+        if len(chosen) > 1:
+            raise LocalProtocolError(f"accept() refused: it names several subprotocols, {chosen!r}; name one")
+        if chosen and chosen[0] not in self.proposed_subprotocols:
+            raise LocalProtocolError(
+                f"subprotocol {chosen[0]!r} was not proposed by the client: {self.proposed_subprotocols!r}"
+            )
+        return chosen
+
+    def _check_undecided(self, what: str) -> None:
+        """Raise if the request is answered already."""
+        if self._connection is not None or self._exchange.status:
+            answered = "accepted" if self._connection is not None else f"answered with {self._exchange.status}"
+            raise LocalProtocolError(f"{what} refused: the handshake was {answered} before")
+
     async def reject(
         self,
         status_code: int,
         *,
-        extra_headers: list[tuple[bytes, bytes]] | None = None,
+        extra_headers: Fields = None,
         body: bytes | None = None,
     ) -> None:
         """Reject the handshake, and end the connection.
@@ -130,6 +142,7 @@ class WebSocketRequest:
 
         Cancellation: as `Exchange.respond`.
         """
+        self._check_undecided("reject()")
         fields: list[tuple[Any, Any]] = [*(extra_headers or ()), ("Connection", "close")]
         await self._exchange.respond(status_code, body or b"", headers=fields)
 
@@ -152,7 +165,7 @@ class WebSocketRequest:
 
 
 async def receive_request(
-    scope: Scope, stream: trio.abc.Stream, queue_size: int, max_message_size: int, *, attends: bool
+    scope: Scope, stream: trio.abc.Stream, options: Options, *, attends: bool
 ) -> WebSocketRequest | None:
     """The first request over `stream` that is a handshake; None if the connection ends before. Takes the stream.
 
@@ -172,7 +185,7 @@ async def receive_request(
                 fields = [field for field in answer.headers.items() if field[0] != "Content-Length"]
                 await exchange.respond(answer.status, answer.body, headers=fields)
             else:
-                return WebSocketRequest(exchange, endpoints, queue_size, max_message_size, attends=attends)
+                return WebSocketRequest(exchange, endpoints, options, attends=attends)
     except (RemoteProtocolError, trio.BrokenResourceError, trio.ClosedResourceError):
         pass  # it was answered as far as that can be done, and is no concern of the other connections
     return None
@@ -181,8 +194,8 @@ async def receive_request(
 async def wrap_server_stream(
     nursery: trio.Nursery,
     stream: trio.abc.Stream,
-    message_queue_size: int = MESSAGE_QUEUE_SIZE,
-    max_message_size: int = MAX_MESSAGE_SIZE,
+    message_queue_size: float = MESSAGE_QUEUE_SIZE,
+    max_message_size: float = MAX_MESSAGE_SIZE,
     receive_buffer_size: int | None = RECEIVE_BYTES,
 ) -> WebSocketRequest:
     """As `trio_websocket.wrap_server_stream`: the handshake that comes over a stream, which belongs to it from now on.
@@ -190,26 +203,28 @@ async def wrap_server_stream(
     Args:
         nursery: A task in it owns the connection until it is closed.
         stream: Any Trio stream that is not in use.
-        message_queue_size: Messages that are received ahead while no task receives, and one more.
-        max_message_size: Bytes of a received message at most; a longer one closes with 1009.
+        message_queue_size: As for `open_websocket`.
+        max_message_size: See there.
         receive_buffer_size: Without effect.
 
     Raises:
+        TypeError, ValueError: an argument cannot be right; the stream is as it was.
         HandshakeError: the client has ended the connection, or has sent what is not HTTP.
         trio.BusyResourceError, trio.ClosedResourceError: the stream is in use, or closed.
 
     Cancellation: the stream is closed.
     """
-    request: WebSocketRequest = await nursery.start(_hold_request, stream, message_queue_size, max_message_size)
+    options = Options.check(message_queue_size, max_message_size)
+    request: WebSocketRequest = await nursery.start(_hold_request, stream, options)
     return request
 
 
 async def _hold_request(
-    stream: trio.abc.Stream, queue_size: int, max_size: int, *, task_status: trio.TaskStatus[WebSocketRequest]
+    stream: trio.abc.Stream, options: Options, *, task_status: trio.TaskStatus[WebSocketRequest]
 ) -> None:
     """Own a connection, in a task of the user's nursery, until it has ended, whatever it becomes."""
     async with open_single("trio_websocket", math.inf) as scope:
-        request = await receive_request(scope, stream, queue_size, max_size, attends=False)
+        request = await receive_request(scope, stream, options, attends=False)
         if request is None:
             raise HandshakeError("the client ended the connection without a WebSocket handshake")
         task_status.started(request)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import trio
 from trio_websocket import Endpoint
 
+from ...checks import check_seconds
 from ...scope import open_scope
-from .connection import CONN_TIMEOUT, MAX_MESSAGE_SIZE, MESSAGE_QUEUE_SIZE, RECEIVE_BYTES
+from .connection import logger
+from .options import CONN_TIMEOUT, MAX_MESSAGE_SIZE, MESSAGE_QUEUE_SIZE, RECEIVE_BYTES, Options
 from .request import WebSocketRequest, receive_request
 
 if TYPE_CHECKING:
@@ -26,8 +29,8 @@ async def serve_websocket(
     ssl_context: ssl.SSLContext | None,
     *,
     handler_nursery: trio.Nursery | None = None,
-    message_queue_size: int = MESSAGE_QUEUE_SIZE,
-    max_message_size: int = MAX_MESSAGE_SIZE,
+    message_queue_size: float = MESSAGE_QUEUE_SIZE,
+    max_message_size: float = MAX_MESSAGE_SIZE,
     receive_buffer_size: int | None = RECEIVE_BYTES,
     connect_timeout: float = CONN_TIMEOUT,
     disconnect_timeout: float = CONN_TIMEOUT,
@@ -43,19 +46,21 @@ async def serve_websocket(
         port: 0 to 65535; 0 lets the system choose.
         ssl_context: For TLS; None for none.
         handler_nursery: Where the connections' tasks are started; one of the server's own by default.
-        message_queue_size: Messages that are received ahead while no task receives, and one more.
-        max_message_size: Bytes of a received message at most; a longer one closes with 1009.
+        message_queue_size: As for `open_websocket`.
+        max_message_size: See there.
         receive_buffer_size: Without effect.
         connect_timeout: Seconds for the client's handshake.
         disconnect_timeout: Seconds for the close when the handler has returned.
         task_status: Reports the `WebSocketServer`.
 
     Raises:
+        TypeError, ValueError: an argument cannot be right; nothing was opened.
         OSError: the address is in use, or not this machine's.
         BaseExceptionGroup: what handlers have raised.
 
     Cancellation: handlers are cancelled, connections and listeners closed.
     """
+    _check(message_queue_size, max_message_size, connect_timeout, disconnect_timeout)
     listeners: list[Any]
     if ssl_context is None:
         listeners = await trio.open_tcp_listeners(port, host=host)
@@ -78,7 +83,7 @@ class WebSocketServer:
     """A server of WebSockets on listeners of Trio's. Arguments: as `serve_websocket`.
 
     Raises:
-        ValueError: there is no listener.
+        TypeError, ValueError: there is no listener, or an argument cannot be right.
     """
 
     def __init__(
@@ -87,8 +92,8 @@ class WebSocketServer:
         listeners: Sequence[trio.abc.Listener[Any]],
         *,
         handler_nursery: trio.Nursery | None = None,
-        message_queue_size: int = MESSAGE_QUEUE_SIZE,
-        max_message_size: int = MAX_MESSAGE_SIZE,
+        message_queue_size: float = MESSAGE_QUEUE_SIZE,
+        max_message_size: float = MAX_MESSAGE_SIZE,
         receive_buffer_size: int | None = RECEIVE_BYTES,
         connect_timeout: float = CONN_TIMEOUT,
         disconnect_timeout: float = CONN_TIMEOUT,
@@ -98,8 +103,7 @@ class WebSocketServer:
         self._handler = handler
         self._handler_nursery = handler_nursery
         self._listeners = listeners
-        self._message_queue_size = message_queue_size
-        self._max_message_size = max_message_size
+        self._options = _check(message_queue_size, max_message_size, connect_timeout, disconnect_timeout)
         self._connect_timeout = connect_timeout
         self._disconnect_timeout = disconnect_timeout
 
@@ -141,6 +145,7 @@ class WebSocketServer:
                 handler_nursery=self._handler_nursery,
             )
             await nursery.start(serve)
+            logger.debug("Listening on %s", ",".join(map(str, self.listeners)))
             task_status.started(self)
             await trio.sleep_forever()
 
@@ -149,18 +154,28 @@ class WebSocketServer:
         async with open_scope(name="trio_websocket", drain_timeout=self._disconnect_timeout) as scope:
             request = None
             with trio.move_on_after(self._connect_timeout):
-                request = await receive_request(
-                    scope, stream, self._message_queue_size, self._max_message_size, attends=True
-                )
+                request = await receive_request(scope, stream, self._options, attends=True)
             if request is None:
                 scope.owner.abort_all()
                 return
             try:
                 await self._handler(request)
             except Exception:
-                await request.conclude(failed=True)  # noqa: ASYNC120 - a cancellation outranks the error
+                await _conclude_failed(request)  # noqa: ASYNC120 - it raises no cancellation
                 raise
             await request.conclude(failed=False)
+
+
+async def _conclude_failed(request: WebSocketRequest) -> None:
+    """Tell the client that the handler has failed. What it failed with is not lost to a cancellation meanwhile."""
+    with suppress(trio.Cancelled):  # the handler's exception goes on in its place
+        await request.conclude(failed=True)
+
+
+def _check(queue_size: Any, max_size: Any, connect_timeout: Any, disconnect_timeout: Any) -> Options:
+    check_seconds("connect_timeout", connect_timeout)
+    check_seconds("disconnect_timeout", disconnect_timeout)
+    return Options.check(queue_size, max_size)
 
 
 def _endpoint(listener: trio.abc.Listener[Any]) -> Endpoint | str:

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import math
 import ssl
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import trio
 from trio_websocket import ConnectionRejected, HandshakeError
 
 from ...errors import UpgradeFailedError, UpgradeRefusedError
-from ...http.headers import Headers
 from ...http.url import bracketed
 from ...tls import to_tls_client
 from ...websocket.asking import ClientRecipe
 from ...websocket.handshake import check_subprotocols
-from ...websocket.upgrading import Settings
-from .connection import WebSocketConnection
+from .connection import WebSocketConnection, logger
+from .options import split_fields
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -25,13 +23,9 @@ if TYPE_CHECKING:
     from ...connection import Connection
     from ...scope import Scope
     from .endpoint import Endpoints
+    from .options import Fields, Options
 
-__all__ = ["Fields", "Way", "client_recipe", "extra_fields", "shake_hands", "take_apart"]
-
-Fields = list[tuple[bytes, bytes]] | None
-"""Additional fields, as trio-websocket takes them."""
-
-_OWN: Final = frozenset({b"host", b"upgrade", b"connection", b"content-length", b"transfer-encoding"})
+__all__ = ["Way", "client_recipe", "shake_hands", "take_apart"]
 
 
 class Way:
@@ -46,25 +40,27 @@ class Way:
         use_ssl: bool | ssl.SSLContext,
         subprotocols: Iterable[str] | None,
         extra_headers: Fields,
-        message_queue_size: int,
-        max_message_size: int,
+        options: Options,
     ) -> None:
         self._host = host
         self._port = port
+        self._resource = resource
         self._context = _ssl_context(use_ssl)
-        self._queue_size = message_queue_size
+        self._options = options
         authority = bracketed(host) if port in (80, 443) else f"{bracketed(host)}:{port}"
-        self._recipe = client_recipe(authority, resource, subprotocols, extra_headers, max_message_size)
+        self._recipe = client_recipe(authority, resource, subprotocols, extra_headers, options)
 
     async def go(self, scope: Scope) -> WebSocketConnection:
         """Connect, in this scope."""
+        secure = "" if self._context is None else "s"
+        logger.debug("Connecting to ws%s://%s:%d%s", secure, self._host, self._port, self._resource)
         connection = await scope.connect_tcp(self._host, self._port)
         if self._context is not None:
             try:
                 connection = await connection.upgrade(to_tls_client(self._host, self._context))
             except UpgradeFailedError as exc:
                 raise HandshakeError(str(exc)) from exc
-        return await shake_hands(connection, self._recipe, self._queue_size, None)
+        return await shake_hands(connection, self._recipe, self._options.queue_size, None)
 
 
 def _ssl_context(use_ssl: object) -> ssl.SSLContext | None:
@@ -78,31 +74,27 @@ def _ssl_context(use_ssl: object) -> ssl.SSLContext | None:
 
 
 def client_recipe(
-    host: str, resource: str, subprotocols: Iterable[str] | None, extra_headers: Fields, max_message_size: int
+    host: str, resource: str, subprotocols: Iterable[str] | None, extra_headers: Fields, options: Options
 ) -> ClientRecipe:
-    """The recipe that asks in trio-websocket's terms; what the connection is, the caller has seen to."""
+    """The recipe that asks in trio-websocket's terms; what the connection is, the caller has seen to.
+
+    Raises:
+        TypeError, ValueError: a subprotocol or a field cannot be sent.
+    """
+    extra, more = split_fields(extra_headers)
+    wanted = check_subprotocols(subprotocols or ())
     return ClientRecipe(
         None,
         host,
         resource,
-        subprotocols=check_subprotocols(subprotocols or ()),
-        extra=extra_fields(extra_headers),
-        settings=Settings(max_message_size, math.inf, WebSocketConnection),
+        subprotocols=wanted + check_subprotocols(name for name in more if name not in wanted),
+        extra=extra,
+        settings=options.settings(),
     )
 
 
-def extra_fields(fields: Fields) -> Headers:
-    """A program's additional fields, without those that the handshake sets itself."""
-    found: list[tuple[Any, Any]] = [
-        (name, value)
-        for name, value in fields or ()
-        if name.lower() not in _OWN and not name.lower().startswith(b"sec-websocket-")
-    ]
-    return Headers(found)
-
-
 async def shake_hands(
-    connection: Connection, recipe: ClientRecipe, queue_size: int, endpoints: Endpoints | None
+    connection: Connection, recipe: ClientRecipe, queue_size: float, endpoints: Endpoints | None
 ) -> WebSocketConnection:
     """Become a WebSocket.
 
