@@ -468,6 +468,22 @@ def test_a_client_waits_for_100():
     assert b"close" not in machine.respond(200)
 
 
+def test_a_100_goes_ahead_of_a_head_that_is_held_back_and_never_behind_one():
+    machine = H1Server()
+    machine.receive(EXPECT)
+    machine.next_event()
+    before = machine.snapshot()
+    assert b"Connection: close" in machine.send_head(200)
+    with pytest.raises(LocalProtocolError, match="waits for 100"):
+        machine.invite_body()
+    machine.head_held = True
+    assert machine.invite_body() == b"HTTP/1.1 100 Continue\r\n\r\n"
+    assert not machine.awaits_continue
+    machine.restore(before)
+    assert not machine.head_held
+    assert b"close" not in machine.send_head(200)
+
+
 def test_an_answer_instead_of_100_ends_the_connection():
     machine = H1Server()
     machine.receive(EXPECT)

@@ -48,7 +48,7 @@ class Site:
 
 
 async def application(site, numbers, exchange):
-    """Answers by path: ``/hello``, ``/echo``, ``/size?n``, ``/chunks?n``, ``/trailers``, ``/refuse``, ``/nothing``."""
+    """Answers by path."""
     site.seen.append(exchange)
     fields = [("X-Connection", str(numbers.setdefault(exchange.connection, len(numbers) + 1)))]
     match exchange.path:
@@ -58,6 +58,10 @@ async def application(site, numbers, exchange):
             body = await exchange.read(4_000_000)
             coding = exchange.headers.get("transfer-encoding", "none")
             await exchange.respond(200, body, headers=[*fields, ("X-Coding", coding)])
+        case "/relay":
+            async with exchange.stream(200, headers=fields) as stream:
+                async for chunk in exchange:
+                    await stream.send(chunk)
         case "/size":
             await exchange.respond(200, pattern(int(exchange.query)), headers=fields)
         case "/chunks":
@@ -182,6 +186,24 @@ async def test_curl_waits_until_its_body_is_wanted(served, curl):
         said = await curl(site, *waiting, "--data-binary", "@-", "-D", "-", paths=["/echo"], stdin=b"wanted")
         assert said.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n")
         assert said.endswith(b"\r\n\r\nwanted")
+
+
+@needs_curl
+@pytest.mark.parametrize("size", [6, 1_000_003])
+@pytest.mark.parametrize("coding", ["none", "chunked"])
+async def test_curl_waits_until_a_stream_wants_its_body(served, curl, size, coding):
+    """The head of the stream was once held back until there was a piece, and the 100 with it: neither side moved."""
+    async with served() as site:
+        waiting = ["-H", "Expect: 100-continue", "--expect100-timeout", "60"]
+        chunked = ["-H", "Transfer-Encoding: chunked"] if coding == "chunked" else []
+        facts = ["--write-out", "\n%{num_connects}\n"]
+        command = [*waiting, *chunked, *facts, "--data-binary", "@-", "-D", "-"]
+        said = await curl(site, *command, paths=["/relay", "/relay"], stdin=pattern(size))
+        first, second = said.split(b"\n1\n")
+        for answer in (first, second.removesuffix(b"\n0\n")):
+            assert answer.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n")
+            assert answer.endswith(b"\r\n\r\n" + pattern(size))
+        assert site.connections == 1
 
 
 @needs_curl

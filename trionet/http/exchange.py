@@ -162,11 +162,14 @@ class Exchange:
         Raises:
             LimitExceededError: it is longer. What was read so far stays, for the next call.
             RemoteProtocolError: the body is malformed, or the client ended the connection in the middle of it.
-            LocalProtocolError: the exchange is over.
+            LocalProtocolError: the exchange is over; or the answer's head has left before the client, which waits for
+                100 (Continue), could be told to send its body: then it need not send that any more.
             HandleBusyError, HandleBrokenError, HandleClosedError, HandleMovedError: as for `Connection.receive_some`.
 
         Cancellation: not one byte is lost; the next call goes on. It is a schedule point, unless the connection has
         received something since the previous one.
+
+        Source: RFC 9112 §6, RFC 9110 §10.1.1.
         """
         connection = self.connection
         check_count("max_bytes", max_bytes)
@@ -187,7 +190,10 @@ class Exchange:
             chunk = self._next_chunk()
             if chunk:
                 gathered += chunk
-            if len(gathered) > max_bytes:
+            # What is known to be too long is not waited for, so that its client is not told to send it either.
+            if len(gathered) > max_bytes or (
+                chunk is None and len(gathered) + connection.machine.body_left > max_bytes
+            ):
                 raise LimitExceededError(
                     f"the body of {self!r} has more than {max_bytes} bytes (max_bytes); iterate over the exchange "
                     f"to take it in pieces, or answer 413"

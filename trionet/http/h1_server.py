@@ -10,6 +10,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import LocalProtocolError, RemoteProtocolError
+from .body_reader import Counted
 from .body_writer import Ignored, UntilEOF, make_writer
 from .framing import CHUNKED, NO_BODY, NO_FIELDS, UNTIL_EOF
 from .h1 import H1Machine, Signal
@@ -39,6 +40,7 @@ _USUAL_LINES: Final = {status: line for status, line in _LINES.items() if status
 _UNUSUAL: Final = frozenset({"HEAD", "CONNECT"})
 _TOKEN_BYTES: Final = frozenset(b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
 _IGNORED: Final = Ignored()
+_CONTINUE: Final = _LINES[100] + b"\r\n"
 
 
 class H1Server(H1Machine):
@@ -48,15 +50,28 @@ class H1Server(H1Machine):
         request: The head of the present request, once it is read.
         upgrade: The protocols that the request offers to switch to, lower case; none unless a switch is possible:
             HTTP/1.1, no body, `Connection: upgrade` (RFC 9110 §7.8).
-        awaits_continue: Whether the client waits for 100 (Continue) before it sends the body (RFC 9110 §10.1.1).
+        awaits_continue: Whether the client may be waiting for 100 (Continue): it has asked for that, it has not got it,
+            and it has not sent a byte of its body (RFC 9110 §10.1.1).
+        head_held: Whether the final head is made, and held back by whoever made it: a 100 can still go ahead of it.
         ending: Whether the connection ends with the last of the requests that have come.
     """
 
-    __slots__ = ("_blank_lines", "_framing", "_small", "_usual", "awaits_continue", "ending", "request", "upgrade")
+    __slots__ = (
+        "_blank_lines",
+        "_framing",
+        "_small",
+        "_usual",
+        "awaits_continue",
+        "ending",
+        "head_held",
+        "request",
+        "upgrade",
+    )
 
     def __init__(self, leftover: bytes = b"", limits: HTTPLimits = DEFAULT_LIMITS) -> None:
         super().__init__(leftover, limits)
         self.ending = False
+        self.head_held = False
         # A head of so many bytes keeps all limits: a field takes four of them at least.
         self._small = min(limits.max_head, limits.max_target, 4 * limits.max_fields)
         self._forget()
@@ -96,13 +111,20 @@ class H1Server(H1Machine):
         return self._framing == NO_BODY
 
     @property
+    def body_left(self) -> int:
+        """Bytes of the present request's body that are not read yet; 0 if its length is not known."""
+        if self._reader is None:
+            return max(0, self._framing)
+        return self._reader.left if isinstance(self._reader, Counted) else 0
+
+    @property
     def ends_with_connection(self) -> bool:
         """Whether nothing but the end of the connection ends the present answer (RFC 9112 §6.3)."""
         return self.ours is _BODY and isinstance(self._writer, UntilEOF)
 
     def snapshot(self) -> tuple[Any, ...]:
         """What `restore` needs to take an answer back of which not a byte was sent."""
-        return (self.ours, self.peer, self.keep_alive, self.awaits_continue, self._usual, self._writer)
+        return (self.ours, self.peer, self.keep_alive, self._usual, self._writer)
 
     def restore(self, before: tuple[Any, ...]) -> None:
         """Take back the answer that was begun since the snapshot; what was read since stays read.
@@ -110,7 +132,8 @@ class H1Server(H1Machine):
         Above all a request that turned out to be malformed stays that: its end cannot be found.
         """
         peer = self.peer
-        (self.ours, was, self.keep_alive, self.awaits_continue, self._usual, self._writer) = before
+        (self.ours, was, self.keep_alive, self._usual, self._writer) = before
+        self.head_held = False
         if peer is Half.BROKEN:
             self._give_up()
         elif was is not _BODY:
@@ -246,6 +269,20 @@ class H1Server(H1Machine):
 
     # --- writing -------------------------------------------------------------------------------------------------
 
+    def invite_body(self) -> bytes:
+        """The bytes of 100 (Continue), for a client that `awaits_continue`: they go ahead of a head that is held back.
+
+        Raises:
+            LocalProtocolError: the final head has left without it, so that the client need not send the body any more.
+        """
+        if self.ours is not _HEAD and not self.head_held:
+            raise LocalProtocolError(
+                "the body may never come: its client waits for 100 (Continue), and the answer's head has left without "
+                "it (RFC 9110 §10.1.1); read before the answer begins, or before the first piece of a stream"
+            )
+        self.awaits_continue = False
+        return _CONTINUE
+
     def inform(self, status: int, headers: HeaderInput | Headers = ()) -> bytes:
         """The bytes of an informational response; none to HTTP/1.0, which knows none (RFC 9110 §15.2).
 
@@ -342,7 +379,6 @@ class H1Server(H1Machine):
             parts.append(b"Connection: keep-alive\r\n")
         parts.append(b"\r\n")
         self._step_ours(Step.HEAD)
-        self.awaits_continue = False
         if not keep_alive:
             self._give_up()
         return parts, NO_BODY if self._head_only else framing

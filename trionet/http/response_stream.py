@@ -8,13 +8,14 @@ from trio.lowlevel import checkpoint_if_cancelled, enable_ki_protection
 
 from ..errors import LocalProtocolError
 from .content import as_piece
+from .headers import Headers
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from .body_writer import Buffer
     from .exchange import Exchange
-    from .headers import HeaderInput, Headers
+    from .headers import HeaderInput
 
 __all__ = ["ResponseStream"]
 
@@ -22,7 +23,7 @@ __all__ = ["ResponseStream"]
 class ResponseStream:
     """An answer that is sent piece by piece; see `Exchange.stream`."""
 
-    __slots__ = ("_before", "_exchange", "_head", "_headers", "_length", "_status", "_trailers")
+    __slots__ = ("_before", "_exchange", "_head", "_headers", "_invited", "_length", "_status", "_trailers")
 
     def __init__(self, exchange: Exchange, status: int, headers: HeaderInput | Headers, length: int | None) -> None:
         self._exchange = exchange
@@ -31,6 +32,7 @@ class ResponseStream:
         self._length = length
         self._head = b""
         self._before: Any = None
+        self._invited = True
         self._trailers: HeaderInput | Headers = ()
 
     def __await__(self) -> NoReturn:
@@ -42,10 +44,36 @@ class ResponseStream:
         exchange.connection.check_exchange(exchange, "stream")
         await checkpoint_if_cancelled()
         machine = exchange.connection.machine
-        self._before = machine.snapshot()
-        self._head = machine.send_head(self._status, self._headers, length=self._length)
+        if machine.awaits_continue:
+            self._invited = False
+            self._headers = Headers(self._headers)  # they are looked at again
+        self._make_head()
         exchange.status = self._status
         return self
+
+    @enable_ki_protection
+    def _make_head(self) -> None:
+        machine = self._exchange.connection.machine
+        self._before = machine.snapshot()
+        self._head = machine.send_head(self._status, self._headers, length=self._length)
+        machine.head_held = True
+
+    @enable_ki_protection
+    def _look_at_head(self) -> None:
+        """Before the head goes out: it was to end the connection if its client waited for 100, and got it since."""
+        connection = self._exchange.connection
+        if self._head and not self._invited and not connection.machine.awaits_continue:
+            self._invited = True
+            connection.take_back(self._before)
+            self._make_head()
+
+    @enable_ki_protection
+    def _take_head(self) -> bytes:
+        """The head, if it is not out yet; from here on it is. A step."""
+        head, self._head = self._head, b""
+        if head:
+            self._exchange.connection.machine.head_held = False
+        return head
 
     @enable_ki_protection
     async def send(self, chunk: Buffer | str) -> None:
@@ -65,8 +93,9 @@ class ResponseStream:
         if self._before is None:
             raise LocalProtocolError("the stream is not open yet: async with exchange.stream(...) as stream")
         await checkpoint_if_cancelled()
+        self._look_at_head()
         data = connection.machine.send_data(chunk if isinstance(chunk, bytes) else as_piece(chunk))
-        head, self._head = self._head, b""
+        head = self._take_head()
         await connection.send_parts([part for part in (head, data) if len(part)], exchange)
 
     async def flush(self) -> None:
@@ -99,9 +128,10 @@ class ResponseStream:
         try:
             connection.check_exchange(exchange, "end of the stream")
             await checkpoint_if_cancelled()  # noqa: ASYNC102 - cancelled here, the answer is cut off
+            self._look_at_head()
             machine = connection.machine
             end = machine.send_end(() if machine.ends_with_connection else self._trailers)
-            head, self._head = self._head, b""
+            head = self._take_head()
             await connection.send_parts([part for part in (head, end) if part], exchange)  # noqa: ASYNC102
         except BaseException:
             self._give_up()

@@ -159,20 +159,42 @@ class Link(Handle):
 
     @enable_ki_protection
     async def receive_body(self, exchange: Exchange) -> bool:
-        """Receive once for the body of `exchange`; a client that waits for 100 (Continue) gets it first. True."""
-        machine = self.machine
-        if machine.awaits_continue and machine.ours is Half.HEAD:
-            await self.send(machine.inform(100), exchange)
-        if self._life.unsent:
-            await self.flush_all(exchange)
+        """Receive once for the body of `exchange`: whether other tasks have had a turn meanwhile.
+
+        Nothing is waited for but the body. What is due before it, answers and a 100 (Continue), goes out beside that if
+        the client does not take it at once: so a read can be cancelled at any time, and tears nothing.
+        """
         self._begin_receive(exchange)
         try:
+            if self.machine.awaits_continue and (data := self._invite_body()) is not None:
+                self._took(data)
+                return False
+            if self._life.unsent:
+                self.flush()
             data = await self._transport.receive_some(MAX_RECEIVE)
         except BaseException as exc:
             self._receive_failed(exc)
             raise
         self._took(data)
         return True
+
+    @enable_ki_protection
+    def _invite_body(self) -> bytes | None:
+        """Tell a client that waits for 100 (Continue); what has come of the body already, if it is too late. A step.
+
+        Raises:
+            LocalProtocolError: it is too late, and nothing has come.
+        """
+        try:
+            line = self.machine.invite_body()
+        except LocalProtocolError:
+            if (data := self._transport.receive_nowait(MAX_RECEIVE)) is None:
+                raise
+            return data
+        self._out.append(line)
+        self._out_size += len(line)
+        self._life.unsent = True
+        return None
 
     @enable_ki_protection
     def body_read(self) -> None:
