@@ -52,7 +52,8 @@ class Changes(Operations):
         """Shut the door to new work, wait until the work in progress has ended, then detach.
 
         Raises:
-            HandleBusyError: another task waits to detach or upgrades the handle.
+            HandleBusyError: another task waits to detach or upgrades the handle; or the task that asks is itself in the
+                exchange that it would wait for. Nothing has changed.
             HandleBrokenError: a send was abandoned half-way, before or while waiting.
             HandleMovedError, HandleClosedError: the handle has ended, or was closed while waiting.
 
@@ -63,6 +64,8 @@ class Changes(Operations):
         await trio.lowlevel.checkpoint_if_cancelled()
         if isinstance(refuse := self._life.decide(Event.RESERVE), Refuse):
             raise self._refusal(refuse, Event.RESERVE)
+        if self._waits_for_asker():
+            raise self._self_wait_error()
         self._quiet = quiet = trio.Event()
         self._take(Event.RESERVE)
         try:

@@ -316,6 +316,13 @@ class Core:
         remedy = " (or detach_when_idle())" if event is Event.DETACH else ""
         return HandleBusyError(f"{what} is in use: {held}. Wait for it, or cancel it{remedy}", blockers)
 
+    def _self_wait_error(self) -> HandleBusyError:
+        held = "; ".join(map(str, self.blockers))
+        return HandleBusyError(
+            f"{Event.RESERVE.value} refused: {self!r} waits for the task that asks: {held}. End that first",
+            self.blockers,
+        )
+
     def _closed_error(self, what: str) -> HandleClosedError:
         if self._end is not None:
             return HandleClosedError(f"{what}{self._left}", self._end)

@@ -20,15 +20,26 @@ class Lease:
         name: What is in progress.
         since: When it began, on the clock of `trio.current_time`, in seconds.
         task: Name of the task that asked for it.
+        holder: That task.
+        stop: Tells what goes on for the work in tasks of its own to end, a step; None if nothing does.
     """
 
-    __slots__ = ("_on_end", "name", "since", "task")
+    __slots__ = ("_on_end", "holder", "name", "since", "stop", "task")
 
     def __init__(self, name: str, on_end: Callable[[Lease], None]) -> None:
         self._on_end: Callable[[Lease], None] | None = on_end
         self.name = name
-        self.task = current_task().name
+        self.holder = task = current_task()
+        self.task = task.name
+        self.stop: Callable[[], None] | None = None
         self.since = trio.current_time()
+
+    @enable_ki_protection
+    def give_up(self) -> None:
+        """The work will not be completed: the lease ends, and with it what goes on for it. A step."""
+        if self.stop is not None:
+            self.stop()
+        self.end()
 
     @enable_ki_protection
     def end(self) -> None:

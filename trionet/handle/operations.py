@@ -124,6 +124,13 @@ class Operations(Core):
         if isinstance(exc, trio.BrokenResourceError):
             raise HandleBrokenError(f"send failed: {self!r}: {exc}", sent) from exc
 
+    def _waits_for_asker(self) -> bool:
+        """Whether nobody but the task that asks can end what is in progress, so that it would wait for itself.
+
+        Protocol handles know it of their exchanges. A lease of another kind may have been handed to another task.
+        """
+        return False
+
     @enable_ki_protection
     def _lease(self, name: str) -> Lease:
         """Grant a lease: until it ends, the handle cannot be taken away. A step."""

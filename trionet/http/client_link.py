@@ -277,6 +277,34 @@ class ClientLink(Handle):
 
     # --- the handle ----------------------------------------------------------------------------------------------
 
+    def _waits_for_asker(self) -> bool:
+        """Whether the task that asks is in the block of the exchange, and no other task receives for it."""
+        return bool(self._leases) and self._reader is None and self._leases[0].holder is current_task()
+
+    @enable_ki_protection
+    async def aclose(self) -> None:
+        """Close gracefully: wait for the exchange under way, say goodbye, release.
+
+        A task that calls it inside the block of its own response gives that up: nobody else would read the rest. See
+        `Handle.aclose`.
+
+        Cancellation: the handle is aborted (`ABORTED`).
+        """
+        self._take(Event.ACLOSE)
+        self._give_up_own()
+        await super().aclose()
+
+    @enable_ki_protection
+    def scope_event(self, event: Event) -> None:
+        """Take an event of the scope; see `Handle.scope_event`. The task that leaves it does not wait for itself."""
+        super().scope_event(event)
+        if event is Event.SCOPE_LEFT:
+            self._give_up_own()
+
+    def _give_up_own(self) -> None:
+        if self._waits_for_asker():
+            self._leases[0].give_up()
+
     @enable_ki_protection
     def give_up(self, event: Event) -> None:
         """End the idle connection, for the reason that `event` gives. For the pool that it is in. A step."""

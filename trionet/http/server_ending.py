@@ -170,6 +170,9 @@ class Ending(Link):
         task = self._handler
         return task is current_task() or inspect.getcoroutinestate(task.coro) == inspect.CORO_CLOSED
 
+    def _waits_for_asker(self) -> bool:
+        return self.exchange is not None and self._reader is None and self._handler is current_task()
+
     @enable_ki_protection
     def scope_event(self, event: Event) -> None:
         """Take an event of the scope; see `Handle.scope_event`."""

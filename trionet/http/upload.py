@@ -58,6 +58,7 @@ class Upload:
 
     def begin(self) -> None:
         """Start the task. `end` has to be awaited later. A step."""
+        self.lease.stop = self._scope.cancel
         self._connection.start_service(self._run)
 
     @enable_ki_protection
