@@ -14,7 +14,7 @@ import trionet
 from trionet import HTTPLimits, Limits, Reason
 
 from .http_served import GET, POST, read_answer
-from .pairs import SOCKET_PAIRS, receive_all
+from .pairs import SOCKET_PAIRS, receive_all, tcp_sockets
 from .websockets_by_hand import REQUEST, close, receive_frame, server_by_hand, text
 
 KINDS = ["tcp", "unix", "tls"]
@@ -426,6 +426,41 @@ async def test_a_scope_that_is_left_has_no_grace(autojump_clock):
 async def receive_all_or_closed(connection):
     with contextlib.suppress(trio.ClosedResourceError):
         await receive_all(connection)
+
+
+@pytest.mark.parametrize("half", [False, True], ids=["whole", "half"])
+@pytest.mark.parametrize("how", ["aclose", "scope"])
+async def test_a_request_that_has_arrived_when_its_connection_is_closed_is_answered(how, half):
+    """Another task closes the connection, or leaves its scope, while the loop waits: the loop gets it first."""
+    async with trionet.open_scope() as clients, trio.open_nursery() as nursery:
+        async with trionet.open_scope() as scope:
+            one, two = tcp_sockets()
+            client = clients.adopt(two)
+            http = await scope.adopt(one).upgrade(trionet.to_http_server())
+
+            @nursery.start_soon
+            async def loop():
+                async for exchange in http:
+                    await greet(exchange)
+
+            await wait_all_tasks_blocked()
+            say(client, (POST % 3)[:10] if half else POST % 3 + b"abc")
+            if half:
+                nursery.start_soon(say_later, client, (POST % 3)[10:] + b"abc")
+            if how == "aclose":
+                await http.aclose()
+        answer = await read_answer(client)
+        assert answer.body == b"/abc"
+        if how == "aclose":  # the tasks of a scope's end may let the loop answer before the connection is told
+            assert answer.fields["connection"] == "close"
+        with contextlib.suppress(trio.BrokenResourceError):
+            assert await receive_all(client) == b""
+        assert http.end.reason is Reason.LOCAL
+
+
+async def say_later(client, data):
+    await wait_all_tasks_blocked()
+    say(client, data)
 
 
 # --- the backlog ------------------------------------------------------------------------------------------------------

@@ -73,7 +73,7 @@ class HTTPServerConnection(Ending):
                 self._in_a_row = 0
                 await trio.lowlevel.checkpoint()
         while True:
-            if life.phase is not _OPEN:
+            if life.phase is not _OPEN and not self._has_last_request():
                 await self._leave_loop()
             if more or life.receive is not _RECEIVE_IDLE or not machine.keep_alive:
                 try:
@@ -109,6 +109,8 @@ class HTTPServerConnection(Ending):
                 self._took_last(data)
         life.leases += 1
         self.exchange = exchange = Exchange(self, head)
+        if life.phase is not _OPEN:
+            machine.keep_alive = False
         if not waited:
             self._handler = current_task()
         return exchange
@@ -122,7 +124,7 @@ class HTTPServerConnection(Ending):
         if life.receive is _RECEIVE_IDLE and life.phase in (Phase.RESERVED, Phase.CLAIMED):
             return  # the loop waits for what becomes of it
         try:
-            self._begin_receive()
+            self._begin_receive(self if self._has_last_request() else None)
         except trio.ClosedResourceError:
             await self._leave_loop()  # noqa: ASYNC120 - a cancellation outranks the error
             return
@@ -134,6 +136,10 @@ class HTTPServerConnection(Ending):
             await self._request_failed(exc)  # noqa: ASYNC102 - as above
             raise
         self._took_last(data)
+
+    def _has_last_request(self) -> bool:
+        """Whether a request, or the beginning of one, was taken by a loop that was told to end while it waited."""
+        return self._life.phase is Phase.DRAINING and self.machine.ending and self.machine.more
 
     @enable_ki_protection
     def _took_last(self, data: bytes) -> None:

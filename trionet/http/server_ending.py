@@ -176,26 +176,33 @@ class Ending(Link):
     @enable_ki_protection
     def scope_event(self, event: Event) -> None:
         """Take an event of the scope; see `Handle.scope_event`."""
-        if event is Event.SCOPE_LEFT and self.exchange is not None:
-            if self._is_deserted():
-                self._desert()
-            self.machine.keep_alive = False
+        if event is Event.SCOPE_LEFT:
+            self._begin_end()
         super().scope_event(event)
 
     @enable_ki_protection
     async def aclose(self) -> None:
         """Close gracefully: finish the exchange under way, send what waits to be sent, release.
 
-        A handler that calls it within its exchange gives that up: the client gets a 500 if it has no answer yet. See
+        A request that has arrived for a loop that waits, or has begun to, is given to it first. A handler that calls it within its exchange gives that up: the client gets a 500 if it has no answer yet. See
         `Handle.aclose`.
 
         Cancellation: the handle is aborted (`ABORTED`).
         """
-        if self.exchange is not None:
-            if self._is_deserted():
-                self._desert()
-            self.machine.keep_alive = False
+        self._begin_end()
         await super().aclose()
+
+    @enable_ki_protection
+    def _begin_end(self) -> None:
+        """No request follows the one under way, or the one that has arrived for a loop that waits. A step."""
+        if self.exchange is None:
+            self.machine.end_soon()
+            if self.machine.more and self._life.receive is Receive.BUSY:
+                self._reader_lease = self  # whoever waits for the rest of a request is not called off
+            return
+        if self._is_deserted():
+            self._desert()
+        self.machine.keep_alive = False
 
     @enable_ki_protection
     def handler_failed(self) -> None:
