@@ -693,3 +693,42 @@ async def test_the_first_message_behind_the_handshake_is_delivered(plain, autoju
 
     assert (await server.drain(30)).clean
     assert received == ["early"]
+
+
+# --- the report -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("timeout", "reason"), [(2, Reason.SCOPE_CANCELLED), (10, Reason.DRAIN_TIMEOUT)], ids=["the drain's", "its own"]
+)
+async def test_a_websocket_that_does_not_answer_the_close_is_reported_once(plain, autojump_clock, timeout, reason):
+    """Its handler has returned, and its scope waits for the close, when a deadline comes."""
+
+    async def handler(exchange):
+        ws = await exchange.upgrade(trionet.to_websocket_server())
+        async for _message in ws:
+            pass
+
+    server = await plain.start(trionet.http_handler(handler), limits=Limits(drain_timeout=5))
+    client = await plain.connect()
+    await client.send_all(REQUEST)
+    await client.receive_until(b"\r\n\r\n", max_bytes=1000)
+    report = await server.drain(timeout)
+    assert [entry.reason for entry in report.forced] == [reason]
+    assert report.drained == 0
+
+
+async def test_a_tls_client_that_says_no_goodbye_is_reported_once_at_most(serving, autojump_clock):
+    """The same for other goodbyes: the connection's scope is being left when the drain's deadline comes."""
+
+    async def handler(connection):
+        with contextlib.suppress(trionet.HandleClosedError):
+            await connection.receive_some()
+        await connection.aclose()
+
+    server = await serving.start(handler)
+    client = await serving.connect()
+    report = await server.drain(0.5)
+    assert len(report.forced) == (1 if serving.kind == "tls" else 0)
+    assert report.drained + len(report.forced) == 1
+    client.abort()

@@ -21,7 +21,7 @@ from .handle.core import attributes
 from .transport.socket import SocketTransport
 from .transport.stream import StreamTransport
 
-__all__ = ["into_capsule", "take_socket"]
+__all__ = ["into_capsule", "somebody_waits", "take_socket"]
 
 
 @enable_ki_protection
@@ -65,11 +65,11 @@ def _check_socket(sock: Any) -> None:
     except OSError as exc:
         raise ValueError(f"adopt({sock!r}) refused: it is not connected, or the peer has gone ({exc})") from exc
     for wait, doing in ((wait_readable, "receiving"), (wait_writable, "sending")):
-        if _somebody_waits(wait, fd):
+        if somebody_waits(wait, fd):
             raise trio.BusyResourceError(f"adopt({sock!r}) refused: a task is {doing} on it")
 
 
-def _somebody_waits(wait: Any, fd: int) -> bool:
+def somebody_waits(wait: Any, fd: int) -> bool:
     """Whether a task is parked in `wait` for this descriptor, without becoming one.
 
     Trio refuses a second waiter before it parks, so the first step of a wait of our own tells; the wait is undone with
@@ -132,7 +132,7 @@ def _in_use(thing: Any, depth: int = 3) -> bool:
         return True
     if isinstance(thing, trio.SocketStream):
         fd = thing.socket.fileno()
-        if fd >= 0 and any(_somebody_waits(wait, fd) for wait in (wait_readable, wait_writable)):
+        if fd >= 0 and any(somebody_waits(wait, fd) for wait in (wait_readable, wait_writable)):
             return True
     parts = [part for part in attributes(thing).values() if type(part).__module__.partition(".")[0] == "trio"]
     return depth > 0 and any(_in_use(part, depth - 1) for part in parts)

@@ -277,6 +277,12 @@ class Owner:
         self.report = replace(self.report, forced=(*self.report.forced, *forced))
 
     @enable_ki_protection
+    def note_force(self, member: Any, blockers: tuple[Blocker, ...]) -> None:
+        """This member was closed by force, at a deadline of its own, while so much was in progress on it."""
+        entry = Forced(repr(member), member.opened_at, member.end.reason, blockers)
+        self.report = replace(self.report, forced=(*self.report.forced, entry))
+
+    @enable_ki_protection
     def note_loss(self, member: Any, unread: int) -> None:
         """This member was closed when so many bytes had arrived and nobody had received them."""
         if unread:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import trio
 from trio.lowlevel import current_task, enable_ki_protection
 
-from ..ownership import End, Event, Phase, Receive
+from ..ownership import End, Event, Phase, Reason, Receive
 from .changes import Changes
 
 __all__ = ["Closing"]
@@ -43,7 +43,13 @@ class Closing(Changes):
         except BaseException:
             self._take(Event.DRAIN_CANCELLED)
             raise
-        self._take(Event.DRAIN_TIMEOUT if deadline.cancelled_caught else Event.DRAINED)
+        if not deadline.cancelled_caught:
+            self._take(Event.DRAINED)
+            return
+        blockers = self.blockers
+        self._take(Event.DRAIN_TIMEOUT)
+        if self._life.retiring and self._life.reason is Reason.DRAIN_TIMEOUT:
+            self._owner.note_force(self, blockers)  # nobody but the server's drain has asked for this close
 
     @enable_ki_protection
     def retire(self, grace: float = 0.0) -> None:

@@ -184,8 +184,8 @@ class Ending(Link):
     async def aclose(self) -> None:
         """Close gracefully: finish the exchange under way, send what waits to be sent, release.
 
-        A request that has arrived for a loop that waits, or has begun to, is given to it first. A handler that calls it within its exchange gives that up: the client gets a 500 if it has no answer yet. See
-        `Handle.aclose`.
+        A request that has arrived for a loop that waits, or has begun to, is given to it first. A handler that calls it
+        within its exchange gives that up: the client gets a 500 if it has no answer yet. See `Handle.aclose`.
 
         Cancellation: the handle is aborted (`ABORTED`).
         """

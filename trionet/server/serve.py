@@ -19,6 +19,7 @@ from ..listen import close_listener, tcp_listeners, unix_listener
 from ..scope import open_scope
 from ..tls import to_tls_server
 from .limits import Limits
+from .occupied import check_free, give_up, occupy
 from .server import Server, only
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ async def serve(
         task_status: Reports the `Server`.
 
     Raises:
-        ValueError, TypeError: a listener does not listen, or another argument cannot be right.
+        ValueError, TypeError: a listener does not listen, is in use, or another argument cannot be right.
         OSError: a listener has failed for good, for instance because it was shut down.
         BaseExceptionGroup: several things at once: listeners that failed, or from handlers what is no `Exception`. One
             alone leaves as it is.
@@ -74,6 +75,7 @@ async def serve(
     given = [_check_listener(listener) for listener in listeners]
     if not given:
         raise ValueError("serve() needs at least one listener")
+    check_free(given)
     socks = [_take_listener(listener) for listener in given]
     backlog = 0 if inherited else None
     await _serve(handler, socks, ssl_context, limits, backlog=backlog, observer=observer, task_status=task_status)
@@ -91,6 +93,7 @@ async def _serve(
     task_status: trio.TaskStatus[Server],
 ) -> None:
     """Serve on sockets that are the server's own; `backlog` is how many may wait in one: 0 if that is none of ours."""
+    occupy(socks)
     try:
         async with open_scope(name="server", drain_timeout=limits.drain_timeout, observer=observer) as scope:
             server = Server(handler, socks, scope, limits, ssl_context, backlog=backlog)
@@ -103,6 +106,7 @@ async def _serve(
             raise error from error.__cause__
         raise
     finally:
+        give_up(socks)
         for sock in socks:
             close_listener(sock)
 

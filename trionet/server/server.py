@@ -392,8 +392,8 @@ class Server:
     def _force(self) -> None:
         """Cancel what handlers are left and close their endpoints, wherever those are. A step."""
         for owner, watched in tuple(self._open.items()):
-            if owner.public is not None:
-                owner.public.cancel()
+            if owner.nursery is not None:
+                owner.nursery.cancel_scope.cancel()  # not the whole scope: it would close its handles, uncounted
             cut = [_cut_off(inner) for inner in reversed(owner.tree())]
             forced = [entry for report in cut for entry in report.forced] or [watched.force()]
             lost = [entry for report in cut for entry in report.lost]
