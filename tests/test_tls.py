@@ -151,7 +151,25 @@ async def test_client_needs_a_name_to_verify() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["", ".", ".example", "a..b", "http://a", "a:443", "[::1]", "a b", "user@a", "x" * 64 + ".a", "a\0b", "ü\x00"],
+    [
+        "",
+        ".",
+        ".example",
+        "a..b",
+        "http://a",
+        "a:443",
+        "[::1]",
+        "a b",
+        "user@a",
+        "x" * 64 + ".a",
+        "a\0b",
+        "ü\x00",
+        "a%eth0",
+        "127.0.0.1%eth0",
+        "fe80::1%",
+        "fe80::1%a/b",
+        "1:2:3",
+    ],
 )
 async def test_impossible_names_are_named(name: str) -> None:
     with pytest.raises(ValueError, match="neither a host name nor an IP address") as info:
@@ -263,18 +281,37 @@ async def test_what_was_agreed_can_be_read(server_context: ssl.SSLContext, clien
     [
         ("localhost", "localhost"),
         ("localhost.", "localhost"),
-        ("127.0.0.1", None),
+        ("LOCALHOST", "localhost"),
+        ("127.0.0.1", None),  # RFC 6066 §3: addresses are not sent
+        ("127.0.0.1.", None),
         ("Bücher.example", "xn--bcher-kva.example"),
+        ("BÜCHER.example.", "xn--bcher-kva.example"),
+        ("2001:DB8::1", None),
+        ("fe80::1%eth0", None),  # RFC 6874 §4: nor is the zone, which means nothing to anybody else
+        ("fe80::1%1", None),
     ],
 )
 async def test_server_name(given: str, sent: str | None, ca: Any, client_context: ssl.SSLContext) -> None:
     names = []
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    ca.issue_cert("localhost", "127.0.0.1", "xn--bcher-kva.example").configure_cert(context)
+    names_of_server = ["localhost", "127.0.0.1", "xn--bcher-kva.example", "2001:db8::1", "fe80::1"]
+    ca.issue_cert(*names_of_server).configure_cert(context)
     context.sni_callback = lambda _obj, name, _ctx: names.append(name)
     async with two_handles() as (client, server):
         await upgrade_both(client, server, to_tls_client(given, client_context), to_tls_server(context))
     assert names == [sent]
+
+
+async def test_a_name_with_an_underscore_is_sent_as_it_is(server_context: ssl.SSLContext) -> None:
+    names = []
+    server_context.sni_callback = lambda _obj, name, _ctx: names.append(name)
+    careless = ssl.create_default_context()
+    careless.check_hostname = False
+    careless.verify_mode = ssl.CERT_NONE
+    async with two_handles() as (client, server):
+        name = "under_score.example"
+        await upgrade_both(client, server, to_tls_client(name, careless), to_tls_server(server_context))
+    assert names == [name]
 
 
 async def test_a_wrong_name_is_told_to_both(server_context: ssl.SSLContext, client_context: ssl.SSLContext) -> None:

@@ -351,14 +351,16 @@ def _check_hostname(name: Any, context: ssl.SSLContext) -> str | None:
             import ipaddress
 
             ipaddress.IPv6Address(ascii_name)
-        if not ascii_name or ascii_name.startswith(".") or any(char in ascii_name for char in "\0 /[]@"):
+            # A zone says through which interface this machine gets there; nobody else knows it (RFC 6874 §4).
+            ascii_name = ascii_name.partition("%")[0]
+        if not ascii_name or ascii_name.startswith(".") or any(char in ascii_name for char in "\0 /[]@%"):
             raise ValueError("not a host name")
     except ValueError as exc:
         raise ValueError(
             f"to_tls_client: server_hostname {name!r} is neither a host name nor an IP address ({exc}); "
             f"give the name alone, like 'host.example', without scheme, port and brackets"
         ) from exc
-    return ascii_name
+    return ascii_name.lower()
 
 
 def _check_alpn(alpn: Any) -> tuple[str, ...]:
