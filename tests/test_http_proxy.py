@@ -26,6 +26,7 @@ from trionet import (
 from trionet.http.auth import basic
 from trionet.http.proxy import Proxies, Proxy
 from trionet.http.tunnel import to_http_tunnel, to_socks5_tunnel
+from trionet.http.url import Origin, parse_url
 
 from .pairs import PAIRS, receive_all, tcp_pair
 from .test_cancel_everywhere import at_every_checkpoint
@@ -93,7 +94,7 @@ def test_who_looks_names_up() -> None:
 
 
 def via(url: str, **environ: str) -> str | None:
-    proxy = Proxies.from_environment(environ).for_url(URL(url))
+    proxy = Proxies.from_environment(environ).for_origin(parse_url(url).origin)
     return proxy and str(proxy)
 
 
@@ -125,7 +126,7 @@ def test_the_real_environment_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("https_proxy", "http://a.example:1")
     monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.delenv("NO_PROXY", raising=False)
-    assert Proxies.from_environment().for_url(URL("https://host.example/")) == Proxy("http", "a.example", 1)
+    assert Proxies.from_environment().for_origin(Origin("https", "host.example", 443)) == Proxy("http", "a.example", 1)
 
 
 def test_an_environment_that_is_wrong_is_named() -> None:
@@ -170,7 +171,7 @@ def test_what_is_asked_directly(no_proxy: str, direct: list[str], proxied: list[
 
 def test_a_single_proxy_is_for_everything() -> None:
     proxy = Proxy.parse("http://proxy.example")
-    assert Proxies.single(proxy).for_url(URL("http://localhost/")) is proxy
+    assert Proxies.single(proxy).for_origin(Origin("http", "localhost", 80)) is proxy
 
 
 # --- the ways through: one byte after the other ---------------------------------------------------------------------

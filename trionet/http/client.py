@@ -269,7 +269,7 @@ class HTTPClient:
         if self.cookies is not None and b"cookie" not in names and (cookie := self.cookies.cookie_header(target.url)):
             fields.append(("Cookie", cookie))
         line = target.target
-        proxy = self._connector.proxy_for(target.url)
+        proxy = self._connector.proxy_for(target.origin)
         if proxy is not None and target.origin.scheme == "http" and proxy.scheme in ("http", "https"):
             line = f"http://{target.authority}{target.target}"  # RFC 9112 §3.2.2
             if proxy.authorization is not None:

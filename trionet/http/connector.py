@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from trio.lowlevel import enable_ki_protection
-from yarl import URL
 
 from .. import connect
 from ..capsule import Detached
@@ -18,7 +17,6 @@ from ..transport.socket import SocketTransport
 from .client_recipe import to_http_client
 from .limits import HTTPLimits
 from .tunnel import to_http_tunnel, to_socks5_tunnel
-from .url import bracketed
 
 if TYPE_CHECKING:
     import os
@@ -59,9 +57,9 @@ class Connector:
             unix_address(unix_path, "connect to")  # checks it
         self._unix_path = unix_path
 
-    def proxy_for(self, url: URL) -> Proxy | None:
+    def proxy_for(self, origin: Origin) -> Proxy | None:
         """The proxy through which this is asked, if any."""
-        return None if self._unix_path is not None else self._proxies.for_url(url)
+        return None if self._unix_path is not None else self._proxies.for_origin(origin)
 
     @enable_ki_protection
     async def connect(self, site: Site) -> HTTPClientConnection:
@@ -75,15 +73,16 @@ class Connector:
         Cancellation: nothing stays open.
         """
         origin = site.origin
-        host = bracketed(origin.host)
-        proxy = self.proxy_for(URL.build(scheme=origin.scheme, host=origin.host, port=origin.port))
+        proxy = self.proxy_for(origin)
         connection: Any = await self._dial(origin, proxy)
         try:
             if proxy is not None:
-                connection = await _through(proxy, connection, self._way_through(origin, proxy))
+                connection = await self._through(proxy, connection, self._way_through(origin, proxy))
             if origin.scheme == "https":
-                connection = await connection.upgrade(self._tls(origin.host))
-            http: HTTPClientConnection = await connection.upgrade(to_http_client(host=host, limits=self._limits))
+                connection = await self._upgrade(connection, self._tls(origin.server_name or origin.host))
+            http: HTTPClientConnection = await connection.upgrade(
+                to_http_client(host=origin.authority, limits=self._limits)
+            )
         except BaseException:
             connection.abort()
             raise
@@ -112,30 +111,38 @@ class Connector:
         """What comes between the socket to the proxy and the origin."""
         recipes: list[Recipe[Connection]] = []
         if proxy.scheme == "https":
-            recipes.append(self._tls(proxy.host))
+            recipes.append(self._tls_to_proxy(proxy))
         if proxy.scheme in ("socks5", "socks5h"):
             recipes.append(_socks(origin, proxy))
         elif origin.scheme == "https":
-            recipes.append(to_http_tunnel(origin.host, origin.port, authorization=proxy.authorization))
+            recipes.append(self._tunnel(origin, proxy))
         return recipes
 
+    async def _through(self, proxy: Proxy, connection: Connection, recipes: list[Recipe[Connection]]) -> Connection:
+        """What the recipes make of a connection to the proxy; their errors say whose they are."""
+        try:
+            for recipe in recipes:
+                connection = await self._upgrade(connection, recipe)
+        except (UpgradeFailedError, UpgradeRefusedError) as exc:
+            connection.abort()
+            exc.args = (f"the proxy {proxy}: {exc}", *exc.args[1:])
+            raise
+        except BaseException:
+            connection.abort()
+            raise
+        return connection
+
+    async def _upgrade(self, connection: Connection, recipe: Recipe[Connection]) -> Connection:
+        return await connection.upgrade(recipe)
+
     def _tls(self, host: str) -> Recipe[Connection]:
-        return to_tls_client(host.partition("%")[0], self._ssl_context, ["http/1.1"])
+        return to_tls_client(host, self._ssl_context, ["http/1.1"])
 
+    def _tls_to_proxy(self, proxy: Proxy) -> Recipe[Connection]:
+        return self._tls(proxy.host)
 
-async def _through(proxy: Proxy, connection: Connection, recipes: list[Recipe[Connection]]) -> Connection:
-    """What the recipes make of a connection to the proxy; their errors say whose they are."""
-    try:
-        for recipe in recipes:
-            connection = await connection.upgrade(recipe)
-    except (UpgradeFailedError, UpgradeRefusedError) as exc:
-        connection.abort()
-        exc.args = (f"the proxy {proxy}: {exc}", *exc.args[1:])
-        raise
-    except BaseException:
-        connection.abort()
-        raise
-    return connection
+    def _tunnel(self, origin: Origin, proxy: Proxy) -> Recipe[Connection]:
+        return to_http_tunnel(origin.host, origin.port, authorization=proxy.authorization)
 
 
 def _socks(origin: Origin, proxy: Proxy) -> Recipe[Connection]:

@@ -12,7 +12,7 @@ to detach it. Then it is *engaged*, and the pool neither uses it nor ends it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import trio
 from trio.lowlevel import enable_ki_protection
@@ -83,7 +83,7 @@ class Pool:
     def __init__(
         self,
         owner: Owner,
-        connect: Callable[[Site], Awaitable[HTTPClientConnection]],
+        connect: Callable[..., Awaitable[HTTPClientConnection]],
         *,
         limits: HTTPLimits,
         max_connections: int,
@@ -226,8 +226,8 @@ class Pool:
         return found
 
     @enable_ki_protection
-    async def open(self, site: Site) -> HTTPClientConnection:
-        """A new connection to `site`. The caller has the slots for it.
+    async def open(self, site: Site, *details: Any) -> HTTPClientConnection:
+        """A new connection to `site`. The caller has the slots for it. `details` are handed on to `connect`.
 
         Raises:
             OSError, UpgradeFailedError, UpgradeRefusedError: the site could not be reached; nothing was sent.
@@ -240,7 +240,7 @@ class Pool:
         with trio.CancelScope() as scope:
             self._connecting.add(scope)
             try:
-                connection = await self._connect(site)
+                connection = await self._connect(site, *details)
             except OSError as exc:
                 raise unreachable(exc) from exc.__cause__
             except Exception as exc:

@@ -20,6 +20,8 @@ from .url import DEFAULT_PORTS, ascii_host, bracketed
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from .url import Origin
+
 __all__ = ["Proxies", "Proxy"]
 
 _PORTS: Final = {"http": 80, "https": 443, "socks5": 1080, "socks5h": 1080}
@@ -101,7 +103,7 @@ def _check_credentials(proxy: Proxy) -> None:
 
 
 class Proxies:
-    """Which proxy is for which URL.
+    """Which proxy is for which origin.
 
     Args:
         by_scheme: The proxy for ``http`` and ``https``, and for ``all`` where there is none for the scheme.
@@ -157,16 +159,17 @@ class Proxies:
                     raise ValueError(f"the environment variable {name}: {exc}") from exc
         return cls(found, _variable(values, "no_proxy")[1])
 
-    def for_url(self, url: URL) -> Proxy | None:
-        """The proxy for this URL; None if it is asked directly."""
+    def for_origin(self, origin: Origin) -> Proxy | None:
+        """The proxy for what is asked there; None if it is asked directly."""
         if not self._by_scheme:
             return None
-        proxy = self._by_scheme.get(url.scheme) or self._by_scheme.get("all")
-        if proxy is None or not self._direct or not url.host:
+        scheme, port = origin.scheme, origin.port
+        proxy = self._by_scheme.get(scheme) or self._by_scheme.get("all")
+        if proxy is None or not self._direct:
             return proxy
-        host = ascii_host(url.host).rstrip(".")
+        host = origin.host.rstrip(".")
         address = _address(host)
-        direct = any(entry.covers(url.scheme, host, address, url.port) for entry in self._direct)
+        direct = any(entry.covers(scheme, host, address, port) for entry in self._direct)
         return None if direct else proxy
 
 

@@ -22,13 +22,16 @@ from ..errors import (
 )
 from ..recipe import TalkingRecipe
 from .answer import Answer, read_body, read_head
-from .headers import check_value
+from .framing import NO_BODY
+from .headers import Headers
+from .prepared import PreparedRequest, with_defaults
 from .url import ascii_host, bracketed
 
 if TYPE_CHECKING:
     from ..capsule import Detached
     from ..recipe import Recipe
     from ..wire import Wire
+    from .headers import HeaderInput
 
 __all__ = ["to_http_tunnel", "to_socks5_tunnel"]
 
@@ -37,7 +40,12 @@ _SHOWN: Final = 32
 
 
 def to_http_tunnel(
-    host: str, port: int, *, authorization: str | None = None, handshake_timeout: float = 30.0
+    host: str,
+    port: int,
+    *,
+    authorization: str | None = None,
+    headers: HeaderInput | Headers = (),
+    handshake_timeout: float = 30.0,
 ) -> Recipe[Connection]:
     """Let an HTTP proxy connect on to `host` and `port`. The result is used once, in ``await conn.upgrade(...)``.
 
@@ -47,6 +55,7 @@ def to_http_tunnel(
         host: Name or IP address; the proxy looks it up.
         port: 1 to 65535.
         authorization: The value of Proxy-Authorization, if the proxy wants one.
+        headers: Further fields for the proxy: pairs or a mapping.
         handshake_timeout: Seconds, more than 0, in which the proxy has to answer; `math.inf` for no limit.
 
     Raises (here):
@@ -63,7 +72,10 @@ def to_http_tunnel(
 
     Source: RFC 9110 §9.3.6.
     """
-    return _HTTPTunnel(ascii_host(host), check_port(port, 1), handshake_timeout, authorization)
+    fields = Headers(headers)
+    if authorization is not None:
+        fields = Headers([*fields.raw, ("Proxy-Authorization", authorization)])
+    return _HTTPTunnel(ascii_host(host), check_port(port, 1), handshake_timeout, fields)
 
 
 def to_socks5_tunnel(
@@ -140,13 +152,12 @@ class _HTTPTunnel(_Tunnel):
 
     name = "to_http_tunnel"
 
-    def __init__(self, host: str, port: int, timeout: float, authorization: str | None) -> None:
+    def __init__(self, host: str, port: int, timeout: float, fields: Headers) -> None:
         super().__init__(host, port, timeout)
-        authority = f"{bracketed(host)}:{port}".encode("ascii")
-        request = b"CONNECT %b HTTP/1.1\r\nHost: %b\r\n" % (authority, authority)
-        if authorization is not None:
-            request += b"Proxy-Authorization: %b\r\n" % check_value("Proxy-Authorization", authorization)
-        self._request = request + b"\r\n"
+        authority = f"{bracketed(host)}:{port}"
+        self._request = PreparedRequest("CONNECT", authority, with_defaults(fields, [("Host", authority)])).head(
+            NO_BODY
+        )
 
     async def talk(self, wire: Wire) -> None:
         await wire.send_all(self._request)

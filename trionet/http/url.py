@@ -61,6 +61,14 @@ class Origin(NamedTuple):
     host: str
     """ASCII, lower case, without brackets; an IPv6 address may have a zone (``fe80::1%eth0``)."""
     port: int
+    server_name: str | None = None
+    """Whose certificate TLS asks for, where that is not the host's."""
+
+    @property
+    def authority(self) -> str:
+        """The Host field: IPv6 in brackets and without its zone (RFC 6874 §4), the port unless the scheme's own."""
+        name = bracketed(self.host)
+        return name if self.port == DEFAULT_PORTS.get(self.scheme) else f"{name}:{self.port}"
 
 
 class Target(NamedTuple):
@@ -70,7 +78,7 @@ class Target(NamedTuple):
     """Without userinfo; with the fragment."""
     origin: Origin
     authority: str
-    """The Host field: IPv6 in brackets and without its zone (RFC 6874 §4), the port unless it is the scheme's own."""
+    """The origin's: the Host field."""
     target: str
     """Path and query as they were given; at least ``/``."""
     userinfo: tuple[str, str] | None
@@ -107,11 +115,11 @@ def _parse(url: str) -> Target:
     userinfo, at, place = authority.rpartition("@")
     host, port = _place(place, shown)
     target = (_quoted(path, shown) or "/") + _quoted(query, shown)
-    usual = port in (None, DEFAULT_PORTS[scheme])
+    origin = Origin(scheme, host, DEFAULT_PORTS[scheme] if port is None else port)
     return Target(
         url=make_url(scheme, _netloc(host, port), target if path or query else "", _quoted(fragment, shown)),
-        origin=Origin(scheme, host, DEFAULT_PORTS[scheme] if port is None else port),
-        authority=bracketed(host) if usual else f"{bracketed(host)}:{port}",
+        origin=origin,
+        authority=origin.authority,
         target=target,
         userinfo=_userinfo(userinfo, shown) if at else None,
     )

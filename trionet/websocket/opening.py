@@ -20,7 +20,6 @@ from ..http.limits import DEFAULT_LIMITS
 from ..http.pool import Site
 from ..http.proxy import Proxies, Proxy
 from ..http.redirect import MAX_REDIRECTS, next_request
-from ..http.tunnel import to_http_tunnel
 from ..ownership import Phase
 from . import handshake
 from .asking import ClientRecipe
@@ -164,7 +163,7 @@ class _Connector(Connector):
     def _way_through(self, origin: Origin, proxy: Proxy) -> list[Recipe[Connection]]:
         recipes = super()._way_through(origin, proxy)
         if origin.scheme == "http" and proxy.scheme in ("http", "https"):
-            recipes.append(to_http_tunnel(origin.host, origin.port, authorization=proxy.authorization))
+            recipes.append(self._tunnel(origin, proxy))
         return recipes
 
 
