@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
 import httpx
 import trio
 
-from ..http.content import NOTHING, Content, make_content
+from ..errors import BodyNotReplayableError
+from ..http.content import CHUNK, NOTHING, Chunks, Content, make_content
 
-__all__ = ["Body", "Timeouts", "content_of"]
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+__all__ = ["Paced", "Timeouts", "content_of"]
+
+SMALL: Final = 16384
+"""Bytes of a body in memory that go out together with the head: the system takes so many at once."""
 
 
 class Timeouts(NamedTuple):
@@ -28,57 +35,97 @@ class Timeouts(NamedTuple):
         return cls(**{name: seconds for name, seconds in given.items() if seconds is not None})
 
 
-class Body:
-    """HTTPX's body as an async iterator. It moves the deadline of the exchange along, for each piece has its own.
+class Paced(Content):
+    """A body that is sent piece by piece. It moves the deadline of the exchange along, for each piece has its own.
+
+    Args:
+        pieces: Makes an iterator of the pieces: once, or as often as one likes.
+        length: Bytes; None if that is not known.
+        replayable: Whether it can be made again.
+        timeouts: How long a piece may take, and the head of the response behind the last one.
 
     Attributes:
         scope: What the deadline is of; None when the head of the response has come.
         error: What the program that makes the body has raised.
         writing: Whether there is more of it, as far as is known.
+        when_sent: Called when there is no more, if it is not None.
     """
 
-    def __init__(self, stream: httpx.AsyncByteStream, timeouts: Timeouts) -> None:
-        self._pieces = stream.__aiter__()
+    __slots__ = ("_pieces", "_timeouts", "_used", "error", "scope", "when_sent", "writing")
+
+    def __init__(
+        self, pieces: Callable[[], AsyncIterator[bytes]], length: int | None, replayable: bool, timeouts: Timeouts
+    ) -> None:
+        super().__init__(length, replayable, None, None)
+        self._pieces = pieces
         self._timeouts = timeouts
+        self._used = False
         self.scope: trio.CancelScope | None = None
         self.error: BaseException | None = None
         self.writing = True
+        self.when_sent: Callable[[], Any] | None = None
+
+    def chunks(self) -> Chunks:
+        """As `Content.chunks`."""
+        if self._used and not self.replayable:
+            raise BodyNotReplayableError("this body was sent before, and can be produced only once")
+        self._used = self.writing = True
+        return _Pieces(self, self._pieces())
+
+    def give(self, phase: str) -> None:
+        """What comes now has the time of this phase; of none, if it is the program's own business."""
+        if self.scope is not None:
+            seconds: float = getattr(self._timeouts, phase) if phase else math.inf
+            self.scope.deadline = trio.current_time() + seconds
+
+
+class _Pieces(Chunks):
+    """One time that a body is made."""
+
+    def __init__(self, body: Paced, pieces: AsyncIterator[bytes]) -> None:
+        self._body = body
+        self._pieces = pieces
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> bytes:
-        self._give(math.inf)  # how long the program takes for a piece is its own business
+        body = self._body
+        body.give("")
         try:
-            piece = await anext(self._pieces)
+            while not (piece := await anext(self._pieces)):
+                pass
         except StopAsyncIteration:
-            self.writing = False
-            self._give(self._timeouts.read)
+            body.writing = False
+            if body.when_sent is not None:
+                await body.when_sent()
+            body.give("read")
             raise
         except BaseException as exc:
-            self.error = exc
+            body.error = exc
             raise
-        self._give(self._timeouts.write)
+        body.give("write")
         return piece
 
     async def aclose(self) -> None:
-        """No more is wanted of it. Cancellation: is the program's business."""
         close = getattr(self._pieces, "aclose", None)
         if close is not None:
             await close()
 
-    def _give(self, seconds: float) -> None:
-        if self.scope is not None:
-            self.scope.deadline = trio.current_time() + seconds
 
-
-async def content_of(request: httpx.Request) -> tuple[Content, Body | None]:
-    """The body as trionet takes it; a `Body` where it is made while it is sent. Cancellation: nothing has happened."""
+async def content_of(request: httpx.Request) -> Content:
+    """The body as trionet takes it; a `Paced` one unless it is small. Cancellation: nothing has happened."""
     stream = request.stream
     if isinstance(stream, httpx.ByteStream):
         data = b"".join([piece async for piece in stream])
-        return (make_content(data) if data else NOTHING), None
+        if len(data) > SMALL:
+            return Paced(lambda: _slices(data), len(data), True, Timeouts.of(request))
+        return make_content(data) if data else NOTHING
     if not isinstance(stream, httpx.AsyncByteStream):
         raise httpx.LocalProtocolError("an AsyncClient cannot send a synchronous body; use an async iterator")
-    body = Body(stream, Timeouts.of(request))
-    return make_content(body), body
+    return Paced(stream.__aiter__, None, False, Timeouts.of(request))
+
+
+async def _slices(data: bytes) -> AsyncIterator[bytes]:
+    for start in range(0, len(data), CHUNK):
+        yield data[start : start + CHUNK]

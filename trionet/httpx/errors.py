@@ -20,7 +20,7 @@ from ..errors import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .body import Body
+    from .body import Paced
 
 __all__ = ["errors", "within"]
 
@@ -38,7 +38,7 @@ def within(seconds: float, error: type[httpx.TimeoutException]) -> Iterator[None
 
 
 @contextmanager
-def errors(usual: type[httpx.TransportError], body: Body | None = None) -> Iterator[None]:
+def errors(usual: type[httpx.TransportError], body: Paced | None = None) -> Iterator[None]:
     """Raise trionet's and the system's errors as HTTPX's; `usual` is what a broken connection means here.
 
     What the program's own body has raised stays what it is.

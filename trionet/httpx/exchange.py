@@ -12,45 +12,52 @@ from ..errors import LocalProtocolError
 from ..http.content import NOTHING
 from ..http.prepared import PreparedRequest
 from ..http.retry import IDEMPOTENT
-from ..http.url import DEFAULT_PORTS, Origin, ascii_host
-from .body import Timeouts
+from ..http.url import Origin, ascii_host
+from .body import Paced, Timeouts
 from .errors import errors, within
+from .trace import Trace
 
 if TYPE_CHECKING:
     from ..http.client_connection import HTTPClientConnection
     from ..http.content import Content
-    from ..http.pool import Site
+    from ..http.pool import Pool, Site
     from ..http.response import Response
-    from .body import Body
     from .transport import TrionetTransport
 
 __all__ = ["Exchange"]
 
 _FRAMING: Final = frozenset({b"transfer-encoding"})
 """Fields that are left to trionet, which frames the body."""
+_SCHEMES: Final = {"http": "http", "https": "https", "ws": "ws", "wss": "https"}
+"""A WebSocket begins as a request, which asks an HTTP proxy for a tunnel also where there is no TLS."""
 _FIRST_BACKOFF: Final = 0.5
 
 
 class Exchange:
-    """One request on its way through the pool, and its response until that is closed."""
+    """One request on its way through the pool, and its response until that is closed.
 
-    def __init__(
-        self, transport: TrionetTransport, request: httpx.Request, content: Content, body: Body | None
-    ) -> None:
+    Attributes:
+        trace: Who wants to know of it.
+        response: Its response, when that has begun.
+    """
+
+    def __init__(self, transport: TrionetTransport, pool: Pool, request: httpx.Request, content: Content) -> None:
         self._transport = transport
-        self._pool = transport.pool
+        self._pool = pool
         self._request = request
         self._content = content
-        self._body = body
+        self._body = content if isinstance(content, Paced) else None
         self._timeouts = Timeouts.of(request)
         self._site: Site | None = None
         self._connection: HTTPClientConnection | None = None
+        self.trace = Trace(request)
         self.response: Response | None = None
 
     @enable_ki_protection
     async def begin(self) -> None:
         """Send the request and receive the head of the response."""
-        prepared, origin = self._prepare()
+        origin = origin_of(self._request)
+        prepared = self._prepare(origin)
         try:
             with within(self._timeouts.pool, httpx.PoolTimeout), errors(httpx.ConnectError):
                 self._site = await self._pool.acquire(origin)
@@ -59,19 +66,15 @@ class Exchange:
             self._give_back()
             raise
 
-    def _prepare(self) -> tuple[PreparedRequest, Origin]:
+    def _prepare(self, origin: Origin) -> PreparedRequest:
         request = self._request
-        url = request.url
-        if url.scheme not in DEFAULT_PORTS:
-            raise httpx.UnsupportedProtocol(f"{str(url)!r} must begin with http:// or https://")
-        target = request.extensions.get("target", url.raw_path).decode("ascii")
-        line, authorization = self._transport.line_of(request, target)
+        target = request.extensions.get("target", request.url.raw_path).decode("ascii")
         fields = [field for field in request.headers.raw if field[0].lower() not in _FRAMING]
-        if authorization is not None:
-            fields.append((b"Proxy-Authorization", authorization.encode("ascii")))
+        line, for_proxy = self._transport.through_proxy(origin, target)
+        names = {name.lower() for name, _ in fields}
+        fields += [field for field in for_proxy if field[0].lower() not in names]
         try:
-            origin = Origin(url.scheme, ascii_host(url.raw_host.decode("ascii")), url.port or DEFAULT_PORTS[url.scheme])
-            return PreparedRequest(request.method, line, fields), origin
+            return PreparedRequest(request.method, line, fields)
         except (ValueError, TypeError, LocalProtocolError) as exc:
             raise httpx.LocalProtocolError(str(exc)) from exc
 
@@ -85,11 +88,15 @@ class Exchange:
                 return await self._exchange(connection, prepared)
             except httpx.TransportError as exc:
                 dead = isinstance(exc.__cause__, trio.BrokenResourceError)
-                if not dead or connection.answered or prepared.method not in IDEMPOTENT or self._content.data is None:
+                if not dead or connection.answered or prepared.method not in IDEMPOTENT or not self._replayable:
                     raise
             self._pool.retried += 1
         self._connection = connection = await self._open(self._site)
         return await self._exchange(connection, prepared)
+
+    @property
+    def _replayable(self) -> bool:
+        return self._content.data is not None or self._content.replayable
 
     @enable_ki_protection
     async def _open(self, site: Site) -> HTTPClientConnection:
@@ -98,26 +105,75 @@ class Exchange:
         for left in range(self._transport.retries, -1, -1):
             try:
                 with within(self._timeouts.connect, httpx.ConnectTimeout), errors(httpx.ConnectError):
-                    return await self._pool.open(site)
+                    return await self._pool.open(site, self.trace)
             except (httpx.ConnectError, httpx.ConnectTimeout):
                 if not left:
                     raise
-            await trio.sleep(delay)
+            async with self.trace.step("connection.retry"):
+                await trio.sleep(delay)
             delay = delay * 2 or _FIRST_BACKOFF
         raise AssertionError("the last attempt returns or raises")
 
     @enable_ki_protection
     async def _exchange(self, connection: HTTPClientConnection, prepared: PreparedRequest) -> Response:
-        """Send the request on `connection`, with a deadline."""
-        seconds = self._timeouts.read + (self._timeouts.write if self._content is not NOTHING else 0)
+        """Send the request on `connection`, within its times, and tell of it."""
+        if not self.trace.on:
+            return await self._ask(connection, prepared)
+        try:
+            return await self._ask_and_tell(connection, prepared)
+        except BaseException:
+            async with self.trace.step("http11.response_closed"):  # noqa: ASYNC102 - the program's own function
+                pass
+            raise
+
+    async def _ask_and_tell(self, connection: HTTPClientConnection, prepared: PreparedRequest) -> Response:
+        """The same, in the steps of httpcore. The head, and a small body, leave in one send, and are told of before."""
+        async with self.trace.http("send_request_headers"):
+            pass
+        sending, receiving = self.trace.http("send_request_body"), self.trace.http("receive_response_headers")
+
+        async def sent() -> None:
+            await sending.complete()
+            await receiving.begin()
+
+        await sending.begin()
+        if self._body is None:
+            await sent()
+        else:
+            self._body.when_sent = sent
+        try:
+            response = await self._ask(connection, prepared)
+        except BaseException as exc:
+            await (receiving if receiving.begun else sending).fail(exc)  # noqa: ASYNC102 - the program's own function
+            raise
+        if self._body is not None:
+            self._body.when_sent = None
+        if not receiving.begun:  # the server has answered before the body's end
+            await receiving.begin()
+        receiving.return_value = (
+            f"HTTP/{response.http_version}".encode("ascii"),
+            response.status,
+            response.reason.encode("latin-1"),
+            list(response.headers.raw),
+        )
+        await receiving.complete()
+        return response
+
+    @enable_ki_protection
+    async def _ask(self, connection: HTTPClientConnection, prepared: PreparedRequest) -> Response:
+        """Send the request on `connection`, within its times."""
+        times, body = self._timeouts, self._body
+        seconds = times.write if self._content is not NOTHING else 0
+        if body is None:
+            seconds += times.read
         with trio.CancelScope(deadline=trio.current_time() + seconds) as scope:
-            if self._body is not None:
-                self._body.scope = scope
-            with errors(httpx.ReadError, self._body):
+            if body is not None:
+                body.scope = scope
+            with errors(httpx.ReadError, body):
                 response = await connection.exchange(prepared, self._content)
-            response.decodes = False  # HTTPX does it
-            if self._body is not None:
-                self._body.scope = None
+            response.decodes = False  # HTTPX does that
+            if body is not None:
+                body.scope = None
             return response
         raise self._timeout()
 
@@ -158,3 +214,24 @@ class Exchange:
                 connection.abort()
             self._pool.put(site, connection)
         self._pool.release(site)
+
+
+def origin_of(request: httpx.Request) -> Origin:
+    """Who is asked.
+
+    Raises:
+        httpx.UnsupportedProtocol: the scheme is not one of HTTP.
+        httpx.ConnectError: nobody can be reached at such a host or port.
+    """
+    url = request.url
+    scheme = _SCHEMES.get(url.scheme)
+    if scheme is None or not url.host:
+        raise httpx.UnsupportedProtocol(f"{str(url)!r} must begin with http:// or https://, and have a host")
+    port = url.port or (443 if scheme == "https" else 80)
+    try:
+        if not 1 <= port <= 65535:
+            raise ValueError(f"port {port} is not a number from 1 to 65535")
+        host = ascii_host(url.raw_host.decode("ascii"))
+    except ValueError as exc:
+        raise httpx.ConnectError(f"cannot connect to {url.host}: {exc}") from exc
+    return Origin(scheme, host, port, request.extensions.get("sni_hostname"))

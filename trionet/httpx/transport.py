@@ -4,27 +4,31 @@ from __future__ import annotations
 
 import math
 import sys
-from contextlib import AsyncExitStack
+import weakref
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import httpx
-from yarl import URL
 
 from ..http.limits import HTTPLimits
 from ..http.proxy import Proxies, Proxy
 from ..http.url import DEFAULT_PORTS
-from ..opening import open_http_client
 from .body import content_of
 from .exchange import Exchange
+from .home import Home
+from .network_stream import NetworkStream
+from .way import Settings, connect
 
 if TYPE_CHECKING:
     import os
     import ssl
+    from collections.abc import Iterable
     from types import TracebackType
 
-    from ..http.client import HTTPClient
     from ..http.client_connection import HTTPClientConnection
-    from ..http.pool import Pool
+    from ..http.pool import Pool, Site
+    from ..http.url import Origin
+    from ..owner import Owner
+    from .trace import Trace
 
 __all__ = ["TrionetTransport"]
 
@@ -32,7 +36,14 @@ _DEFAULT_LIMITS: Final = httpx.Limits(max_connections=100, max_keepalive_connect
 
 
 class TrionetTransport(httpx.AsyncBaseTransport):
-    """What `httpx.AsyncClient` sends requests through. Enter the client (or the transport) with ``async with``.
+    """What `httpx.AsyncClient` sends requests through, in the place of `httpx.AsyncHTTPTransport`.
+
+    It opens with its first request, whether it was entered or not, and closes with `aclose`, or with the client; in
+    whatever task, and in whatever order with other transports. Closing cuts off what is running. Used again, it opens
+    again. One that nobody closes ends with the run.
+
+    Extensions of requests: ``timeout``, ``trace``, ``sni_hostname``, ``target``; of responses: ``http_version``,
+    ``reason_phrase``, ``network_stream``. All are those of httpcore.
 
     Args:
         verify: As for `httpx.AsyncHTTPTransport`: an `ssl.SSLContext`, or whether to verify certificates.
@@ -40,60 +51,66 @@ class TrionetTransport(httpx.AsyncBaseTransport):
         trust_env: Whether the environment counts: ``SSL_CERT_FILE`` and ``SSL_CERT_DIR``, and, where there is no
             `proxy`, the proxies that it names. HTTPX itself looks for proxies only where it makes the transports.
         http1: Must be true: HTTP/1.1 is what is spoken.
+        http2: Must be false.
         limits: Of the pool: connections, those that are kept idle, and for how many seconds.
-        proxy: ``http://``, ``https://``, ``socks5://`` or ``socks5h://``.
+        proxy: ``http://``, ``https://``, ``socks5://`` or ``socks5h://``; an `httpx.Proxy` may have fields and an
+            `ssl.SSLContext` of its own.
         uds: A Unix socket to connect to, whatever a URL's host says.
         local_address: The IP address to connect from.
         retries: How often connecting is tried again, after 0, 0.5, 1, 2 … seconds.
+        socket_options: Arguments of `socket.setsockopt`, for each connection.
 
     Raises:
         ValueError, TypeError: an argument cannot be right.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - they are those of httpx.AsyncHTTPTransport, in the same order
         self,
-        *,
         verify: ssl.SSLContext | str | bool = True,
         cert: Any = None,
         trust_env: bool = True,
         http1: bool = True,
+        http2: bool = False,
         limits: httpx.Limits = _DEFAULT_LIMITS,
         proxy: str | httpx.URL | httpx.Proxy | None = None,
         uds: str | os.PathLike[str] | None = None,
         local_address: str | None = None,
         retries: int = 0,
+        socket_options: Iterable[Any] | None = None,
     ) -> None:
-        if not http1:
-            raise ValueError("http1=False: HTTP/1.1 is the only version that trionet speaks")
+        if not http1 or http2:
+            what = "http2=True" if http2 else "http1=False"
+            raise ValueError(f"{what}: HTTP/1.1 is the only version that trionet speaks; leave it out")
         if retries < 0:
             raise ValueError(f"retries must be at least 0, not {retries!r}")
         self.retries = retries
         """How often connecting is tried again."""
-        through = None if proxy is None else _as_proxy(proxy)
-        self._proxies = Proxies.choose(through, trust_env=trust_env and uds is None)
         most = sys.maxsize if limits.max_connections is None else limits.max_connections
-        kept = limits.max_keepalive_connections
-        self.max_idle = most if kept is None else kept
+        if most < 1:
+            raise ValueError(f"limits.max_connections must be at least 1, or None, not {most!r}")
+        kept = most if limits.max_keepalive_connections is None else limits.max_keepalive_connections
+        expiry = math.inf if limits.keepalive_expiry is None else limits.keepalive_expiry
+        self.max_idle = kept if expiry > 0 else 0
         """Connections that are kept without a request."""
-        idle = math.inf if limits.keepalive_expiry is None else limits.keepalive_expiry
-        self._options: dict[str, Any] = {
-            "max_connections": most,
-            "max_connections_per_origin": most,
-            "limits": HTTPLimits(idle_timeout=idle),
-            "ssl_context": httpx.create_ssl_context(verify=verify, cert=cert, trust_env=trust_env),
-            "proxy": through,
-            "trust_env": trust_env,
-            "local_address": local_address,
-            "unix_path": uds,
-        }
-        self._stack: AsyncExitStack | None = None
-        self._client: HTTPClient | None = None
+        given = httpx.Proxy(proxy) if isinstance(proxy, (str, httpx.URL)) else proxy
+        through = None if given is None else _as_proxy(given)
+        idle = HTTPLimits(idle_timeout=expiry) if expiry > 0 else HTTPLimits()
+        self._settings = Settings(
+            limits=idle,
+            ssl_context=httpx.create_ssl_context(verify=verify, cert=cert, trust_env=trust_env),
+            proxies=Proxies.choose(through, trust_env=trust_env and uds is None),
+            proxy_ssl_context=None if given is None else given.ssl_context,
+            trust_env=trust_env,
+            proxy_headers=[] if given is None else list(given.headers.raw),
+            local_address=local_address,
+            unix_path=uds,
+            socket_options=tuple(socket_options or ()),
+        )
+        self._pool_options = {"limits": idle, "max_connections": most, "max_connections_per_origin": most}
+        self._home: Home | None = None
+        self._abandon: weakref.finalize[Any, TrionetTransport] | None = None
 
     async def __aenter__(self) -> Self:
-        if self._stack is not None:
-            raise RuntimeError("a TrionetTransport is entered once; make one for each client")
-        stack = self._stack = AsyncExitStack()
-        self._client = await stack.enter_async_context(open_http_client(**self._options))
         return self
 
     async def __aexit__(
@@ -102,26 +119,50 @@ class TrionetTransport(httpx.AsyncBaseTransport):
         exc_value: BaseException | None = None,
         traceback: TracebackType | None = None,
     ) -> None:
-        """Close every connection. Requests that are running are cut off."""
-        if self._stack is not None:
-            await self._stack.__aexit__(exc_type, exc_value, traceback)  # noqa: ASYNC102 - it closes within bounds
+        """As `aclose`."""
+        await self.aclose()  # noqa: ASYNC102 - it closes at once
 
     async def aclose(self) -> None:
-        """Refuse new requests, wait within bounds for those that are running, then close every connection.
+        """Close every connection, at once: requests that are running are cut off, and raise `httpx.ReadError`.
 
-        Cancellation: the connections are closed at once.
+        Cancellation: not a cancellation point. It waits for nothing but the producers of bodies, which are cancelled.
         """
-        if self._client is not None:
-            await self._client.aclose()
+        home = self._forget()
+        if home is not None and not home.over:
+            await home.aclose()
 
     @property
     def pool(self) -> Pool:
-        """The connections."""
-        if self._client is None:
-            raise RuntimeError(
-                "a TrionetTransport is open from entering it to leaving it: async with httpx.AsyncClient(transport=...)"
-            )
-        return self._client.pool
+        """The connections.
+
+        Raises:
+            RuntimeError: there are none: nothing was requested yet, or the transport was closed.
+        """
+        if self._home is None or self._home.over:
+            raise RuntimeError("a TrionetTransport has connections from its first request to its close")
+        return self._home.pool
+
+    async def _opened(self) -> Home:
+        home = self._home
+        if home is None or home.over:
+            settings = self._settings
+
+            async def connect_so(owner: Owner, site: Site, trace: Trace) -> HTTPClientConnection:
+                return await connect(settings, owner, site, trace)
+
+            self._forget()
+            home = self._home = Home(connect_so, self._pool_options)
+            self._abandon = weakref.finalize(self, home.abandon)
+            self._abandon.atexit = False
+        await home.wait_opened()
+        return home
+
+    def _forget(self) -> Home | None:
+        """The present home is not this transport's any more."""
+        home, self._home = self._home, None
+        if self._abandon is not None:
+            self._abandon.detach()
+        return home
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request and receive the head of its response, for HTTPX.
@@ -131,36 +172,35 @@ class TrionetTransport(httpx.AsyncBaseTransport):
 
         Cancellation: the connection is closed if anything of the request had been sent.
         """
-        content, body = await content_of(request)
-        exchange = Exchange(self, request, content, body)
+        content = await content_of(request)
+        exchange = Exchange(self, (await self._opened()).pool, request, content)
         await exchange.begin()
         response = exchange.response
         assert response is not None
+        stream = NetworkStream(response.connection)
         return httpx.Response(
             response.status,
             headers=response.headers.raw,
-            stream=_ResponseStream(exchange),
+            stream=_ResponseStream(exchange, stream),
             extensions={
                 "http_version": f"HTTP/{response.http_version}".encode("ascii"),
                 "reason_phrase": response.reason.encode("latin-1"),
-                "network_stream": _NetworkStream(response.connection),
+                "network_stream": stream,
             },
         )
 
-    def line_of(self, request: httpx.Request, target: str) -> tuple[str, str | None]:
-        """What stands in the request line, and the value of Proxy-Authorization."""
-        if request.url.scheme != "http":
-            return target, None
-        proxy = self._proxies.for_url(URL(str(request.url)))
+    def through_proxy(self, origin: Origin, target: str) -> tuple[str, list[tuple[bytes, bytes]]]:
+        """What stands in the request line, and the fields that are for an HTTP proxy in front of http://."""
+        proxy = self._settings.proxy_for(origin) if origin.scheme == "http" else None
         if proxy is None or proxy.scheme not in DEFAULT_PORTS:
-            return target, None
-        return f"http://{request.url.netloc.decode('ascii')}{target}", proxy.authorization
+            return target, []
+        fields = list(self._settings.proxy_headers)
+        if proxy.authorization is not None:
+            fields.append((b"Proxy-Authorization", proxy.authorization.encode("ascii")))
+        return f"http://{origin.authority}{target}", fields  # RFC 9112 §3.2.2
 
 
-def _as_proxy(proxy: str | httpx.URL | httpx.Proxy) -> Proxy:
-    given = proxy if isinstance(proxy, httpx.Proxy) else httpx.Proxy(proxy)
-    if given.headers or given.ssl_context is not None:
-        raise ValueError("a proxy with headers or an ssl_context of its own is not supported")
+def _as_proxy(given: httpx.Proxy) -> Proxy:
     parsed = Proxy.parse(str(given.url))
     if given.auth is None:
         return parsed
@@ -170,33 +210,40 @@ def _as_proxy(proxy: str | httpx.URL | httpx.Proxy) -> Proxy:
 class _ResponseStream(httpx.AsyncByteStream):
     """The body of a response, for HTTPX."""
 
-    def __init__(self, exchange: Exchange) -> None:
+    def __init__(self, exchange: Exchange, network_stream: NetworkStream) -> None:
         self._exchange = exchange
+        self._network_stream = network_stream
+        self._step = exchange.trace.http("receive_response_body")
         self._closed = False
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> bytes:
-        piece = await self._exchange.next_piece()
+        if not self._exchange.trace.on:
+            piece = await self._exchange.next_piece()
+        else:
+            piece = await self._next_and_tell()
         if piece is None:
             raise StopAsyncIteration
+        return piece
+
+    async def _next_and_tell(self) -> bytes | None:
+        step = self._step
+        if not step.begun:
+            await step.begin()
+        try:
+            piece = await self._exchange.next_piece()
+        except BaseException as exc:
+            await step.fail(exc)  # noqa: ASYNC102 - the program's own function
+            raise
+        if piece is None:
+            await step.complete()
         return piece
 
     async def aclose(self) -> None:
         if not self._closed:
             self._closed = True
-            await self._exchange.end()
-
-
-class _NetworkStream:
-    """What HTTPX calls the network stream, as far as it tells about the connection."""
-
-    def __init__(self, connection: HTTPClientConnection) -> None:
-        self._connection = connection
-
-    def get_extra_info(self, info: str) -> Any:
-        """The addresses: ``client_addr`` and ``server_addr``; None for everything else."""
-        if info == "client_addr":
-            return self._connection.local_address
-        return self._connection.remote_address if info == "server_addr" else None
+            async with self._exchange.trace.step("http11.response_closed"):
+                await self._exchange.end()
+                await self._network_stream.aclose()

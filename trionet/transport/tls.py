@@ -140,6 +140,11 @@ class TLSTransport:
         return self._lower
 
     @property
+    def ssl_object(self) -> ssl.SSLObject:
+        """What encrypts: to be asked, and not to be used."""
+        return self._tls
+
+    @property
     def info(self) -> TLSInfo:
         """What the handshake agreed on. Answers also after the close."""
         if self._info is None:

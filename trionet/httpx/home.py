@@ -1,0 +1,130 @@
+"""Where a transport's connections live: in a system task, which no task of the program's has to outlast.
+
+HTTPX's own transport works without being entered. It may be entered in one task and left in another, as frameworks do
+it in their startup and shutdown hooks, and transports may be closed in any order. A nursery that stays open across that
+would corrupt Trio's stack of nurseries, which belongs to one task. So the nursery for what goes on behind the
+connections is opened by a system task. That ends when the transport is closed or collected, and at the latest when the
+run does: Trio cancels it then, and it closes what is still open.
+
+A system task that raises would end the run with an internal error, so what goes wrong here is logged, and the
+connections are closed; the next request opens others.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import trio
+from trio.lowlevel import current_trio_token, enable_ki_protection, spawn_system_task
+
+from ..http.pool import Pool
+from ..owner import Owner
+from ..ownership import Event
+from ..scope import Scope
+from ..services import open_services
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from ..http.client_connection import HTTPClientConnection
+
+__all__ = ["Home"]
+
+_log = logging.getLogger("trionet.httpx")
+
+
+class Home:
+    """The pool of one transport, from its first request to its close, in one run.
+
+    Args:
+        connect: Opens a connection for an owner: what `Pool` calls, behind the owner.
+        options: Of the pool.
+    """
+
+    def __init__(self, connect: Callable[..., Awaitable[HTTPClientConnection]], options: dict[str, Any]) -> None:
+        self._connect = connect
+        self._options = options
+        self._scope = trio.CancelScope()
+        self._opened = trio.Event()
+        self._ended = trio.Event()
+        self._token = current_trio_token()
+        self._owner: Owner | None = None
+        self._pool: Pool | None = None
+        spawn_system_task(self._run, name="trionet.httpx")
+
+    @property
+    def over(self) -> bool:
+        """Whether it cannot be used any more: it was closed, or its run has ended."""
+        return self._scope.cancel_called or self._ended.is_set() or self._token is not current_trio_token()
+
+    @property
+    def pool(self) -> Pool:
+        """The connections."""
+        assert self._pool is not None
+        return self._pool
+
+    async def wait_opened(self) -> None:
+        """Wait until there is a pool. Cancellation: nothing has changed; it opens all the same."""
+        await self._opened.wait()
+
+    @enable_ki_protection
+    async def aclose(self) -> None:
+        """Close every connection, at once, and wait until the tasks behind them have ended.
+
+        Cancellation: not a cancellation point; a producer of a body is cancelled, and should heed that.
+        """
+        with trio.CancelScope(shield=True):
+            await self._opened.wait()
+            self._let_go()
+            self._scope.cancel()
+            await self._ended.wait()
+
+    def abandon(self) -> None:
+        """Nobody can use it any more, and nobody has closed it. May be called in any thread, as finalizers are."""
+        if self._ended.is_set():
+            return
+        try:
+            self._token.run_sync_soon(self._scope.cancel)
+        except trio.RunFinishedError:
+            return
+        warnings.warn("unclosed TrionetTransport: await its aclose(), or that of its client", ResourceWarning, 2)
+
+    @enable_ki_protection
+    async def _run(self) -> None:
+        try:
+            with self._scope:
+                await self._hold()
+        except trio.Cancelled:
+            raise
+        except BaseException:  # noqa: BLE001, ASYNC103 - a system task that raises ends the run with an internal error
+            _log.exception("the connections of a TrionetTransport are closed, because a task behind them failed")
+        finally:
+            self._opened.set()
+            self._ended.set()
+
+    @enable_ki_protection
+    async def _hold(self) -> None:
+        async with open_services() as services:
+            self._owner = owner = Owner("TrionetTransport", services=services)
+            Scope(owner)
+            self._pool = Pool(owner, self._open, **self._options)
+            try:
+                self._opened.set()
+                await trio.sleep_forever()
+            except BaseException as exc:
+                self._let_go()
+                await owner.let_go(exc)  # noqa: ASYNC102, ASYNC120 - all is closed; it waits for releases, shielded
+                raise
+
+    async def _open(self, *args: Any) -> HTTPClientConnection:
+        assert self._owner is not None
+        return await self._connect(self._owner, *args)
+
+    @enable_ki_protection
+    def _let_go(self) -> None:
+        """Refuse new requests, and cut off those that are running. A step."""
+        assert self._owner is not None
+        self.pool.shut()
+        self._owner.abort_all(Event.SCOPE_CANCELLED)
