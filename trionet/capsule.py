@@ -107,12 +107,15 @@ class Detached:
         """Close the endpoint now. No-op on a capsule that has ended. A step."""
         if self.end is not None:
             return
-        self.end = End(reason)
         owner = self._owner
-        if owner is not None and owner.drains:
-            owner.note_loss(self, len(self.leftover) + self._transport.unread_size())
-        if not self._transport.close() and owner is not None:
-            owner.release_later(self._transport)
+        if owner is None:
+            self._transport.close()
+        else:
+            owner.check_run("abort")
+            if owner.drains:
+                owner.note_loss(self, lambda: len(self.leftover) + self._transport.unread_size())
+            owner.release(self._transport, self)
+        self.end = End(reason)
         self._leave()
         if self._watcher is not None:
             self._watcher.endpoint_closed()

@@ -84,8 +84,8 @@ class Connection(Handle, trio.abc.HalfCloseableStream):
             or self._leftover
         ):
             return await self._receive_carefully(size)
+        self._reader = current_task()  # first: outside of Trio it raises
         life.receive = _RECEIVE_BUSY
-        self._reader = current_task()
         self._reader_since = trio.current_time()
         try:
             data = await self._transport.receive_some(size)

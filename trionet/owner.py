@@ -12,7 +12,7 @@ import sys
 import weakref
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 import trio
 from trio.lowlevel import enable_ki_protection
@@ -21,7 +21,7 @@ from .caretaker import Caretaker
 from .checks import check_kind, check_seconds
 from .drain_report import DrainReport, Forced, Lost
 from .errors import ScopeClosedError
-from .ownership import Blocker, End, Event, Phase
+from .ownership import Blocker, End, Event, Phase, Reason
 from .services import start_service
 
 if TYPE_CHECKING:
@@ -33,6 +33,8 @@ __all__ = ["Member", "Observer", "Owner", "opened_at"]
 
 
 _log = logging.getLogger("trionet")
+
+T = TypeVar("T")
 
 
 class Member(Protocol):
@@ -72,6 +74,10 @@ class Member(Protocol):
         """Close gracefully as soon as the user waits for input; a next request may come for `grace` seconds. A step."""
         ...
 
+    def abort(self) -> None:
+        """Close the endpoint now. A step."""
+        ...
+
     def handler_failed(self) -> None:
         """The handler that used this has raised: close, in the protocol's way of saying so where it has one. A step."""
         ...
@@ -82,6 +88,7 @@ Observer = Callable[[Any, Phase | None, Phase], None]
 
 
 _NOTHING_YET: Final = DrainReport()
+_NO_BLOCKERS: Final[tuple[Blocker, ...]] = ()
 
 
 class Owner:
@@ -108,6 +115,7 @@ class Owner:
         "of_connection",
         "parent",
         "report",
+        "run",
         "services",
         "shut",
     )
@@ -141,6 +149,8 @@ class Owner:
         self._serial = 0
         self._unreleased: set[Transport] | None = None
         self._children: dict[Owner, None] | None = None
+        self.run: trio.lowlevel.TrioToken = trio.lowlevel.current_trio_token() if parent is None else parent.run
+        """The Trio run that everything here belongs to."""
         self.caretaker: Caretaker = Caretaker(services) if parent is None else parent.caretaker
         if parent is not None:
             if parent._children is None:
@@ -189,6 +199,22 @@ class Owner:
         """What is owned, in the order of opening."""
         return tuple(sorted(self._members, key=self._members.__getitem__))
 
+    def check_run(self, what: str) -> None:
+        """Raise unless this is called in the scope's own Trio run: another thread must not change anything here.
+
+        Raises:
+            RuntimeError: it is called in another thread, or after the run has ended.
+        """
+        try:
+            if trio.lowlevel.current_trio_token() is self.run:
+                return
+        except RuntimeError:
+            pass
+        raise RuntimeError(
+            f"{what} refused: it was called outside of the Trio run that owns the connection, such as in another "
+            f"thread; nothing has changed. Call it from there with trio.from_thread.run_sync(..., trio_token=...)"
+        ) from None
+
     def check_open(self, what: str) -> None:
         """Raise `ScopeClosedError` if nothing new may be opened here."""
         if self.shut:
@@ -201,6 +227,7 @@ class Owner:
     @enable_ki_protection
     def register(self, member: Any, instead_of: Any = None) -> None:
         """Own this `Member` from now on; in the place of `instead_of`, if that is given and owned here."""
+        self.check_run("opening a connection")
         serial = self._members.pop(instead_of, None) if instead_of is not None else None
         if serial is None:
             self._serial = serial = self._serial + 1
@@ -210,6 +237,21 @@ class Owner:
     def unregister(self, member: Any) -> None:
         """Let go of `member`, if it is owned here."""
         self._members.pop(member, None)
+
+    @enable_ki_protection
+    def release(self, transport: Transport, of: object) -> Exception | None:
+        """Close the endpoint of `of` now, or by a service task where that takes waiting. A step, which never raises.
+
+        Returns:
+            What went wrong; it is logged. The endpoint is closed all the same, as well as it can be.
+        """
+        try:
+            if not transport.close():
+                self.release_later(transport)
+        except Exception as exc:  # noqa: BLE001 - whatever it is, the step that is under way has to be finished
+            _log.exception("closing the endpoint of %r failed", of)
+            return exc
+        return None
 
     @enable_ki_protection
     def release_later(self, transport: Transport) -> None:
@@ -259,34 +301,45 @@ class Owner:
 
         One that waits for a next request does so for `grace` seconds more; a second call looks whether they are over.
         """
+        self.check_run("draining")
         for owner in self.tree():
             owner.begin_draining()
             for member in owner.members:
-                member.retire(grace)
+                _ask(member, lambda: member.retire(grace), None)  # noqa: B023 - called at once
 
     @enable_ki_protection
     def abort_all(self, event: Event = Event.SCOPE_CANCELLED) -> None:
         """Close every endpoint now, last in first out, and report it."""
+        self.check_run("closing a scope")
         self.shut_door()
-        forced = []
-        for member in reversed(self.members):
-            name, blockers = repr(member), member.blockers
-            member.scope_event(event)
-            assert member.end is not None
-            forced.append(Forced(name, member.opened_at, member.end.reason, blockers))
+        forced = [self._force(member, event) for member in reversed(self.members)]
         self.report = replace(self.report, forced=(*self.report.forced, *forced))
 
     @enable_ki_protection
     def note_force(self, member: Any, blockers: tuple[Blocker, ...]) -> None:
         """This member was closed by force, at a deadline of its own, while so much was in progress on it."""
-        entry = Forced(repr(member), member.opened_at, member.end.reason, blockers)
+        name = _ask(member, member.__repr__, object.__repr__(member))
+        entry = Forced(name, member.opened_at, member.end.reason, blockers)
         self.report = replace(self.report, forced=(*self.report.forced, entry))
 
     @enable_ki_protection
-    def note_loss(self, member: Any, unread: int) -> None:
-        """This member was closed when so many bytes had arrived and nobody had received them."""
-        if unread:
-            self.report = replace(self.report, lost=(*self.report.lost, Lost(repr(member), member.opened_at, unread)))
+    def note_loss(self, member: Any, size: Callable[[], int]) -> None:
+        """This member is being closed; `size` tells how many bytes have arrived that nobody has received."""
+        if unread := _ask(member, size, 0):
+            name = _ask(member, member.__repr__, object.__repr__(member))
+            self.report = replace(self.report, lost=(*self.report.lost, Lost(name, member.opened_at, unread)))
+
+    @enable_ki_protection
+    def _force(self, member: Member, event: Event) -> Forced:
+        """Close this endpoint now. A member that fails to do so is logged: it must not keep the others open."""
+        name = _ask(member, member.__repr__, object.__repr__(member))
+        blockers = _ask(member, lambda: member.blockers, _NO_BLOCKERS)
+        _ask(member, lambda: member.scope_event(event), None)
+        if member.end is None:
+            _ask(member, member.abort, None)
+        self.unregister(member)
+        reason = Reason.SCOPE_CANCELLED if member.end is None else member.end.reason
+        return Forced(name, member.opened_at, reason, blockers)
 
     @enable_ki_protection
     async def leave(self) -> None:
@@ -327,7 +380,10 @@ class Owner:
 
     @enable_ki_protection
     async def _drain_one(self, member: Member, nursery: trio.Nursery, begun: set[Member]) -> None:
-        await member.drain()
+        try:
+            await member.drain()
+        except Exception:  # noqa: BLE001 - a protocol of a user's own; it is closed by force, the others drain on
+            _log.exception("draining %r failed", member)
         self._drain_in(nursery, self._start_drain(), begun)
 
     @enable_ki_protection
@@ -335,15 +391,15 @@ class Owner:
         """Begin the graceful close of every handle, last in first out: those that have to wait for something."""
         members = self.members[::-1]
         for member in members:
-            member.scope_event(Event.SCOPE_LEFT)
-        return [member for member in members if member.must_wait]
+            _ask(member, lambda: member.scope_event(Event.SCOPE_LEFT), None)  # noqa: B023 - called at once
+        return [member for member in members if _ask(member, lambda: member.must_wait, False)]  # noqa: B023
 
     @enable_ki_protection
     def _release_drained(self) -> None:
         """Release what has drained, last in first out."""
-        ready = [member for member in reversed(self.members) if member.drained]
+        ready = [member for member in reversed(self.members) if _ask(member, lambda: member.drained, False)]  # noqa: B023
         for member in ready:
-            member.scope_event(Event.DRAINED)
+            _ask(member, lambda: member.scope_event(Event.DRAINED), None)  # noqa: B023
         self.report = replace(self.report, drained=self.report.drained + len(ready))
 
     @enable_ki_protection
@@ -363,7 +419,7 @@ class Owner:
                 return
             if last_words and isinstance(error, Exception):
                 for member in self.members:
-                    member.handler_failed()
+                    _ask(member, member.handler_failed, None)
                 await self.leave()
             self.abort_all()
         except BaseException:
@@ -384,6 +440,15 @@ class Owner:
         with trio.CancelScope(shield=True):
             for transport in tuple(self._unreleased):
                 await self._release(transport)
+
+
+def _ask(member: Member, question: Callable[[], T], otherwise: T) -> T:
+    """What a member answers, or `otherwise` where it raises: its failure is logged, and ends nothing but itself."""
+    try:
+        return question()
+    except Exception:  # noqa: BLE001 - a protocol of a user's own may raise anything
+        _log.exception("%s failed to end as its scope wants it", object.__repr__(member))
+        return otherwise
 
 
 def _one_of(group: BaseExceptionGroup[BaseException]) -> BaseException:

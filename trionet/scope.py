@@ -103,6 +103,7 @@ class Scope:
 
     def cancel(self) -> None:
         """Cancel the scope: its tasks unwind, then its handles are closed at once (`SCOPE_CANCELLED`). A step."""
+        self.owner.check_run("Scope.cancel")
         nursery = self.owner.nursery
         if nursery is not None:
             nursery.cancel_scope.cancel()
@@ -246,6 +247,7 @@ class Scope:
             TypeError, ValueError: it is none of these, or a socket that is not a connected stream socket.
             ScopeClosedError: this scope is closing or closed; the original has been closed.
         """
+        self.owner.check_run("adopt")
         capsule = into_capsule(original)
         try:
             self.owner.check_open("adopt")

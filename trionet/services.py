@@ -5,6 +5,7 @@ They end when the scope has let go of its handles.
 
 from __future__ import annotations
 
+import logging
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
 __all__ = ["open_services", "start_service"]
+
+_log = logging.getLogger("trionet")
 
 
 @asynccontextmanager
@@ -44,8 +47,15 @@ async def open_services() -> AsyncIterator[trio.Nursery]:
 
 
 def start_service(services: trio.Nursery, service: Callable[..., Awaitable[None]], *args: Any) -> None:
-    """Run `service`, which must not raise, until `services` is cancelled. A step."""
+    """Run `service` until `services` is cancelled. What it raises is logged, and ends nothing else. A step."""
     try:
-        services.start_soon(service, *args)
+        services.start_soon(_run, service, args, name=service)
     except RuntimeError:  # the nursery has ended: it is the parent's, and the parent was left before this scope
-        trio.lowlevel.spawn_system_task(service, *args)
+        trio.lowlevel.spawn_system_task(_run, service, args, name=service)
+
+
+async def _run(service: Callable[..., Awaitable[None]], args: tuple[Any, ...]) -> None:
+    try:
+        await service(*args)
+    except Exception:  # noqa: BLE001 - nobody awaits it, and its nursery is that of everybody's services
+        _log.exception("a service task of trionet failed: %r", service)

@@ -105,6 +105,7 @@ class Changes(Operations):
         target = getattr(scope, "owner", None)
         if not isinstance(target, Owner):
             raise TypeError(f"transfer needs a trionet scope (of open_scope), not {scope!r}")
+        target.check_run("transfer")
         target.check_open("transfer")
         if isinstance(refuse := self._life.decide(Event.TRANSFER), Refuse):
             raise self._refusal(refuse, Event.TRANSFER)

@@ -186,6 +186,8 @@ class Core:
     def _take(self, event: Event) -> None:
         """Take `event` and carry out its effects, in one step; raise what its refusal means."""
         before = self._life.phase
+        if not before.terminal and self._owner is not None:
+            self._owner.check_run(event.value)
         answer = self._life.apply(event)
         if isinstance(answer, Refuse):
             raise self._refusal(answer, event)
@@ -209,9 +211,10 @@ class Core:
 
     def _release(self) -> None:
         if self._life.retiring or self._life.reason in _BY_FORCE:
-            self._owner.note_loss(self, self._unread_size())
-        if not self._transport.close():
-            self._owner.release_later(self._transport)
+            self._owner.note_loss(self, self._unread_size)
+        failure = self._owner.release(self._transport, self)
+        if self._failure is None:
+            self._failure = failure
         self._owner.unregister(self)
         if self._watcher is not None:
             self._watcher.endpoint_closed()

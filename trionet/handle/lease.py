@@ -44,6 +44,7 @@ class Lease:
     @enable_ki_protection
     def end(self) -> None:
         """The work is over. A second call does nothing. A step."""
-        on_end, self._on_end = self._on_end, None
+        on_end = self._on_end
         if on_end is not None:
             on_end(self)
+            self._on_end = None

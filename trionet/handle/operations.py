@@ -42,9 +42,10 @@ class Operations(Core):
 
     @enable_ki_protection
     def _begin_receive(self, lease: object = None) -> None:
+        task = current_task()  # first: outside of Trio it raises
         self._take(Event.RECEIVE if lease is None else Event.RECEIVE_LEASED)
         self._reader_lease = lease
-        self._reader = current_task()
+        self._reader = task
         self._reader_since = trio.current_time()
 
     @enable_ki_protection
@@ -95,8 +96,9 @@ class Operations(Core):
 
     @enable_ki_protection
     def _begin_send(self, lease: object = None) -> None:
+        task = current_task()  # first: outside of Trio it raises
         self._take(Event.SEND if lease is None else Event.SEND_LEASED)
-        self._writer = current_task()
+        self._writer = task
         self._writer_since = trio.current_time()
 
     @enable_ki_protection
@@ -142,5 +144,6 @@ class Operations(Core):
     @enable_ki_protection
     def _lease_ended(self, lease: Lease) -> None:
         if lease in self._leases:
+            self._owner.check_run(Event.LEASE_ENDED.value)
             self._leases = tuple(other for other in self._leases if other is not lease)
             self._take(Event.LEASE_ENDED)

@@ -299,6 +299,7 @@ class HTTPClient:
     @enable_ki_protection
     def abort(self) -> None:
         """Close every connection now, and refuse new requests. Those that are running get an error. A step."""
+        self._owner.check_run("abort")
         self.pool.shut()
         self._owner.abort_all(Event.SCOPE_CANCELLED)
 

@@ -134,9 +134,9 @@ class ClientLink(Handle):
         """
         life = self._life
         if life.phase is _OPEN and life.receive is _RECEIVE_IDLE:
+            self._reader = current_task()  # first: outside of Trio it raises
             life.receive = _RECEIVE_BUSY
             self._reader_lease = lease
-            self._reader = current_task()
             self._reader_since = trio.current_time()
         else:
             self._begin_receive(lease)

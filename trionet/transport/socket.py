@@ -235,8 +235,10 @@ class SocketTransport:
     def close(self) -> bool:
         if not self._closed:
             self._closed = True
-            notify_closing(self._sock)
-            self._sock.close()
+            try:
+                notify_closing(self._sock)
+            finally:
+                self._sock.close()
         return True
 
     async def aclose(self) -> None:

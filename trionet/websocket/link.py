@@ -59,8 +59,8 @@ class Link(Sending):
             self.flush()
         receive = self._transport.receive_some
         if life.phase is _OPEN and life.receive is _IDLE and not (life.reset or life.retiring):
+            self._reader = current_task()  # first: outside of Trio it raises
             life.receive = _BUSY
-            self._reader = current_task()
             self._reader_since = trio.current_time()
         else:
             self._begin_receive()
