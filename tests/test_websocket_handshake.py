@@ -154,7 +154,7 @@ async def test_keepalive_is_asked_for_in_the_handshake(side, autojump_clock):
         with pytest.raises(trionet.ConnectionClosed):
             await websocket.get_message()
         assert 8 <= trio.current_time() <= 10.5
-        assert websocket.end.reason is Reason.ABORTED
+        assert websocket.end.reason is Reason.IDLE_TIMEOUT
 
 
 # --- refusals by the server ---------------------------------------------------------------------------------------

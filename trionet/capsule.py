@@ -22,7 +22,7 @@ __all__ = ["Detached", "Watcher"]
 
 
 class Watcher(Protocol):
-    """Who follows an endpoint, through whichever hands it goes. Both are called within the step that they tell of."""
+    """Who follows an endpoint, through whichever hands it goes. Each is called within the step that it tells of."""
 
     def moved_to(self, member: Any) -> None:
         """The endpoint belongs to this capsule or handle now."""
@@ -30,6 +30,10 @@ class Watcher(Protocol):
 
     def endpoint_closed(self) -> None:
         """The endpoint is closed."""
+        ...
+
+    def left_unanswered(self, exchange: Any) -> None:
+        """The handler has left this exchange, which can still be answered, without an answer."""
         ...
 
 
@@ -138,7 +142,7 @@ class Detached:
     def retire(self, grace: float = 0.0) -> None:
         """Nothing to wait for: whoever adopts the capsule decides."""
 
-    def handler_failed(self) -> None:
+    def handler_failed(self, error: BaseException | None = None) -> None:
         """Close the endpoint now."""
         self.abort()
 

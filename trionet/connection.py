@@ -173,7 +173,7 @@ class Connection(Handle, trio.abc.HalfCloseableStream):
         if len(self._leftover) < n:
             raise RemoteProtocolError(
                 f"the peer ended the stream after {len(self._leftover)} of {n} bytes; they are still unread"
-            )
+            ).with_handle(self)
         return await self._deliver(n, waited)
 
     @enable_ki_protection
@@ -216,10 +216,10 @@ class Connection(Handle, trio.abc.HalfCloseableStream):
             raise LimitExceededError(
                 f"no {delimiter!r} in the first {max_bytes} bytes (max_bytes); they are still unread: "
                 f"raise max_bytes, or close the connection"
-            )
+            ).with_handle(self)
         raise RemoteProtocolError(
             f"the peer ended the stream after {size} bytes without {delimiter!r}; they are still unread"
-        )
+        ).with_handle(self)
 
     @enable_ki_protection
     async def _deliver(self, size: int, waited: bool) -> bytes:
@@ -289,7 +289,7 @@ class Connection(Handle, trio.abc.HalfCloseableStream):
             sent = self._transport.send_some(data)
         except trio.BrokenResourceError as exc:
             self._peer_reset(exc)
-            raise HandleBrokenError(f"send failed: {self!r}: {exc}", 0) from exc
+            raise HandleBrokenError(f"send failed: {self!r}: {exc}", 0).with_handle(self) from exc
         if sent == size and self._parked:
             self._parked = False
             self._bytes_sent += sent

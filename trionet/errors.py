@@ -8,7 +8,7 @@ This module stands at the bottom of the house: every other one may raise from it
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import trio
 
@@ -32,6 +32,7 @@ __all__ = [
     "TrionetError",
     "UpgradeFailedError",
     "UpgradeRefusedError",
+    "errors_on",
 ]
 
 
@@ -41,6 +42,24 @@ class TrionetError(Exception):
     retry_safe: bool | None = None
     """Whether the request that failed may be sent again: True if that is safe and can go better, False if it may have
     been carried out already. None where another attempt would meet the same, and where no request was made."""
+
+    handle: Any = None
+    """The handle that failed, where the connection or its peer did; None where this program asked for what it may not.
+
+    By this a server tells what a client did wrong from what the handler did, which may use many other connections.
+    """
+
+    def with_handle(self, handle: Any) -> Self:
+        """The same error, with `handle` set: for ``raise RemoteProtocolError("...").with_handle(self)``."""
+        self.handle = handle
+        return self
+
+
+def errors_on(handle: Any, error: BaseException | None) -> list[TrionetError]:
+    """The errors of this handle among those of a group, however deep; or `error` itself, if it is one."""
+    if isinstance(error, BaseExceptionGroup):
+        return [found for inner in error.exceptions for found in errors_on(handle, inner)]
+    return [error] if isinstance(error, TrionetError) and error.handle is handle else []
 
 
 class HandleBusyError(TrionetError, trio.BusyResourceError):
@@ -68,6 +87,11 @@ class HandleClosedError(TrionetError, trio.ClosedResourceError):
         super().__init__(message)
         self.end = end
         """How the handle ended; None while it is still closing, or when only one direction has ended."""
+
+    @property
+    def clean(self) -> bool:
+        """Whether the peer has ended the conversation in the way that its protocol has for that."""
+        return False
 
 
 class HandleBrokenError(TrionetError, trio.BrokenResourceError):

@@ -78,7 +78,7 @@ class Member(Protocol):
         """Close the endpoint now. A step."""
         ...
 
-    def handler_failed(self) -> None:
+    def handler_failed(self, error: BaseException) -> None:
         """The handler that used this has raised: close, in the protocol's way of saying so where it has one. A step."""
         ...
 
@@ -419,7 +419,7 @@ class Owner:
                 return
             if last_words and isinstance(error, Exception):
                 for member in self.members:
-                    _ask(member, member.handler_failed, None)
+                    _ask(member, lambda: member.handler_failed(error), None)  # noqa: B023 - called at once
                 await self.leave()
             self.abort_all()
         except BaseException:

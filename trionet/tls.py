@@ -16,7 +16,7 @@ import trio
 
 from .checks import check_kind
 from .connection import Connection
-from .errors import LocalProtocolError, PlaintextInjectionError, UpgradeFailedError
+from .errors import LocalProtocolError, PlaintextInjectionError, RemoteProtocolError, UpgradeFailedError
 from .recipe import TalkingRecipe
 from .transport.client_hello import MAX_HELLO, server_name_of
 from .transport.protocol import MAX_RECEIVE
@@ -203,7 +203,7 @@ class _TLSRecipe(TalkingRecipe[Connection]):
             await _flush(wire, tls)
             data = await wire.receive_some()
             if not data:
-                raise trio.BrokenResourceError("the peer ended the connection in the middle of it")
+                raise RemoteProtocolError("the peer ended the connection in the middle of it")
             if len(first) < HEAD or (self._server_side and tls.server_name is None and len(first) < MAX_HELLO):
                 first += data
                 _check_first(first, self._server_side)
@@ -242,10 +242,15 @@ class _PlainRecipe(TalkingRecipe[Connection]):
         wire.waited = True
         try:
             await tls.send_eof()
+        except trio.BrokenResourceError as exc:
+            wire.failure = exc
+            raise
         finally:
             wire.sent = tls.notified
         if data := await tls.receive_some(MAX_RECEIVE):
-            raise UpgradeFailedError(f"{self.what} failed: the peer went on sending over TLS: {_shown(data)}")
+            raise UpgradeFailedError(
+                f"{self.what} failed: the peer went on sending over TLS, {len(data)} bytes at least"
+            )
         wire.transport = tls.lower
         wire.unread += tls.take_trailing()
 

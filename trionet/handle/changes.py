@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from ..errors import HandleClosedError, PlaintextInjectionError, UpgradeFailedError, UpgradeRefusedError
+from ..errors import (
+    HandleClosedError,
+    LimitExceededError,
+    PlaintextInjectionError,
+    RemoteProtocolError,
+    TrionetError,
+    UpgradeFailedError,
+    UpgradeRefusedError,
+)
 from ..owner import Owner
 from ..ownership import Event, Ownership, Phase, Refuse
 from ..wire import Wire
@@ -214,6 +222,9 @@ class Changes(Operations):
     @enable_ki_protection
     def _upgrade_ended(self, exc: BaseException, wire: Wire) -> None:
         """The handshake did not lead to a successor: raise what that means, or return for `exc` to go on. A step."""
+        peers = _is_peers(exc, wire)
+        if peers and isinstance(exc, TrionetError):
+            exc.handle = self
         if self._life.phase is not Phase.CLAIMED:
             if isinstance(exc, Exception) and not isinstance(exc, HandleClosedError):
                 raise self._closed_error(f"upgrade interrupted: {self!r}") from exc
@@ -232,7 +243,21 @@ class Changes(Operations):
             self._failure = exc
             self._take(Event.FAILED)
         if isinstance(exc, trio.BrokenResourceError) and not isinstance(exc, UpgradeFailedError):
-            raise UpgradeFailedError(f"upgrade failed: {self!r}: {exc}") from exc
+            failed = UpgradeFailedError(f"upgrade failed: {self!r}: {exc}")
+            raise (failed.with_handle(self) if peers else failed) from exc
+
+
+def _is_peers(exc: BaseException, wire: Wire) -> bool:
+    """Whether a handshake failed by what the peer did, and not by what else the recipe has used or called."""
+    if exc is wire.failure:
+        return True
+    if isinstance(exc, UpgradeFailedError):
+        if isinstance(exc.__cause__, TrionetError | trio.BrokenResourceError):
+            return _is_peers(exc.__cause__, wire)
+        return not wire.scope.cancelled_caught or wire.time_limit is not None
+    if isinstance(exc, UpgradeRefusedError | RemoteProtocolError | LimitExceededError):
+        return exc.handle is None  # else it tells of another one
+    return False
 
 
 def _too_late(wire: Wire) -> UpgradeFailedError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import trio
 from trio.lowlevel import current_task, enable_ki_protection
 
+from ..errors import UpgradeRefusedError, errors_on
 from ..ownership import End, Event, Phase, Reason, Receive
 from .changes import Changes
 
@@ -75,8 +76,10 @@ class Closing(Changes):
         self._transport.wake_receiver()
 
     @enable_ki_protection
-    def handler_failed(self) -> None:
+    def handler_failed(self, error: BaseException | None = None) -> None:
         """The server's handler that used this handle has raised. Protocols that can tell their peer do so. A step."""
+        if any(isinstance(own, UpgradeRefusedError) for own in errors_on(self, error)):
+            return  # the peer has an answer that says why, and an abort could take that away
         if self._life.phase is not Phase.DRAINING:  # else its graceful close may be what the handler noticed
             self.abort()
 

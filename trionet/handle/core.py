@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 __all__ = ["Core", "Statistics", "attributes"]
 
 _BY_FORCE: Final = frozenset({Reason.DRAIN_TIMEOUT, Reason.SCOPE_EXIT, Reason.SCOPE_CANCELLED})
+_PEERS: Final = frozenset({Reason.PEER_EOF, Reason.PEER_RESET, Reason.PROTOCOL_ERROR, Reason.IDLE_TIMEOUT})
+"""Reasons of an end that the peer has brought about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +181,14 @@ class Core:
     def statistics(self) -> Statistics:
         """Figures of this handle. Never raises."""
         return Statistics(self._bytes_received, self._bytes_sent, self._opened)
+
+    @property
+    def _ended_by_peer(self) -> Reason | None:
+        """The reason of the end, if it is the peer's doing; also of one that is about to come. None if it is not."""
+        life = self._life
+        if life.reset:
+            return Reason.PEER_EOF if life.cut_off else Reason.PEER_RESET
+        return life.reason if life.reason in _PEERS else None
 
     # --- the machine's hands -------------------------------------------------------------------------------------
 
@@ -328,12 +338,14 @@ class Core:
 
     def _closed_error(self, what: str) -> HandleClosedError:
         if self._end is not None:
-            return HandleClosedError(f"{what}{self._left}", self._end)
+            return HandleClosedError(f"{what}{self._left}", self._end).with_handle(self)
         if self._life.receive is Receive.EOF and self._life.phase is Phase.OPEN:
-            return HandleClosedError(f"{what}: the peer has ended its direction (EOF); an upgrade needs both")
-        if self._life.retiring and self._life.phase is Phase.OPEN:
-            return HandleClosedError(f"{what}: it is to end, and waits for no more input; what it has stays unread")
-        return HandleClosedError(f"{what}: it is being closed")
+            why = "the peer has ended its direction (EOF); an upgrade needs both"
+        elif self._life.retiring and self._life.phase is Phase.OPEN:
+            why = "it is to end, and waits for no more input; what it has stays unread"
+        else:
+            why = "it is being closed"
+        return HandleClosedError(f"{what}: {why}").with_handle(self)
 
     @property
     def _left(self) -> str:
@@ -344,12 +356,11 @@ class Core:
 
     def _broken_error(self, what: str) -> HandleBrokenError:
         if self._life.reset:
-            return HandleBrokenError(f"{what}: the connection failed before ({self._failure}); close it", self._torn)
-        sent = "an unknown number of bytes" if self._torn is None else f"{self._torn} bytes"
-        return HandleBrokenError(
-            f"{what}: a send was abandoned after {sent}, so the peer cannot find the next boundary; close it",
-            self._torn,
-        )
+            why = f"the connection failed before ({self._failure}); close it"
+        else:
+            sent = "an unknown number of bytes" if self._torn is None else f"{self._torn} bytes"
+            why = f"a send was abandoned after {sent}, so the peer cannot find the next boundary; close it"
+        return HandleBrokenError(f"{what}: {why}", self._torn).with_handle(self)
 
 
 def attributes(thing: object) -> dict[str, Any]:

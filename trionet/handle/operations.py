@@ -85,7 +85,7 @@ class Operations(Core):
                 self._close_in_background()
             raise self._closed_error(f"receive interrupted: {self!r}") from None
         if isinstance(exc, trio.BrokenResourceError):
-            raise HandleBrokenError(f"receive failed: {self!r}: {exc}") from exc
+            raise HandleBrokenError(f"receive failed: {self!r}: {exc}").with_handle(self) from exc
 
     @enable_ki_protection
     def _peer_reset(self, exc: BaseException) -> None:
@@ -124,7 +124,7 @@ class Operations(Core):
         if isinstance(exc, trio.ClosedResourceError):
             raise self._closed_error(f"send interrupted: {self!r}") from None
         if isinstance(exc, trio.BrokenResourceError):
-            raise HandleBrokenError(f"send failed: {self!r}: {exc}", sent) from exc
+            raise HandleBrokenError(f"send failed: {self!r}: {exc}", sent).with_handle(self) from exc
 
     def _waits_for_asker(self) -> bool:
         """Whether nobody but the task that asks can end what is in progress, so that it would wait for itself.

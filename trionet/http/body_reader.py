@@ -186,7 +186,7 @@ class _Chunked:
             return False
         match = _CHUNK_LINE.fullmatch(line)
         if match is None:
-            raise RemoteProtocolError(f"not a chunk size: {line[:64]!r} (RFC 9112 §7.1)")
+            raise RemoteProtocolError("not a chunk size, in hexadecimal digits (RFC 9112 §7.1)")
         self._extensions -= len(match[2])
         if self._extensions < 0:
             raise RemoteProtocolError(f"more than {MAX_CHUNK_EXTENSIONS} bytes of chunk extensions in one message")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 from trio.lowlevel import cancel_shielded_checkpoint, checkpoint_if_cancelled, enable_ki_protection
 
 from ..checks import check_count, flat_view
-from ..errors import LimitExceededError, LocalProtocolError, UpgradeRefusedError
+from ..errors import LimitExceededError, LocalProtocolError, RemoteProtocolError, UpgradeRefusedError
 from ..ownership import Event, Phase
 from .body_reader import EndOfMessage
 from .content import ABSENT, make_content, written
@@ -66,7 +66,7 @@ class Exchange:
         self._trailers: Headers | None = None
 
     def __repr__(self) -> str:
-        return f"<Exchange {self._head.method} {self._head.target[:64]!r}: {self._state}>"
+        return f"<Exchange {self._head.method} {self._head.shown_target!r}: {self._state}>"
 
     @property
     def _state(self) -> str:
@@ -197,7 +197,7 @@ class Exchange:
                 raise LimitExceededError(
                     f"the body of {self!r} has more than {max_bytes} bytes (max_bytes); iterate over the exchange "
                     f"to take it in pieces, or answer 413"
-                )
+                ).with_handle(connection)
             if chunk is None:
                 waited = await connection.receive_body(self)
             elif not chunk:
@@ -233,7 +233,11 @@ class Exchange:
             return b""
         connection = self.connection
         connection.check_exchange(self, "read")
-        event = connection.machine.next_event()
+        try:
+            event = connection.machine.next_event()
+        except RemoteProtocolError as exc:
+            exc.handle = connection
+            raise
         if type(event) is bytes:
             return event
         if event is Signal.NEED_DATA:

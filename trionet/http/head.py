@@ -36,6 +36,7 @@ __all__ = [
     "request_line",
     "status_line",
     "usual_request",
+    "without_secrets",
     "write_request",
     "write_response",
 ]
@@ -64,6 +65,7 @@ _DECIDES: Final = re.compile(
     rb"\n(?:connection:(?! keep-alive\r)|host:|transfer-encoding:|upgrade:|expect:"
     rb"|content-length:(?: ([0-9]{1,18})\r)?+)"
 )
+_USERINFO: Final = re.compile(r"^((?:[^/]*//)?)[^/]*@")
 _CONTROLS: Final = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _VERSIONS: Final = {(b"1", b"0"): "1.0", (b"1", b"1"): "1.1"}
 _METHODS: Final = {
@@ -127,8 +129,13 @@ class RequestHead:
         headers = self._headers
         return headers.count(b"\n") if isinstance(headers, bytes) else len(headers.raw)
 
+    @property
+    def shown_target(self) -> str:
+        """The target for logs and errors: neither the query, nor user name and password, which may be secrets."""
+        return without_secrets(self.target)[:64]
+
     def __repr__(self) -> str:
-        return f"RequestHead({self.method!r}, {self.target!r}, {self.http_version!r}, {self.headers!r})"
+        return f"<RequestHead {self.method} {self.shown_target!r}, {self.field_count} fields>"
 
 
 @dataclass(slots=True)
@@ -308,13 +315,13 @@ def _fault(data: bytes, first: re.Pattern[bytes] | None, what: str, status: int)
     if b"" in lines[1:-2]:
         return RemoteProtocolError("more than one head")
     if first is not None and not first.fullmatch(lines[0]):
-        return RemoteProtocolError(f"not a {what}: {_shown(lines[0])}", status)
+        return RemoteProtocolError(f"not a {what}", status)
     if _CONTROLS.search(data):
         return RemoteProtocolError("control character in a message head (RFC 9110 §5.5)")
     line = next(line for line in lines[1:] if not _FIELD_LINE.fullmatch(line))
     if line[:1] in (b" ", b"\t"):
         return RemoteProtocolError("obsolete line folding, or whitespace before the first field (RFC 9112 §5.2)")
-    return RemoteProtocolError(f"not a field (a name, a colon without whitespace before it, a value): {_shown(line)}")
+    return RemoteProtocolError(f"not a field (a name, a colon without whitespace before it, a value){_name_of(line)}")
 
 
 def _unspoken(major: bytes, minor: bytes) -> RemoteProtocolError:
@@ -330,7 +337,7 @@ def _check_target(method: str, target: bytes) -> None:
     else:
         good = (match := _ABSOLUTE.fullmatch(target)) is not None and _check_absolute(match[1], match[2])
     if not good:
-        raise RemoteProtocolError(f"not a request target for {method}: {_shown(target)}")
+        raise RemoteProtocolError(f"not a request target for {method} (RFC 9112 §3.2)")
 
 
 def _check_absolute(scheme: bytes, authority: bytes) -> bool:
@@ -346,6 +353,17 @@ def _check_host(hosts: Sequence[bytes], version: str) -> None:
     if hosts and not is_authority(hosts[0]):
         shown = "it has a user name" if b"@" in hosts[0] else _shown(hosts[0])
         raise RemoteProtocolError(f"Host is not a host with or without a port: {shown} (RFC 9110 §7.2)")
+
+
+def _name_of(line: bytes) -> str:
+    """Which field a line that is none was meant to be, and nothing else of it: what follows may be a password."""
+    name, colon, _ = line.partition(b":")
+    return f": {name!r}" if colon and _FIELD_LINE.fullmatch(name.rstrip(b" \t") + b":") and len(name) <= 64 else ""
+
+
+def without_secrets(target: str) -> str:
+    """A request target for logs and errors: without the query, and without user name and password."""
+    return _USERINFO.sub(r"\1", re.split("[?#]", target, maxsplit=1)[0])
 
 
 def _shown(data: bytes) -> str:

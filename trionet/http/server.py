@@ -80,6 +80,7 @@ class HTTPServerConnection(Ending):
                     head = machine.next_event()
                 except RemoteProtocolError as exc:
                     await self._refuse_request(exc)  # noqa: ASYNC102, ASYNC120 - a cancellation outranks the error
+                    exc.handle = self
                     raise
                 if type(head) is RequestHead:
                     break

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 import trio
 from trio.lowlevel import current_clock, current_task, enable_ki_protection
 
-from ..errors import HandleBrokenError, HandleClosedError, RemoteProtocolError
-from ..ownership import Blocker, Event, Phase, Receive, Refusal, Refuse, Send
+from ..errors import HandleBrokenError, HandleClosedError, RemoteProtocolError, errors_on
+from ..ownership import Blocker, Event, Phase, Reason, Receive, Refusal, Refuse, Send
 from ..transport.protocol import MAX_RECEIVE
+from .answer_status import answer_status, error_text
 from .body_reader import EndOfMessage
 from .server_link import Link
 from .states import Half
@@ -34,6 +35,7 @@ LINGER_BYTES: Final = 2**26
 
 _TEXT: Final = [("Content-Type", "text/plain; charset=utf-8")]
 _NOT_ANSWERED: Final = b"the request was not answered\n"
+_REASONS: Final = {Event.PROTOCOL_ERROR: Reason.PROTOCOL_ERROR, Event.PEER_GONE: Reason.PEER_EOF}
 
 
 class Ending(Link):
@@ -84,7 +86,7 @@ class Ending(Link):
             return found
         head = self.exchange.head
         task = "" if self._handler is None else self._handler.name
-        return (*found, Blocker(task, f"exchange ({head.method} {head.target[:64]})", self._reader_since))
+        return (*found, Blocker(task, f"exchange ({head.method} {head.shown_target})", self._reader_since))
 
     # --- exchanges that their handler has left -------------------------------------------------------------------
 
@@ -109,6 +111,7 @@ class Ending(Link):
         """Do what the handler has left undone."""
         machine = self.machine
         if machine.ours is Half.HEAD:
+            self._report_unanswered(exchange)
             await exchange.respond(500, _NOT_ANSWERED, headers=_TEXT)
         elif machine.ours is Half.BODY:
             self.tear(exchange)
@@ -146,8 +149,12 @@ class Ending(Link):
         self.exchange = None
         self._take(Event.LEASE_ENDED)
 
+    def _report_unanswered(self, exchange: Exchange) -> None:
+        if self._watcher is not None and not self.peer_failed:
+            self._watcher.left_unanswered(exchange)
+
     @enable_ki_protection
-    def _desert(self) -> None:
+    def _desert(self, status: int = 500) -> None:
         """Nobody goes on with the exchange: answer for the handler that did not, or cut off what it began. A step."""
         exchange, machine = self.exchange, self.machine
         if exchange is None or self._life.phase.terminal:
@@ -157,10 +164,11 @@ class Ending(Link):
             return
         if machine.ours is Half.HEAD:
             machine.keep_alive = False
-            self._out.append(machine.respond(500, _TEXT, _NOT_ANSWERED))
+            text = _NOT_ANSWERED if status == 500 else error_text(status)
+            self._out.append(machine.respond(status, _TEXT, text))
             self._life.unsent = True
             self._owner.caretaker.flush_soon(self)
-            exchange.status = 500
+            exchange.status = status
         self.settle_exchange()
         if self.exchange is exchange:
             self._end_exchange_early()
@@ -177,6 +185,8 @@ class Ending(Link):
     def scope_event(self, event: Event) -> None:
         """Take an event of the scope; see `Handle.scope_event`."""
         if event is Event.SCOPE_LEFT:
+            if self.exchange is not None and self.machine.ours is Half.HEAD and self._is_deserted():
+                self._report_unanswered(self.exchange)
             self._begin_end()
         super().scope_event(event)
 
@@ -205,9 +215,12 @@ class Ending(Link):
         self.machine.keep_alive = False
 
     @enable_ki_protection
-    def handler_failed(self) -> None:
-        """The handler has raised: its request is answered with 500, or an answer that was begun is cut off. A step."""
-        self._desert()
+    def handler_failed(self, error: BaseException | None = None) -> None:
+        """The handler has raised: its request is answered, or an answer that was begun is cut off. A step.
+
+        With 500; or with what fits the client's offence, if that is what `error` tells of.
+        """
+        self._desert(max((answer_status(own) for own in errors_on(self, error)), default=500))
 
     # --- the end that a server's drain asks for ------------------------------------------------------------------
 
@@ -253,6 +266,12 @@ class Ending(Link):
             self._grace_ends = now + self._life.grace
         return now < self._grace_ends
 
+    @property
+    def _ended_by_peer(self) -> Reason | None:
+        if self._life.reset or self._final is None:
+            return super()._ended_by_peer
+        return _REASONS.get(self._final)
+
     # --- the end of the connection -------------------------------------------------------------------------------
 
     @enable_ki_protection
@@ -262,7 +281,7 @@ class Ending(Link):
         self._final = Event.PROTOCOL_ERROR
         self._linger = True
         if self.machine.ours is Half.HEAD:
-            text = f"{exc}\n".encode("ascii", "backslashreplace")
+            text = f"{exc}\n".encode("utf-8", "backslashreplace")
             with suppress(HandleBrokenError, HandleClosedError):  # the client has gone, or takes nothing
                 await self.send(self.machine.respond(exc.status_hint, _TEXT, text), None)
         await self.aclose()

@@ -241,7 +241,7 @@ class Link(Handle):
                 sent = self._transport.send_some(data)
             except trio.BrokenResourceError as exc:
                 self._peer_reset(exc)
-                broken = HandleBrokenError(f"send failed: {self!r}: {exc}", 0)
+                broken = HandleBrokenError(f"send failed: {self!r}: {exc}", 0).with_handle(self)
                 assert self.exchange is not None
                 self.tear(self.exchange)
                 raise broken from exc

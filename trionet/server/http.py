@@ -6,19 +6,22 @@ What a handler raises ends its exchange and nothing else: the client gets a 500,
 from __future__ import annotations
 
 import functools
+import inspect
 import logging
 from contextlib import suppress
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 import outcome
 import trio
 
-from ..errors import HandleBrokenError, HandleClosedError, RemoteProtocolError
+from ..errors import HandleBrokenError, HandleClosedError, LocalProtocolError, RemoteProtocolError, TrionetError
+from ..http.answer_status import answer_status, error_text
 from ..http.limits import DEFAULT_LIMITS, HTTPLimits
 from ..http.server import to_http_server
 from ..ownership import Reason
+from .fault import Fault, Verdict, fault_of_end, printable
 from .serve import check_handler, serve_tcp
+from .watched import REMEDY, followed
 
 if TYPE_CHECKING:
     import ssl
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     from ..http.server import HTTPServerConnection
     from .limits import Limits
     from .server import Server
+    from .watched import Follower
 
     Handler = Callable[[Exchange], Awaitable[object]]
     ErrorHook = Callable[[Exchange, outcome.Error], object]
@@ -60,14 +64,15 @@ async def serve_http(
     Args:
         handler: Called with each `Exchange`, in the task and scope of its connection (``exchange.connection.scope``).
             One that does not answer gives a 500. One that raises gives a 500 too or, where the answer has begun, one
-            that is visibly cut off; the error goes to `on_error`.
+            that is visibly cut off. Either is an error, and goes to `on_error`. What the client has done wrong is not:
+            it is answered with the status for that (413 for a body over ``read(max_bytes)``), and logged as INFO.
         port: 0 to 65,535; 0 lets the system choose, see `Server.port`.
         host: Name or address to listen on; every address of this machine by default.
         ssl_context: If given, HTTPS.
         backlog: Connections that may wait to be accepted; the system's maximum by default.
         limits: Bounds of the server.
         http_limits: Bounds of each connection.
-        on_error: Called with the exchange and an `outcome.Error`, in the handler's task, when a handler has raised. By
+        on_error: Called with the exchange and an `outcome.Error`, in the handler's task, when a handler has failed. By
             default the error is logged (logger ``trionet.server``).
         observer: As for `open_scope`.
         task_status: Reports the `Server`.
@@ -107,52 +112,98 @@ def http_handler(
     if on_error is not None and not callable(on_error):
         raise TypeError(f"on_error must be a function of the exchange and the error, not {on_error!r}")
     to_http_server(limits=limits)  # checks them
+    name = getattr(handler, "__qualname__", repr(handler))
 
     @functools.wraps(handler, updated=())
     async def serve_connection(connection: Connection) -> None:
+        follower = followed(connection)
         http = await connection.upgrade(to_http_server(limits=limits))
         del connection  # nobody needs the old handle any more
         with_access_log = _ACCESS.isEnabledFor(logging.INFO)
+        judged = False
         try:
             async for exchange in http:
+                judged = False
                 began = trio.current_time() if with_access_log else 0.0
                 try:
-                    await handler(exchange)
+                    result = await handler(exchange)
                     if not exchange.status:
-                        await _answer(exchange, 500)
+                        await _left_without_answer(exchange, name, result, follower, on_error)
                 except Exception as exc:  # noqa: BLE001 - a handler's failure ends its own exchange only
-                    await _failed(exchange, exc, on_error)
+                    judged = True
+                    await _failed(exchange, exc, follower, on_error)
+                except BaseExceptionGroup as group:
+                    failures, others = group.split(Exception)
+                    if failures is not None:
+                        await _failed(exchange, failures, follower, on_error)
+                    assert others is not None  # else it were an Exception
+                    raise others from None
+                except trio.Cancelled:
+                    _cut_short(exchange, follower)
+                    raise
                 finally:
                     if with_access_log:
                         _log_access(http, exchange, trio.current_time() - began)
                 del exchange  # a connection that waits for its next request keeps nothing of the last one
-        except RemoteProtocolError as exc:
-            _LOG.info("%s broke the protocol: %s", http.remote_address, exc)
-        except (HandleBrokenError, HandleClosedError) as exc:
-            _LOG.info("%s: the connection has ended: %s", http.remote_address, exc)
+        except (HandleBrokenError, HandleClosedError, RemoteProtocolError) as exc:
+            if not judged:  # else the loop ends with what the handler has met already
+                follower.say(follower.judge(exc), f"HTTP with {http.remote_address}")
 
     return serve_connection
 
 
-async def _failed(exchange: Exchange, exc: Exception, on_error: ErrorHook | None) -> None:
+async def _failed(exchange: Exchange, exc: Exception, follower: Follower, on_error: ErrorHook | None) -> None:
     """Tell the program what its handler has raised, and the client that it gets no answer, or no more of it."""
-    _tell_successor(exchange.connection)
-    blame = _blame(exchange, exc)
-    if blame is None:
-        _tell(exchange, exc, on_error)
+    verdict = follower.judge(exc)
+    if verdict.fault is Fault.PROGRAM:
+        _tell_successor(exchange.connection, exc)
+        _tell(exchange, verdict.error, on_error)
+        status = 500
     else:
-        _LOG.info("%r was not answered: %s", exchange, blame)
+        follower.say(verdict, _named(exchange))
+        status = answer_status(verdict.error)
     if not exchange.status:  # else the loop cuts off the answer that was begun
-        await _answer(exchange, exc.status_hint if isinstance(exc, RemoteProtocolError) and blame is not None else 500)
+        await _answer(exchange, status)
 
 
-def _tell_successor(connection: Any) -> None:
+async def _left_without_answer(
+    exchange: Exchange, name: str, result: object, follower: Follower, on_error: ErrorHook | None
+) -> None:
+    """The handler has returned, and nobody has answered: that is its mistake, unless there is nobody to be answered."""
+    connection = exchange.connection
+    if connection.peer_failed:
+        await _answer(exchange, 400)
+    elif connection.exchange is exchange and not connection.phase.terminal:
+        hint = "; is there an await missing?" if inspect.isawaitable(result) else ""
+        follower.count(Fault.PROGRAM)
+        _tell(
+            exchange,
+            LocalProtocolError(
+                f"{name} returned {printable(repr(result)[:64])} and has not answered {exchange!r}{hint}: {REMEDY}"
+            ),
+            on_error,
+        )
+        await _answer(exchange, 500)
+
+
+def _cut_short(exchange: Exchange, follower: Follower) -> None:
+    """The handler was cancelled: say so if that is because its client has gone."""
+    if (fault := fault_of_end(exchange.connection)) is not None:
+        follower.count(fault)
+        follower.say(Verdict(fault, TrionetError("nobody waits for the answer any more")), _named(exchange))
+
+
+def _named(exchange: Exchange) -> str:
+    return f"{exchange!r} from {exchange.connection.remote_address}"
+
+
+def _tell_successor(connection: Any, exc: BaseException) -> None:
     """What the handler has upgraded the connection to learns that it has raised: a WebSocket closes with 1011."""
     handle = connection
     while handle.end is not None and handle.end.reason is Reason.UPGRADED:
         handle = handle.end.successor
     if handle is not connection:
-        handle.handler_failed()
+        handle.handler_failed(exc)
 
 
 async def _answer(exchange: Exchange, status: int) -> None:
@@ -160,22 +211,12 @@ async def _answer(exchange: Exchange, status: int) -> None:
     connection = exchange.connection
     if connection.exchange is exchange and not connection.phase.terminal:
         with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-            await exchange.respond(status, f"{status} {HTTPStatus(status).phrase}\n".encode(), headers=_TEXT)
+            await exchange.respond(status, error_text(status), headers=_TEXT)
 
 
-def _blame(exchange: Exchange, exc: Exception) -> Exception | None:
-    """The error if it is the client's fault, or comes of the end of the connection: no failure of the handler's."""
-    connection = exchange.connection
-    if isinstance(exc, HandleClosedError) and connection.phase.terminal:
-        return exc
-    if isinstance(exc, trio.BrokenResourceError) and (connection.peer_failed or connection.phase.terminal):
-        return exc
-    return None
-
-
-def _tell(exchange: Exchange, exc: Exception, on_error: ErrorHook | None) -> None:
+def _tell(exchange: Exchange, exc: BaseException, on_error: ErrorHook | None) -> None:
     if on_error is None:
-        _LOG.error("the handler of %r failed: %s", exchange, exc, exc_info=exc)
+        _LOG.error("the handler of %r failed: %s", exchange, printable(exc), exc_info=exc)
         return
     try:
         on_error(exchange, outcome.Error(exc))

@@ -18,9 +18,10 @@ from ..checks import check_flag
 from ..listen import close_listener, tcp_listeners, unix_listener
 from ..scope import open_scope
 from ..tls import to_tls_server
+from .fault import only
 from .limits import Limits
 from .occupied import check_free, give_up, occupy
-from .server import Server, only
+from .server import Server
 
 if TYPE_CHECKING:
     import os
@@ -48,8 +49,8 @@ async def serve(
 
     Args:
         handler: Called with the `Connection`, in a task and a scope (``connection.scope``) of its own. What it raises
-            is logged (logger ``trionet.server``) and ends that connection only; except for what is no `Exception`, such
-            as `SystemExit`, which ends the server.
+            is logged (logger ``trionet.server``) and ends that connection only: as an error, or where the client was at
+            fault in one line as INFO. What is no `Exception`, such as `SystemExit`, ends the server.
         listeners: Listening stream sockets (of `socket` or `trio.socket`, or Trio's listeners). The server owns them
             from now on, unless it raises ValueError or TypeError. Socket files that it did not make stay.
         ssl_context: If given, `handler` gets TLS connections.

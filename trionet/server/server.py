@@ -11,6 +11,7 @@ import inspect
 import logging
 import math
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -25,19 +26,20 @@ from ..owner import Owner
 from ..scope import Scope, open_child
 from ..tls import to_tls_server
 from ..transport.socket import SocketTransport
+from .fault import Fault, printable
 from .watched import Watched
 
 if TYPE_CHECKING:
     import socket
     import ssl
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
 
     from ..connection import Connection
     from .limits import Limits
 
     Handler = Callable[[Connection], Awaitable[object]]
 
-__all__ = ["Server", "ServerStatistics", "only"]
+__all__ = ["Server", "ServerStatistics"]
 
 _LOG = logging.getLogger("trionet.server")
 
@@ -64,9 +66,12 @@ class ServerStatistics:
     open: int
     """Connections whose handler has not ended yet, or whose endpoint is open, wherever it was moved to."""
     failed: int
-    """Handlers that raised."""
+    """Handlers that failed: that raised what is not the client's fault, or left a request without an answer."""
     accept_errors: int
     """Pauses in accepting because the system was exhausted."""
+    peer_faults: Mapping[str, int]
+    """How often clients did what they should not, by kind: ``reset``, ``left``, ``silent``, ``protocol``, ``limit``,
+    ``handshake``, ``refused``; 0 for what has not happened."""
 
 
 class Server:
@@ -82,7 +87,7 @@ class Server:
         "_accepted",
         "_backlog",
         "_draining",
-        "_failed",
+        "_faults",
         "_grace",
         "_handler",
         "_limits",
@@ -123,7 +128,7 @@ class Server:
         self._backlog = _BACKLOG if backlog is None else backlog
         self._grace = 0.0
         self._warned_at = -math.inf
-        self._failed = 0
+        self._faults = dict.fromkeys(Fault, 0)
         self._accept_errors = 0
 
     def __repr__(self) -> str:
@@ -154,7 +159,18 @@ class Server:
 
     def statistics(self) -> ServerStatistics:
         """Figures since the server began. Never raises."""
-        return ServerStatistics(self._accepted, len(self._open), self._failed, self._accept_errors)
+        faults = {fault.value: self._faults[fault] for fault in Fault if fault.peers}
+        failed = self._faults[Fault.PROGRAM]
+        return ServerStatistics(self._accepted, len(self._open), failed, self._accept_errors, MappingProxyType(faults))
+
+    @property
+    def draining(self) -> bool:
+        """Whether a drain has begun."""
+        return self._draining
+
+    def count(self, fault: Fault) -> None:
+        """Count a fault. For `Watched`."""
+        self._faults[fault] += 1
 
     # --- accepting -----------------------------------------------------------------------------------------------
 
@@ -238,7 +254,7 @@ class Server:
         """Serve one connection: its scope ends with the handler, and its failure ends here."""
         try:
             async with open_child(owner, last_words=True) as scope:
-                connection = await self._secured(scope.adopt(capsule))
+                connection = await self._secured(scope.adopt(capsule), watched)
                 del capsule
                 if connection is not None:
                     if self._draining:
@@ -253,26 +269,17 @@ class Server:
                         # That is how the handler noticed the drain, so the scope ends as if it had returned.
                         _LOG.debug("%s ended by the drain: %s", owner.name, exc)
         except Exception as exc:  # noqa: BLE001 - a handler's failure ends its own connection only, and is logged
-            self._record(exc, owner)
+            _record(exc, owner, watched)
         except BaseExceptionGroup as group:
             failures, others = group.split(Exception)
             if failures is not None:
-                self._record(failures, owner)
+                _record(failures, owner, watched)
             assert others is not None  # else it were an Exception
             raise others from None
         finally:
             watched.handler_done()
 
-    def _record(self, exc: Exception, owner: Owner) -> None:
-        """Log what a handler raised; quietly if its tasks noticed in that way that the server drains."""
-        if self._draining and all(isinstance(leaf, HandleClosedError) for leaf in _leaves(exc)):
-            _LOG.debug("%s ended by the drain: %s", owner.name, exc)
-            return
-        self._failed += 1
-        error = only(exc)
-        _LOG.error("%s failed: %s", owner.name, error, exc_info=error)
-
-    async def _secured(self, connection: Connection) -> Connection | None:
+    async def _secured(self, connection: Connection, watched: Watched) -> Connection | None:
         """The connection, with TLS on it if there is to be; None if the handshake failed."""
         if self._ssl_context is None:
             return connection
@@ -280,7 +287,7 @@ class Server:
         try:
             return await connection.upgrade(recipe)
         except trio.BrokenResourceError as exc:
-            _LOG.info("no TLS with %s: %s", connection.remote_address, exc)
+            watched.say(watched.judge(exc), f"no TLS with {connection.remote_address}")
             return None
 
     def _call(self, connection: Connection) -> Awaitable[object]:
@@ -414,14 +421,11 @@ def _cut_off(owner: Owner) -> DrainReport:
     return cut
 
 
-def _leaves(exc: BaseException) -> list[BaseException]:
-    if isinstance(exc, BaseExceptionGroup):
-        return [leaf for inner in exc.exceptions for leaf in _leaves(inner)]
-    return [exc]
-
-
-def only(exc: BaseException) -> BaseException:
-    """The single error inside of groups, if there is just one."""
-    while isinstance(exc, BaseExceptionGroup) and len(exc.exceptions) == 1:
-        exc = exc.exceptions[0]
-    return exc
+def _record(exc: Exception, owner: Owner, watched: Watched) -> None:
+    """Log with what a handler has ended; loudly only if that is the program's fault."""
+    verdict = watched.judge(exc)
+    if verdict.fault is Fault.PROGRAM:
+        _LOG.error("%s failed: %s", owner.name, printable(verdict.error), exc_info=verdict.error)
+    else:
+        handle = getattr(verdict.error, "handle", None)
+        watched.say(verdict, owner.name if handle is None else f"{owner.name} with {handle.remote_address}")

@@ -1,22 +1,87 @@
-"""Where a served connection is, and whether it has ended: however often it was upgraded, and wherever it was moved."""
+"""One served connection: where it is, whether it has ended, and what its handler has come to.
+
+However often it was upgraded and wherever it was moved, its handles have the same `Watched`: so they are known.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import logging
+from typing import TYPE_CHECKING, Any, Final
 
 from trio.lowlevel import enable_ki_protection
 
 from ..drain_report import Forced
+from ..errors import LocalProtocolError
 from ..ownership import Reason
+from .fault import Fault, judge, printable
 
 if TYPE_CHECKING:
     from ..owner import Owner
+    from .fault import Verdict
     from .server import Server
 
-__all__ = ["Watched"]
+__all__ = ["REMEDY", "Follower", "Unwatched", "Watched", "followed"]
+
+REMEDY: Final = "await exchange.respond(...), exchange.stream(...) or exchange.upgrade(...)"
+"""How an exchange is answered."""
+_LOG = logging.getLogger("trionet.server")
 
 
-class Watched:
+class Follower:
+    """Who decides about the errors of a connection: whose they are, what is counted, and what the log says."""
+
+    __slots__ = ()
+
+    @property
+    def draining(self) -> bool:
+        """Whether the server drains."""
+        return False
+
+    def count(self, fault: Fault) -> None:
+        """Count a fault."""
+
+    def moved_to(self, member: Any) -> None:
+        """As `Watcher.moved_to`."""
+
+    def endpoint_closed(self) -> None:
+        """As `Watcher.endpoint_closed`."""
+
+    def left_unanswered(self, exchange: Any) -> None:
+        """As `Watcher.left_unanswered`."""
+        self.count(Fault.PROGRAM)
+        error = LocalProtocolError(f"the handler has left {exchange!r} without an answer: {REMEDY}")
+        _LOG.error("%s", error, exc_info=error)
+
+    def judge(self, exc: BaseException) -> Verdict:
+        """Whose fault it is that the handler has raised `exc`; it is counted."""
+        verdict = judge(exc, self, draining=self.draining)
+        self.count(verdict.fault)
+        return verdict
+
+    def say(self, verdict: Verdict, what: object) -> None:
+        """Log what was not the program's fault: one line, without a traceback."""
+        fault, error = verdict
+        if fault.peers:
+            _LOG.info("%s: the client %s: %s", what, fault.words, printable(error))
+        else:
+            _LOG.debug("%s has ended: %s", what, printable(error))
+
+
+class Unwatched(Follower):
+    """Follows a connection that no server serves."""
+
+    __slots__ = ("__weakref__",)
+
+
+def followed(handle: Any) -> Follower:
+    """Who decides about the errors of this handle's connection. A step."""
+    if not isinstance(handle._watcher, Follower):
+        handle._watcher = Unwatched()
+    found: Follower = handle._watcher
+    return found
+
+
+class Watched(Follower):
     """Counts one connection until its handler has ended *and* its endpoint is closed, wherever that was moved to."""
 
     __slots__ = ("_member", "_owner", "_parts", "_server", "opened_at")
@@ -36,6 +101,15 @@ class Watched:
         """The endpoint is closed."""
         self._member = None  # which knows this object: no cycle of garbage
         self._done()
+
+    @property
+    def draining(self) -> bool:
+        """As `Follower.draining`."""
+        return self._server.draining
+
+    def count(self, fault: Fault) -> None:
+        """As `Follower.count`."""
+        self._server.count(fault)
 
     def handler_done(self) -> None:
         """The handler has ended."""

@@ -13,7 +13,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from ..errors import LimitExceededError, RemoteProtocolError
+from ..errors import LimitExceededError, RemoteProtocolError, TrionetError
 from .frames import CONT, RSV1, TEXT, apply_mask
 from .writer import Writer
 
@@ -46,7 +46,7 @@ _CLOSING: Final = 3  # nothing is wanted any more
 class Offence(Exception):
     """The peer has broken the protocol, or a limit: which close code that is."""
 
-    def __init__(self, code: int, text: str, error: Exception | None = None) -> None:
+    def __init__(self, code: int, text: str, error: TrionetError | None = None) -> None:
         super().__init__(text)
         self.code = code
         self.error = error or RemoteProtocolError(f"the peer broke the WebSocket protocol: {text}")

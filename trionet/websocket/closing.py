@@ -38,16 +38,23 @@ class ConnectionClosed(trio_websocket.ConnectionClosed, HandleClosedError):
         HandleClosedError.__init__(self, message or str(reason), end)
         self.reason = reason
 
+    @property
+    def clean(self) -> bool:
+        """Whether it was closed with 1000, 1001 or no code."""
+        return self.reason is not None and self.reason.code in CLEAN
+
     def __str__(self) -> str:
         text, why = str(self.args[0]), str(self.reason)
         return text if self.reason is None or text == why else f"{text} ({why})"
 
 
 class ConnectionBroken(ConnectionClosed, HandleBrokenError):
-    """The connection under the WebSocket failed, or a message was abandoned half-way."""
+    """The connection under the WebSocket failed or ended without a close, or a message was abandoned half-way."""
 
-    def __init__(self, reason: CloseReason | None, message: str, bytes_sent: int | None = None) -> None:
-        ConnectionClosed.__init__(self, reason, message)
+    def __init__(
+        self, reason: CloseReason | None, message: str, bytes_sent: int | None = None, end: End | None = None
+    ) -> None:
+        ConnectionClosed.__init__(self, reason, message, end)
         self.bytes_sent = bytes_sent
 
 

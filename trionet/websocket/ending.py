@@ -19,10 +19,13 @@ from .link import Link
 
 if TYPE_CHECKING:
     from ..capsule import Detached
+    from ..errors import TrionetError
     from .engine import Engine
 
 __all__ = ["Closing"]
 
+TOO_SLOW: Final = (1013, "too slow")
+"""What a peer is told that does not read what it is sent."""
 LINGER_SECONDS: Final = 1.0
 LINGER_BYTES: Final = 2**20
 """How long, and for how much, a close waits for the peer to end the connection, where it need not wait at all."""
@@ -37,7 +40,7 @@ class Closing(Link):
         self._words = (1000, "")
         # What ended the WebSocket, where that was not this side's own decision.
         self._final: Event | None = None
-        self._to_raise: Exception | None = None
+        self._to_raise: TrionetError | None = None
         self._parted = False
         self._retire_by = 0.0
         super().__init__(capsule, engine)
@@ -93,7 +96,7 @@ class Closing(Link):
         raise NotImplementedError
 
     @enable_ki_protection
-    def handler_failed(self) -> None:
+    def handler_failed(self, error: BaseException | None = None) -> None:
         """The handler has raised: close with 1011 (internal error). A step; the close follows from the scope's end."""
         if self._life.phase is Phase.OPEN:
             self._words = (1011, "")
@@ -102,7 +105,7 @@ class Closing(Link):
     def _too_slow(self) -> None:
         """The peer does not read what it is sent: close with 1013 (try again later). A step."""
         if self._life.phase is Phase.OPEN:
-            self._words = (1013, "too slow")
+            self._words = TOO_SLOW
             self._close_in_background()
 
     @property
@@ -112,6 +115,14 @@ class Closing(Link):
         return self._final is None and (
             life.phase is Phase.DRAINING or life.reason in (Reason.LOCAL, Reason.DRAIN_TIMEOUT)
         )
+
+    @property
+    def _ended_by_peer(self) -> Reason | None:
+        if self._words is TOO_SLOW:
+            return Reason.IDLE_TIMEOUT
+        if self._life.reset or self._final is None:
+            return super()._ended_by_peer
+        return Reason.PROTOCOL_ERROR if self._final is Event.PROTOCOL_ERROR else Reason.PEER_EOF
 
     # --- what the peer did ---------------------------------------------------------------------------------------
 

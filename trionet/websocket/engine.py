@@ -21,6 +21,7 @@ from .assembly import MAX_KEPT, WHOLE, Assembly, Offence, PartialFrame
 from .frames import BINARY, CLOSE, CONT, FIN, MASKED, MAX_CONTROL, PING, PONG, RSV1, TEXT, apply_mask
 
 if TYPE_CHECKING:
+    from ..errors import TrionetError
     from .deflate import PerMessageDeflate
 
 __all__ = ["Engine"]
@@ -56,7 +57,7 @@ class Engine(Assembly):
         self.pong = b""
         self.pongs: list[bytes] = []
         self.peer_close: tuple[int, str] | None = None
-        self.failure: tuple[int, Exception] | None = None
+        self.failure: tuple[int, TrionetError] | None = None
 
     @property
     def full(self) -> bool:
@@ -235,7 +236,7 @@ class Engine(Assembly):
                 self.closing = True
                 self.farewell = self.control(CLOSE, payload)
 
-    def _fail(self, code: int, text: str, error: Exception) -> None:
+    def _fail(self, code: int, text: str, error: TrionetError) -> None:
         if not self.closing or self.farewell:
             self.closing = False
             self.close(code, text)

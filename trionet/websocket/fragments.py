@@ -221,7 +221,7 @@ class InFragments(Kept):
                     raise StopAsyncIteration
                 if self._to_raise is not None:
                     error, self._to_raise = self._to_raise, None
-                    raise error
+                    raise error.with_handle(self)
                 await self._read_batch(patient=True)
                 waited = True
         except BaseException:

@@ -57,7 +57,7 @@ class NotAcceptableError(Exception):
 
 def refusal(status: int, text: str, headers: Sequence[tuple[str, str]] = ()) -> Answer:
     """An error answer with a line of text."""
-    body = f"{text}\n".encode("ascii", "backslashreplace")
+    body = f"{text}\n".encode("utf-8", "backslashreplace")
     reasons = {400: "Bad Request", 403: "Forbidden", 426: "Upgrade Required", 431: "Request Header Fields Too Large",
                501: "Not Implemented", 505: "HTTP Version Not Supported"}  # fmt: skip
     fields = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body))), *headers]

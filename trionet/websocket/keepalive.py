@@ -22,7 +22,7 @@ from trio.lowlevel import enable_ki_protection
 
 from ..checks import check_seconds
 from ..handle import Statistics
-from ..ownership import Phase, Receive, Send
+from ..ownership import Event, Phase, Receive, Send
 from ..transport.protocol import MAX_RECEIVE
 from .closing import CloseReason, ConnectionClosed
 from .ending import Closing
@@ -180,7 +180,7 @@ class Kept(Closing):
     def _give_up(self, timeout: float) -> None:
         self._close = CloseReason(1006, None)
         self._failure = ConnectionClosed(self._close, f"{self!r}: no pong came within {timeout:g} s (ping_timeout)")
-        self.abort()
+        self._take(Event.IDLE_TIMEOUT)
 
     def _pong_came(self, payload: bytes) -> None:
         waited = self._ping_payload in self._pings

@@ -244,14 +244,14 @@ class Sending(Handle):
             self._send_failed(exc, sent)
         except HandleBrokenError as broken:
             self._close = self._close or CloseReason(1006, None)
-            raise ConnectionBroken(self._close, str(broken), sent) from exc
+            raise ConnectionBroken(self._close, str(broken), sent).with_handle(self) from exc
 
     @enable_ki_protection
     def _send_broke(self, exc: BaseException, sent: int) -> NoReturn:
         self._torn = sent
         self._peer_reset(exc)
         self._close = self._close or CloseReason(1006, None)
-        raise ConnectionBroken(self._close, f"send failed: {self!r}: {exc}", sent) from exc
+        raise ConnectionBroken(self._close, f"send failed: {self!r}: {exc}", sent).with_handle(self) from exc
 
     @enable_ki_protection
     def _release_writing(self) -> None:
@@ -261,10 +261,13 @@ class Sending(Handle):
     # --- errors --------------------------------------------------------------------------------------------------
 
     def _closed_error(self, what: str) -> ConnectionClosed:
-        return ConnectionClosed(self._close, f"{what}{self._left}", self._end)
+        if self._ended_by_peer is not None and self._close is not None and self._close.code == 1006:
+            # Without a close frame, by whatever it came: the connection failed, to whoever catches that.
+            return ConnectionBroken(self._close, f"{what}{self._left}", end=self._end).with_handle(self)
+        return ConnectionClosed(self._close, f"{what}{self._left}", self._end).with_handle(self)
 
     def _broken_error(self, what: str) -> ConnectionBroken:
-        return ConnectionBroken(self._close, str(super()._broken_error(what)), self._torn)
+        return ConnectionBroken(self._close, str(super()._broken_error(what)), self._torn).with_handle(self)
 
 
 async def take_turn(turn: Turn) -> None:

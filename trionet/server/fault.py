@@ -1,0 +1,174 @@
+"""Whose fault it was that a handler ended with an exception: the peer's, the program's, or nobody's.
+
+That is told by the handle that failed, not by the place where the exception came out. A handler uses many connections:
+the one that it serves, and others that its client knows nothing of. Every error that a connection or its peer has
+caused names its handle (`TrionetError.handle`). If that is the connection being served, in whatever protocol it was
+then, the peer has done it: that is no failure of the handler, and no traceback would help anybody.
+
+Everything else is the program's: what another connection, a memory channel or the handler itself has raised, also
+where it was raised *from* an error of the peer's; and errors of the served connection that come of what the program
+did to it, such as to use it after closing it.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from ..errors import (
+    HandleBrokenError,
+    HandleClosedError,
+    LimitExceededError,
+    RemoteProtocolError,
+    TrionetError,
+    UpgradeFailedError,
+    UpgradeRefusedError,
+)
+from ..ownership import Reason, Receive
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..capsule import Watcher
+
+__all__ = ["Fault", "Verdict", "fault_of_end", "judge", "only", "printable"]
+
+
+class Fault(StrEnum):
+    """Whose fault, and for the peer's which kind: so it is counted in `ServerStatistics.peer_faults`."""
+
+    PROGRAM = "program"
+    NOBODY = "nobody"
+    RESET = "reset"
+    """The connection was reset, or failed."""
+    LEFT = "left"
+    """The peer left in the middle: EOF in a line, a body or a frame; no close, or one that is not the usual end."""
+    SILENT = "silent"
+    """The peer said, read or answered nothing for too long."""
+    PROTOCOL = "protocol"
+    """The peer broke the protocol."""
+    LIMIT = "limit"
+    """More than is allowed: a line, a head, a body, a message."""
+    HANDSHAKE = "handshake"
+    """A handshake failed."""
+    REFUSED = "refused"
+    """A handshake was refused, with an answer that says why."""
+
+    @property
+    def words(self) -> str:
+        """What the client did, as the log says it."""
+        return _WORDS[self]
+
+    @property
+    def peers(self) -> bool:
+        """Whether it is the peer's."""
+        return self is not Fault.PROGRAM and self is not Fault.NOBODY
+
+
+class Verdict(NamedTuple):
+    """Whose fault it was, and the part of the exception that shows it."""
+
+    fault: Fault
+    error: BaseException
+
+
+_WORDS: Final = {
+    Fault.RESET: "reset the connection",
+    Fault.LEFT: "left",
+    Fault.SILENT: "was too slow",
+    Fault.PROTOCOL: "broke the protocol",
+    Fault.LIMIT: "sent too much",
+    Fault.HANDSHAKE: "failed in the handshake",
+    Fault.REFUSED: "was refused",
+}
+_BY_REASON: Final = {
+    Reason.PEER_RESET: Fault.RESET,
+    Reason.PEER_EOF: Fault.LEFT,
+    Reason.IDLE_TIMEOUT: Fault.SILENT,
+    Reason.PROTOCOL_ERROR: Fault.PROTOCOL,
+}
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_BY_STATUS: Final = {408: Fault.SILENT, 413: Fault.LIMIT, 414: Fault.LIMIT, 431: Fault.LIMIT}
+
+
+def judge(exc: BaseException, watcher: Watcher, *, draining: bool = False) -> Verdict:
+    """Whose fault `exc` is, with which the handler of the connection that `watcher` follows has ended.
+
+    Of several errors at once, the program's count before the peer's, and the peer's before nobody's.
+
+    Args:
+        exc: What the handler raised; a group is judged by what is in it.
+        watcher: Who follows the connection through all its handles: by that they are known.
+        draining: Whether the server drains: then a closed error is how a handler notices that.
+    """
+
+    def fault_of(leaf: BaseException) -> Fault:
+        if draining and isinstance(leaf, HandleClosedError):
+            return Fault.NOBODY
+        if isinstance(leaf, TrionetError) and leaf.handle is not None and leaf.handle._watcher is watcher:
+            return _on_its_own(leaf, leaf.handle)
+        return Fault.PROGRAM
+
+    found = [(fault_of(leaf), leaf) for leaf in _leaves(exc)]
+    if any(fault is Fault.PROGRAM for fault, _ in found):
+        return Verdict(Fault.PROGRAM, only(_part(exc, lambda leaf: fault_of(leaf) is Fault.PROGRAM)))
+    return Verdict(*next((one for one in found if one[0].peers), found[0]))
+
+
+def fault_of_end(handle: Any) -> Fault | None:
+    """What the peer did if it has ended this handle, in the middle of something; None if it has not."""
+    reason = handle._ended_by_peer
+    return None if reason is None else _BY_REASON.get(reason)
+
+
+def _on_its_own(error: TrionetError, handle: Any) -> Fault:
+    """Whose fault an error of the served connection is."""
+    match error:
+        case UpgradeRefusedError():
+            return Fault.REFUSED
+        case UpgradeFailedError():
+            return Fault.HANDSHAKE
+        case LimitExceededError():
+            return Fault.LIMIT
+        case RemoteProtocolError():
+            if handle._life.receive is Receive.EOF:
+                return Fault.LEFT
+            return _BY_STATUS.get(error.status_hint, Fault.PROTOCOL)
+        case HandleClosedError() | HandleBrokenError():
+            fault = fault_of_end(handle)
+            if isinstance(error, HandleClosedError):
+                if fault is None and error.end is None and handle._life.receive is Receive.EOF:
+                    return Fault.LEFT  # what was refused needs both directions
+                if fault is not None and error.clean:
+                    return Fault.NOBODY
+            return fault or Fault.PROGRAM
+    return Fault.PROGRAM
+
+
+def _leaves(exc: BaseException) -> list[BaseException]:
+    """The single errors of a group, however deep; of any other exception itself."""
+    if isinstance(exc, BaseExceptionGroup):
+        return [leaf for inner in exc.exceptions for leaf in _leaves(inner)]
+    return [exc]
+
+
+def _part(exc: BaseException, wanted: Callable[[BaseException], bool]) -> BaseException:
+    """What is left of a group if only the `wanted` errors stay in it."""
+    if not isinstance(exc, BaseExceptionGroup):
+        return exc
+    part = exc.subgroup(lambda leaf: not isinstance(leaf, BaseExceptionGroup) and wanted(leaf))
+    assert part is not None
+    return part
+
+
+def printable(thing: object) -> str:
+    """What `thing` says, on one line: a client that may choose a part of it must not write lines of the log."""
+    return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], str(thing))
+
+
+def only(exc: BaseException) -> BaseException:
+    """The single error inside of groups, if there is just one."""
+    while isinstance(exc, BaseExceptionGroup) and len(exc.exceptions) == 1:
+        exc = exc.exceptions[0]
+    return exc
