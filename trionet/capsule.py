@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from trio.lowlevel import enable_ki_protection
 
-from .errors import HandleClosedError, HandleMovedError
+from .checks import refuse_copy
+from .errors import HandleBusyError, HandleClosedError, HandleMovedError
 from .ownership import End, Event, Reason
 
 if TYPE_CHECKING:
@@ -47,7 +48,17 @@ class Detached:
         end: How the capsule ended; None while it can be adopted.
     """
 
-    __slots__ = ("_owner", "_transport", "_watcher", "end", "leftover", "opened_at", "receive_ended", "send_ended")
+    __slots__ = (
+        "_on_wire",
+        "_owner",
+        "_transport",
+        "_watcher",
+        "end",
+        "leftover",
+        "opened_at",
+        "receive_ended",
+        "send_ended",
+    )
 
     def __init__(
         self,
@@ -58,8 +69,11 @@ class Detached:
         send_ended: bool = False,
         opened_at: str = "",
         watcher: Watcher | None = None,
+        on_wire: bool = False,
     ) -> None:
         self._transport = transport
+        # Of a handshake, which has the connection itself: for the successor's constructor, and for nothing else.
+        self._on_wire = on_wire
         self._owner: Owner | None = None
         self._watcher = watcher
         self.leftover = leftover
@@ -68,7 +82,11 @@ class Detached:
         self.opened_at = opened_at
         self.end: End | None = None
 
+    __reduce_ex__ = refuse_copy
+
     def __repr__(self) -> str:
+        if self._on_wire:
+            return f"<Detached of a handshake: {'for its successor' if self.end is None else 'over'}>"
         state = "waits to be adopted" if self.end is None else self.end.reason.value
         return f"<Detached {self._transport.local_address} - {self._transport.remote_address}: {state}>"
 
@@ -92,10 +110,18 @@ class Detached:
 
         Raises:
             HandleMovedError: it was adopted before.
-            HandleClosedError: it was closed by its scope, or by `abort`.
+            HandleClosedError: it was closed by its scope, or by `abort`, or the handshake that it was of has failed.
+            HandleBusyError: it is of a handshake, which has the connection.
         """
         if self.end is None:
+            if self._on_wire:
+                raise HandleBusyError(
+                    f"{self!r} cannot be adopted or closed: the handshake has the connection, and Recipe.commit makes "
+                    f"its successor from this"
+                )
             return
+        if self._on_wire and self.end.successor is None:
+            raise HandleClosedError(f"{self!r} ended with its handshake", self.end)
         if self.end.successor is not None:
             raise HandleMovedError(f"{self!r} was adopted already, by {self.end.successor!r}", self.end)
         raise HandleClosedError(f"{self!r} was closed before it was adopted: {self.end.reason.value}", self.end)
@@ -111,6 +137,7 @@ class Detached:
         """Close the endpoint now. No-op on a capsule that has ended. A step."""
         if self.end is not None:
             return
+        self.check()
         owner = self._owner
         if owner is None:
             self._transport.close()
@@ -145,6 +172,13 @@ class Detached:
     def handler_failed(self, error: BaseException | None = None) -> None:
         """Close the endpoint now."""
         self.abort()
+
+    @enable_ki_protection
+    def end_with_wire(self, transport: Transport, successor: Any) -> None:
+        """The handshake is over, and with it this capsule of it; `transport` is what raises from now on. A step."""
+        self._transport = transport
+        self.leftover = b""
+        self.end = End(Reason.UPGRADE_FAILED if successor is None else Reason.UPGRADED, successor)
 
     def seat(self, owner: Owner) -> None:
         """From now on `owner` closes this capsule if nobody adopts it."""

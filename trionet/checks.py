@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import math
 import operator
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
-__all__ = ["check_count", "check_flag", "check_kind", "check_seconds", "flat_view"]
+__all__ = ["check_count", "check_flag", "check_kind", "check_seconds", "flat_view", "refuse_copy"]
 
 Kind = TypeVar("Kind")
 
@@ -93,3 +93,17 @@ def flat_view(view: memoryview) -> memoryview | bytes:
     if not view.c_contiguous:
         return view.tobytes()
     return view if view.format == "B" and view.ndim == 1 else view.cast("B")
+
+
+def refuse_copy(self: object, protocol: object = None) -> NoReturn:
+    """What stands for ``__reduce_ex__`` in classes whose objects exist once: `copy` and `pickle` ask for that.
+
+    A copy of a handle would be a second owner of its connection.
+
+    Raises:
+        TypeError: always.
+    """
+    raise TypeError(
+        f"{type(self).__name__} objects can be neither copied nor pickled: a connection has exactly one owner. Pass "
+        f"{self!r} itself on, or move the connection with transfer(), or with detach() and adopt()"
+    )

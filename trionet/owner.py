@@ -18,7 +18,7 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from .caretaker import Caretaker
-from .checks import check_kind, check_seconds
+from .checks import check_kind, check_seconds, refuse_copy
 from .drain_report import DrainReport, Forced, Lost
 from .errors import ScopeClosedError
 from .ownership import Blocker, End, Event, Phase, Reason
@@ -156,6 +156,8 @@ class Owner:
             if parent._children is None:
                 parent._children = {}
             parent._children[self] = None
+
+    __reduce_ex__ = refuse_copy
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else "closing" if self.shut else "open"

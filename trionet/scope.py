@@ -15,6 +15,7 @@ from trio.lowlevel import enable_ki_protection
 from . import connect
 from .adopt import into_capsule
 from .capsule import Detached
+from .checks import refuse_copy
 from .connection import Connection
 from .owner import Owner
 from .services import open_services
@@ -51,6 +52,8 @@ class Scope:
         self.owner = owner
         self.name = owner.name
         owner.show_as(self)
+
+    __reduce_ex__ = refuse_copy
 
     def __repr__(self) -> str:
         state = "closed" if self.owner.closed else "closing" if self.owner.shut else "open"

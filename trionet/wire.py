@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import trio
 
 from .capsule import Detached
+from .checks import refuse_copy
 from .errors import LimitExceededError
 from .transport.protocol import MAX_RECEIVE, Buffer
 
@@ -45,6 +46,7 @@ class Wire:
     """
 
     __slots__ = (
+        "_capsules",
         "_consumed",
         "ended",
         "failure",
@@ -68,6 +70,9 @@ class Wire:
         self.scope = trio.CancelScope()
         self.time_limit: tuple[str, float] | None = None
         self._consumed = bytearray()
+        self._capsules: tuple[Detached, ...] = ()
+
+    __reduce_ex__ = refuse_copy
 
     def set_deadline(self, seconds: float, what: str) -> None:
         """From now on the handshake has so many seconds; then the upgrade fails with `UpgradeFailedError`.
@@ -188,12 +193,25 @@ class Wire:
         """Everything received since the handshake began, in order: what an undone handshake puts back."""
         return bytes(self._consumed + self.unread)
 
-    def end(self) -> None:
-        """The handshake is over: from now on nothing can be done to the connection through this wire. A step."""
+    def end(self, successor: Any = None) -> None:
+        """The handshake is over: nothing can be done to the connection any more through this wire. A step.
+
+        Its capsules end with it: the one that `successor` was made from, and those that nothing was made of.
+        """
+        for capsule in self._capsules:
+            capsule.end_with_wire(_ENDED, successor)
+        self._capsules = ()
         self.transport = _ENDED
         self.unread = bytearray()
         self._consumed.clear()
 
     def detach(self) -> Detached:
-        """The connection as a capsule, for the successor's constructor: transport and unread bytes."""
-        return Detached(self.transport, bytes(self.unread), receive_ended=self.ended, opened_at=self.opened_at)
+        """The connection as a capsule, for the successor's constructor: transport and unread bytes.
+
+        It cannot be adopted, and ends with the handshake.
+        """
+        capsule = Detached(
+            self.transport, bytes(self.unread), receive_ended=self.ended, opened_at=self.opened_at, on_wire=True
+        )
+        self._capsules = (*self._capsules, capsule)
+        return capsule

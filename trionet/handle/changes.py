@@ -211,6 +211,7 @@ class Changes(Operations):
         successor.opened_at = self.opened_at
         self._next = (successor, self._owner)
         self._take(Event.ACCEPTED)
+        wire.end(successor)
         if self._life.retiring:
             successor.retire(self._life.grace)
         return successor

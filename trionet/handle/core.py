@@ -16,6 +16,7 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from ..capsule import Detached
+from ..checks import refuse_copy
 from ..errors import HandleBrokenError, HandleBusyError, HandleClosedError, HandleMovedError
 from ..owner import opened_at
 from ..ownership import Blocker, Effect, End, Event, Ownership, Phase, Reason, Receive, Refusal, Refuse, Send
@@ -123,6 +124,8 @@ class Core:
         self._drained_by: Any = None
 
     # --- questions: always answered, also by a handle that has ended ---------------------------------------------
+
+    __reduce_ex__ = refuse_copy
 
     def __repr__(self) -> str:
         state = self.phase.value if self._end is None else f"{self.phase.value}: {self._end.reason.value}"

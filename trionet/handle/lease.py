@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import trio
 from trio.lowlevel import current_task, enable_ki_protection
 
+from ..checks import refuse_copy
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -40,6 +42,8 @@ class Lease:
         if self.stop is not None:
             self.stop()
         self.end()
+
+    __reduce_ex__ = refuse_copy
 
     @enable_ki_protection
     def end(self) -> None:

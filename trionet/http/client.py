@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from trio.lowlevel import enable_ki_protection
 
-from ..checks import check_count, check_flag
+from ..checks import check_count, check_flag, refuse_copy
 from ..errors import LocalProtocolError
 from ..ownership import Event
 from .auth import basic, basic_of
@@ -281,6 +281,8 @@ class HTTPClient:
         if self._base is not None and not _ABSOLUTE.match(text):
             text = merge(self._base, text)
         return text if params is None else extend_query(text, params)
+
+    __reduce_ex__ = refuse_copy
 
     # --- the end -------------------------------------------------------------------------------------------------
 
