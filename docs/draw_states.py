@@ -223,7 +223,7 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; fail if the files differ")
     check = parser.parse_args().check
     status = 0
-    for name, text in (("states.svg", svg()), ("table.md", table())):
+    for name, text in (("states.svg", svg()), ("table.md", f"# What each event does in each phase\n\n{table()}")):
         path = OUT / name
         if not check:
             OUT.mkdir(exist_ok=True)

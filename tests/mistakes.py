@@ -124,11 +124,11 @@ TABLES = {
         ),
         (
             'left_ws.send_message("x")',
-            "ConnectionClosed: send refused: <WebSocket 127.0.0.1:N - 127.0.0.1:N closed: local>: its scope open_websocket was left; use it inside of the block that opened it (WebSocket close 1000 NORMAL_CLOSURE)",
+            "ConnectionClosed: send refused: <WebSocket 127.0.0.1:N - 127.0.0.1:N closed: local>: its scope open_websocket was left; use it inside of the block that opened it (CloseReason<code=1000, name=NORMAL_CLOSURE, reason=None>)",
         ),
         (
             "left_ws.get_message()",
-            "ConnectionClosed: receive refused: <WebSocket 127.0.0.1:N - 127.0.0.1:N closed: local>: its scope open_websocket was left; use it inside of the block that opened it (WebSocket close 1000 NORMAL_CLOSURE)",
+            "ConnectionClosed: receive refused: <WebSocket 127.0.0.1:N - 127.0.0.1:N closed: local>: its scope open_websocket was left; use it inside of the block that opened it (CloseReason<code=1000, name=NORMAL_CLOSURE, reason=None>)",
         ),
         ('conn.send_all("abc")', "TypeError: data must be bytes, bytearray or memoryview, not str; encode it"),
         ("conn.send_all(None)", "TypeError: data must be bytes, bytearray or memoryview, not NoneType"),
@@ -396,17 +396,10 @@ TABLES = {
             'trionet.serve_tcp(nothing, 0, limits={"max_connections": 5})',
             "TypeError: limits must be a trionet.Limits, not {'max_connections': 5}",
         ),
-        (
-            "trionet.serve_tcp(nothing, 0, limits=trionet.HTTPLimits())",
-            "TypeError: limits must be a trionet.Limits, not HTTPLimits(max_head=65536, max_fields=128, max_target=8192, max_blank_lines=4, max_informational=16, idle_timeout=75.0, head_timeout=20.0, send_timeout=60.0, drain_bytes=65536, drain_timeout=1.0, eof_is_gone=False, any_method=False)",
-        ),
         ('trionet.serve_tcp(nothing, 0, backlog="5")', "TypeError: backlog must be an int, not '5'"),
         ("trionet.serve_tcp(nothing, 0, backlog=-1)", "ValueError: backlog must be at least 1, not -1"),
         ("trionet.serve_tcp(nothing, 0, backlog=0)", "ValueError: backlog must be at least 1, not 0"),
-        (
-            "trionet.serve_http(nothing, 0, http_limits=trionet.Limits())",
-            "TypeError: limits must be a trionet.HTTPLimits, not Limits(max_connections=inf, drain_timeout=5.0, handshake_timeout=10.0)",
-        ),
+        ("trionet.serve_http(nothing, 0, http_limits=5)", "TypeError: limits must be a trionet.HTTPLimits, not 5"),
         (
             "trionet.serve_http(plain, 0)",
             "TypeError: handler must be an async function, not <function plain at N>: write async def (or, for a function that returns an awaitable, lambda x: plain(x))",
@@ -852,10 +845,6 @@ TABLES = {
         ),
         ("trionet.open_http_client(limits=5)", "TypeError: limits must be a trionet.HTTPLimits, not 5"),
         (
-            "trionet.open_http_client(limits=trionet.Limits())",
-            "TypeError: limits must be a trionet.HTTPLimits, not Limits(max_connections=inf, drain_timeout=5.0, handshake_timeout=10.0)",
-        ),
-        (
             "trionet.open_http_client(ssl_context=True)",
             "TypeError: to_tls_client: ssl_context must be an ssl.SSLContext such as ssl.create_default_context(), not True",
         ),
@@ -932,6 +921,33 @@ TABLES = {
             'trionet.open_http_client("http://localhost")',
             "TypeError: open_http_client() takes 0 positional arguments but 1 was given",
         ),
+        (
+            'client.request("GET", url, params={"a": None})',
+            "TypeError: params has the value None for 'a', which a query can say in several ways; leave it out, or give ''",
+        ),
+        (
+            'client.request("GET", url, params={"b": {"c": 1}})',
+            "TypeError: params has the value {'c': 1} for 'b', which a query can say in several ways; give a str, an int or a float",
+        ),
+        ('client.request("GET", url, params=5)', "TypeError: params must be a mapping, pairs or a str, not 5"),
+        (
+            'client.request("GET", url, params=[("a",)])',
+            "TypeError: params has ('a',) where a pair of name and value belongs",
+        ),
+        (
+            'client.request("GET", url, params={"a": object()})',
+            "TypeError: params has the value <object object at N> for 'a', which a query can say in several ways; give a str, an int or a float",
+        ),
+        (
+            'client.request("TRACE", url, content=b"x")',
+            "LocalProtocolError: TRACE has no content (RFC 9110 §9.3.8); send it without a body",
+        ),
+        (
+            'trionet.open_http_client(base_url="http://localhost/?a=b")',
+            "ValueError: base_url 'http://localhost/?a=b' has a query, behind which nothing can be appended; leave it out, and give params= with each request",
+        ),
+        ("response.read(max_bytes=-1)", "ValueError: max_bytes must be at least 0, not -1"),
+        ('response.read(max_bytes="5")', "TypeError: max_bytes must be an int, not '5'"),
     ],
     "websocket": [
         ("ws.send_message(None)", "TypeError: a message must be str or bytes, bytearray, memoryview, not NoneType"),

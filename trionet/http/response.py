@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import trio
 from trio.lowlevel import cancel_shielded_checkpoint, checkpoint_if_cancelled, enable_ki_protection
 
+from ..checks import check_count
 from ..errors import HTTPStatusError, LimitExceededError, RemoteProtocolError
 from .coding import make_decoder, unknown_codings
 from .incoming_body import IncomingBody
@@ -195,6 +196,7 @@ class Response(IncomingBody):
 
         Cancellation: what was read until then is kept, and given by the next call.
         """
+        check_count("max_bytes", max_bytes)
         if self._body is not None:
             await trio.lowlevel.checkpoint()
             return self._body

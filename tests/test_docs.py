@@ -1,0 +1,61 @@
+"""The documentation can be read where it is found, on a code host too: programs, signatures and links stand in it."""
+
+from __future__ import annotations
+
+import functools
+import re
+from pathlib import Path
+
+import pytest
+
+import trionet
+from docs.write_reference import FOLDER, PAGES, pages
+
+pages = functools.cache(pages)
+ROOT = Path(__file__).parent.parent
+ALL = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "benchmarks" / "README.md"])
+WRITTEN = [page for page in ALL if FOLDER not in page.parents]
+
+
+def by_name(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("name", ["index.md", *(f"{name}.md" for name in PAGES)])
+def test_the_reference_says_what_the_docstrings_say(name):
+    assert (FOLDER / name).read_text(encoding="utf-8") == pages()[name], "run python -m docs.write_reference"
+
+
+def test_the_reference_lists_every_public_name():
+    listed = {name for _, module, names in PAGES.values() if module == "trionet" for name in names.split()}
+    assert sorted(listed) == sorted(trionet.__all__)
+
+
+@pytest.mark.parametrize("page", WRITTEN, ids=by_name)
+def test_a_program_on_a_page_is_the_example_that_is_run(page):
+    text = page.read_text(encoding="utf-8")
+    for name, program in re.findall(r"<!-- program: (\S+) -->\n```python\n(.*?)```\n", text, re.DOTALL):
+        assert program == (ROOT / name).read_text(encoding="utf-8")
+    marked = re.findall(r"^<!-- program: .*\n(.*)", text, re.MULTILINE)
+    assert {*marked} <= {"```python"}
+
+
+def test_every_example_stands_on_a_page():
+    text = "".join(page.read_text(encoding="utf-8") for page in WRITTEN)
+    for example in (ROOT / "examples").glob("*.py"):
+        assert f"<!-- program: examples/{example.name} -->" in text
+
+
+@pytest.mark.parametrize("page", ALL, ids=by_name)
+def test_links_have_texts_and_lead_somewhere(page):
+    text = re.sub(r"```.*?```|`[^`\n]*`", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    for words, target in re.findall(r"\[([^\]]*)\]\(([^)\s]+)\)", text):
+        assert words, f"a link to {target} without a text"
+        if "://" not in target:
+            assert (page.parent / target.partition("#")[0]).exists(), f"{target} is not there"
+
+
+@pytest.mark.parametrize("page", ALL, ids=by_name)
+def test_nothing_needs_a_tool_to_be_read(page):
+    directives = re.findall(r"^(?:```|:::)\{(.+?)\}", page.read_text(encoding="utf-8"), re.MULTILINE)
+    assert {*directives} <= {"toctree"}
