@@ -33,8 +33,8 @@ PAGES: dict[str, tuple[str, str, str]] = {
     "byte-streams": ("Byte streams", "trionet", "Connection TLSInfo"),
     "upgrades": (
         "Upgrades", "trionet",
-        "to_tls_client to_tls_server to_plaintext to_http_client to_http_server to_connection to_websocket_client"
-        " to_websocket_server Recipe Wire",
+        "to_tls_client to_tls_server to_plaintext to_http_client to_http_server to_connection to_http_tunnel"
+        " to_socks5_tunnel to_websocket_client to_websocket_server Recipe Wire",
     ),
     "serving": (
         "Serving", "trionet",
@@ -70,6 +70,7 @@ PAGES: dict[str, tuple[str, str, str]] = {
 BETWEEN_ROOMS = {
     "Handle": "drain drained handler_failed must_wait retire scope_event seat",
     "Detached": "check drain drained handler_failed must_wait owner pass_to retire scope_event seat transport watcher",
+    "Lease": "give_up holder stop",
     "Scope": "owner",
     "Server": "accept_loop forget stop_accepting",
     "Wire": "end ended failure opened_at put_back received scope take",

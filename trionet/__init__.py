@@ -54,6 +54,8 @@ if TYPE_CHECKING:
         to_connection,
         to_http_client,
         to_http_server,
+        to_http_tunnel,
+        to_socks5_tunnel,
     )
     from .server.http import http_handler, serve_http
     from .websocket import (
@@ -135,7 +137,9 @@ __all__ = [
     "to_connection",
     "to_http_client",
     "to_http_server",
+    "to_http_tunnel",
     "to_plaintext",
+    "to_socks5_tunnel",
     "to_tls_client",
     "to_tls_server",
     "to_websocket_client",
@@ -144,7 +148,7 @@ __all__ = [
 
 _HTTP = (
     "Exchange HTTPClient HTTPClientConnection HTTPClientStatistics HTTPLimits HTTPRequest HTTPServerConnection Headers"
-    " Response to_connection to_http_client to_http_server"
+    " Response to_connection to_http_client to_http_server to_http_tunnel to_socks5_tunnel"
 )
 _WEBSOCKET = (
     "CloseReason ConnectionClosed Fragments PerMessageDeflate WebSocket WebSocketStatistics broadcast"

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .connection import Connection
     from .http.client import HTTPClient
     from .http.options import ClientOptions
+    from .http.proxy import Proxy
     from .websocket import WebSocket
     from .websocket.options import WebSocketOptions
 
@@ -37,6 +38,7 @@ async def open_tcp(
     *,
     happy_eyeballs_delay: float | None = 0.25,
     local_address: str | None = None,
+    proxy: str | URL | Proxy | None = None,
     drain_timeout: float = 5.0,
 ) -> AsyncIterator[Connection]:
     """Connect to a TCP server for the length of a block: ``async with open_tcp(host, port) as conn``.
@@ -47,7 +49,7 @@ async def open_tcp(
     """
     async with open_single(f"open_tcp {host!r}:{port}", drain_timeout) as scope:
         yield await scope.connect_tcp(
-            host, port, happy_eyeballs_delay=happy_eyeballs_delay, local_address=local_address
+            host, port, happy_eyeballs_delay=happy_eyeballs_delay, local_address=local_address, proxy=proxy
         )
 
 

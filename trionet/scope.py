@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .drain_report import DrainReport
     from .http.client import HTTPClient
     from .http.options import ClientOptions
+    from .http.proxy import Proxy
     from .owner import Observer
     from .websocket import WebSocket
     from .websocket.options import WebSocketOptions
@@ -139,6 +140,7 @@ class Scope:
         *,
         happy_eyeballs_delay: float | None = 0.25,
         local_address: str | None = None,
+        proxy: str | URL | Proxy | None = None,
     ) -> Connection:
         """Connect to a TCP server, trying its addresses in parallel where the first ones are slow (RFC 8305).
 
@@ -147,21 +149,48 @@ class Scope:
             port: 1 to 65,535.
             happy_eyeballs_delay: Seconds before the next address is tried beside the earlier ones.
             local_address: The IP address to connect from.
+            proxy: Whom to ask to connect on: the URL of an HTTP proxy (``http://``, ``https://``), which is asked for a
+                tunnel (CONNECT), or of a SOCKS5 one, which looks names up itself (``socks5h://``) or gets addresses
+                (``socks5://``); with user name and password where it wants them. The environment is not looked at. For
+                a proxy whose certificate needs a context of its own, and for a way through several: `to_http_tunnel`.
 
         Returns:
-            A `Connection` that this scope owns.
+            A `Connection` that this scope owns. Its addresses are those of the way to the proxy, if there is one.
 
         Raises:
-            ValueError, TypeError: host or port cannot be right; nothing was looked up.
-            OSError: no address could be reached, or the name is unknown; the message names host and port. Nothing was
-                sent, so a retry is safe.
+            ValueError, TypeError: an argument cannot be right; nothing was looked up.
+            OSError: no address could be reached, or the name is unknown; the message names host and port, or the proxy.
+                Nothing was sent, so a retry is safe.
+            UpgradeFailedError, UpgradeRefusedError: the proxy does not lead on to the host.
             ScopeClosedError: this scope is closing or closed, or was closed meanwhile.
 
         Cancellation: nothing stays open.
         """
         self.owner.check_open("connect_tcp")
+        if proxy is not None:
+            return await self._connect_through(proxy, host, port, happy_eyeballs_delay, local_address)
         sock = await connect.tcp_socket(host, port, happy_eyeballs_delay, local_address)
         return self._own_socket(sock, "connect_tcp")
+
+    @enable_ki_protection
+    async def _connect_through(
+        self,
+        proxy: str | URL | Proxy,
+        host: str | bytes,
+        port: int,
+        happy_eyeballs_delay: float | None,
+        local_address: str | None,
+    ) -> Connection:
+        from .http.proxied import called, go_through, way_through  # it costs more than the rest together
+        from .http.proxy import Proxy
+
+        name = connect.check_host(host)
+        through = proxy if isinstance(proxy, Proxy) else Proxy.parse(proxy)
+        way = way_through(through, name if isinstance(name, str) else name.decode("latin-1"), port)
+        sock = await connect.tcp_socket(
+            through.host, through.port, happy_eyeballs_delay, local_address, called(through)
+        )
+        return await go_through(through, self._own_socket(sock, "connect_tcp"), way, Connection.upgrade)
 
     @enable_ki_protection
     async def connect_unix(self, path: str | bytes | os.PathLike[str]) -> Connection:

@@ -203,7 +203,7 @@ class _TLSRecipe(TalkingRecipe[Connection]):
             await _flush(wire, tls)
             data = await wire.receive_some()
             if not data:
-                raise RemoteProtocolError("the peer ended the connection in the middle of it")
+                raise RemoteProtocolError("the peer ended the connection in the middle of it") from EOFError()
             if len(first) < HEAD or (self._server_side and tls.server_name is None and len(first) < MAX_HELLO):
                 first += data
                 _check_first(first, self._server_side)

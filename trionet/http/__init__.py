@@ -16,6 +16,7 @@ from .pool import HTTPClientStatistics
 from .response import Response
 from .server import HTTPServerConnection, to_http_server
 from .switching import to_connection
+from .tunnel import to_http_tunnel, to_socks5_tunnel
 
 __all__ = [
     "Exchange",
@@ -30,4 +31,6 @@ __all__ = [
     "to_connection",
     "to_http_client",
     "to_http_server",
+    "to_http_tunnel",
+    "to_socks5_tunnel",
 ]

@@ -11,12 +11,11 @@ from ..capsule import Detached
 from ..checks import check_kind
 from ..connect import check_local_address, unix_address
 from ..connection import Connection
-from ..errors import UpgradeFailedError, UpgradeRefusedError
 from ..tls import to_tls_client
 from ..transport.socket import SocketTransport
 from .client_recipe import to_http_client
 from .limits import HTTPLimits
-from .tunnel import to_http_tunnel, to_socks5_tunnel
+from .proxied import called, go_through, through_http, through_socks
 
 if TYPE_CHECKING:
     import os
@@ -77,7 +76,7 @@ class Connector:
         connection: Any = await self._dial(origin, proxy)
         try:
             if proxy is not None:
-                connection = await self._through(proxy, connection, self._way_through(origin, proxy))
+                connection = await go_through(proxy, connection, self._way_through(origin, proxy), self._upgrade)
             if origin.scheme == "https":
                 connection = await self._upgrade(connection, self._tls(origin.server_name or origin.host))
             http: HTTPClientConnection = await connection.upgrade(
@@ -93,8 +92,8 @@ class Connector:
         if self._unix_path is not None:
             sock = await connect.unix_socket(self._unix_path)
         else:
-            called = "" if proxy is None else f"the proxy {proxy}"
-            sock = await connect.tcp_socket(host, port, 0.25, self._local_address, called)
+            name = "" if proxy is None else called(proxy)
+            sock = await connect.tcp_socket(host, port, 0.25, self._local_address, name)
         return self._own(sock)
 
     def _own(self, sock: socket.socket) -> Connection:
@@ -113,24 +112,10 @@ class Connector:
         if proxy.scheme == "https":
             recipes.append(self._tls_to_proxy(proxy))
         if proxy.scheme in ("socks5", "socks5h"):
-            recipes.append(_socks(origin, proxy))
+            recipes.append(through_socks(proxy, origin.host, origin.port))
         elif origin.scheme == "https":
             recipes.append(self._tunnel(origin, proxy))
         return recipes
-
-    async def _through(self, proxy: Proxy, connection: Connection, recipes: list[Recipe[Connection]]) -> Connection:
-        """What the recipes make of a connection to the proxy; their errors say whose they are."""
-        try:
-            for recipe in recipes:
-                connection = await self._upgrade(connection, recipe)
-        except (UpgradeFailedError, UpgradeRefusedError) as exc:
-            connection.abort()
-            exc.args = (f"the proxy {proxy}: {exc}", *exc.args[1:])
-            raise
-        except BaseException:
-            connection.abort()
-            raise
-        return connection
 
     async def _upgrade(self, connection: Connection, recipe: Recipe[Connection]) -> Connection:
         return await connection.upgrade(recipe)
@@ -142,11 +127,4 @@ class Connector:
         return self._tls(proxy.host)
 
     def _tunnel(self, origin: Origin, proxy: Proxy) -> Recipe[Connection]:
-        return to_http_tunnel(origin.host, origin.port, authorization=proxy.authorization)
-
-
-def _socks(origin: Origin, proxy: Proxy) -> Recipe[Connection]:
-    password = None if proxy.username is None else proxy.password or ""
-    return to_socks5_tunnel(
-        origin.host, origin.port, username=proxy.username, password=password, remote_dns=proxy.remote_dns
-    )
+        return through_http(proxy, origin.host, origin.port)
