@@ -13,9 +13,13 @@ async def app(exchange: trionet.Exchange) -> None:
         case "GET", "/":
             await exchange.respond(200, b"hello\n", headers=[("Content-Type", "text/plain")])
         case "POST", "/sum":
-            numbers = json.loads(await exchange.read(max_bytes=65536))
-            body = json.dumps({"sum": sum(numbers)}).encode()
-            await exchange.respond(200, body, headers=[("Content-Type", "application/json")])
+            body = await exchange.read(max_bytes=65536)  # a longer one is answered with 413
+            try:
+                total = sum(json.loads(body))
+            except (ValueError, TypeError, RecursionError):  # what is no JSON, or no numbers, is the client's mistake
+                await exchange.respond(400, b"a list of numbers, please\n")
+            else:
+                await exchange.respond(200, json={"sum": total})
         case "GET", "/count":
             async with exchange.stream(200) as stream:
                 for number in range(3):

@@ -44,7 +44,8 @@ class MessageStream(Connection):
         if not head:
             return None
         if len(head) == LENGTH.size and (size := LENGTH.unpack(head)[0]) > self.max_size:
-            raise LimitExceededError(f"a message of {size} bytes was announced, and max_size is {self.max_size}")
+            error = LimitExceededError(f"a message of {size} bytes was announced, and max_size is {self.max_size}")
+            raise error.with_handle(self)  # so a server knows that its client did that, and not its handler
         size = LENGTH.unpack(head)[0] if len(head) == LENGTH.size else 0
         return (await self.receive_exactly(LENGTH.size + size))[LENGTH.size :]
 

@@ -317,6 +317,7 @@ class Exchange:
 
         Raises:
             LocalProtocolError: the exchange is answered already or over, or the fields do not fit status and body.
+            RemoteProtocolError: 2xx, to a CONNECT. Uncaught, it is answered with 501.
             ValueError, TypeError: the body, or a field, cannot be sent; see `Headers`. Nothing has been sent.
             HandleBusyError, HandleBrokenError, HandleClosedError, HandleMovedError: as for `Connection.send_all`.
 
@@ -335,7 +336,11 @@ class Exchange:
             return
         await checkpoint_if_cancelled()
         machine = connection.machine
-        data = machine.respond(status, headers, body)
+        try:
+            data = machine.respond(status, headers, body)
+        except RemoteProtocolError as exc:
+            exc.handle = connection
+            raise
         self.status = status
         if machine.peer is not _DONE or machine.ours is not _DONE:  # its body is unread, or the connection ends with it
             await connection.send(data, self)
@@ -352,7 +357,11 @@ class Exchange:
         if isinstance(body, (bytes, bytearray, memoryview)):
             await checkpoint_if_cancelled()
             machine = connection.machine
-            head = machine.send_head(status, headers, length=len(body))
+            try:
+                head = machine.send_head(status, headers, length=len(body))
+            except RemoteProtocolError as exc:
+                exc.handle = connection
+                raise
             self.status = status
             parts = [head, machine.send_data(body), machine.send_end()]
             await connection.send_parts([part for part in parts if len(part)], self)

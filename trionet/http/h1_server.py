@@ -391,7 +391,12 @@ class H1Server(H1Machine):
         """How the body is framed; adds the field that says so (RFC 9112 §6, RFC 9110 §8.6)."""
         request, given = self.request, b"content-length" in fields.picked
         if status < 300 and request is not None and request.method == "CONNECT":
-            raise LocalProtocolError(f"{status} to CONNECT opens the tunnel, so nothing is framed; see `switch`")
+            # Any client can send a CONNECT, to a handler that never thought of one (RFC 9110 §9.3.6).
+            raise RemoteProtocolError(
+                f"CONNECT asks for a tunnel, so {status} cannot be answered to it as if it were a request; "
+                f"upgrade(to_connection()) opens a tunnel",
+                501,
+            )
         if status in (204, 304):
             if length or (given and status == 204):
                 raise LocalProtocolError(f"{status} has no body; nor has 204 a Content-Length (RFC 9110 §8.6)")

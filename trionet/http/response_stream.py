@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from trio.lowlevel import checkpoint_if_cancelled, enable_ki_protection
 
-from ..errors import LocalProtocolError
+from ..errors import LocalProtocolError, RemoteProtocolError
 from .content import as_piece
 from .headers import Headers
 
@@ -55,7 +55,11 @@ class ResponseStream:
     def _make_head(self) -> None:
         machine = self._exchange.connection.machine
         self._before = machine.snapshot()
-        self._head = machine.send_head(self._status, self._headers, length=self._length)
+        try:
+            self._head = machine.send_head(self._status, self._headers, length=self._length)
+        except RemoteProtocolError as exc:
+            exc.handle = self._exchange.connection
+            raise
         machine.head_held = True
 
     @enable_ki_protection

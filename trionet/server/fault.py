@@ -53,7 +53,7 @@ class Fault(StrEnum):
     HANDSHAKE = "handshake"
     """A handshake failed."""
     REFUSED = "refused"
-    """A handshake was refused, with an answer that says why."""
+    """A handshake or a method was refused, with an answer that says why."""
 
     @property
     def words(self) -> str:
@@ -89,7 +89,13 @@ _BY_REASON: Final = {
     Reason.PROTOCOL_ERROR: Fault.PROTOCOL,
 }
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-_BY_STATUS: Final = {408: Fault.SILENT, 413: Fault.LIMIT, 414: Fault.LIMIT, 431: Fault.LIMIT}
+_BY_STATUS: Final = {
+    408: Fault.SILENT,
+    413: Fault.LIMIT,
+    414: Fault.LIMIT,
+    431: Fault.LIMIT,
+    501: Fault.REFUSED,
+}
 
 
 def judge(exc: BaseException, watcher: Watcher, *, draining: bool = False) -> Verdict:
