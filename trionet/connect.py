@@ -17,6 +17,7 @@ from trio.lowlevel import enable_ki_protection
 
 from .adopt import take_socket
 from .checks import check_count, check_seconds
+from .services import one_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,6 +50,8 @@ async def tcp_socket(
         )
     except (OSError, UnicodeError) as exc:  # UnicodeError: the idna codec's, on a label that is empty or too long
         raise _named(exc, called or f"{host if isinstance(host, str) else host.decode('latin-1')}:{port}") from exc
+    except BaseExceptionGroup as group:  # Ctrl-C, or a cancellation, in Trio's own nursery
+        raise one_of(group) from None
     return take_socket(stream.socket)
 
 

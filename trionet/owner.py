@@ -22,7 +22,7 @@ from .checks import check_kind, check_seconds, refuse_copy
 from .drain_report import DrainReport, Forced, Lost
 from .errors import ScopeClosedError
 from .ownership import Blocker, End, Event, Phase, Reason
-from .services import start_service
+from .services import one_of, start_service
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -370,7 +370,7 @@ class Owner:
             async with trio.open_nursery() as nursery:
                 self._drain_in(nursery, waiting, set())
         except BaseExceptionGroup as group:
-            raise _one_of(group) from None
+            raise one_of(group) from None
 
     @enable_ki_protection
     def _drain_in(self, nursery: trio.Nursery, members: list[Member], begun: set[Member]) -> None:
@@ -451,15 +451,6 @@ def _ask(member: Member, question: Callable[[], T], otherwise: T) -> T:
     except Exception:  # noqa: BLE001 - a protocol of a user's own may raise anything
         _log.exception("%s failed to end as its scope wants it", object.__repr__(member))
         return otherwise
-
-
-def _one_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """One cancellation for all of them: a scope without a nursery of the user's raises no groups."""
-    cancelled, rest = group.split(trio.Cancelled)
-    error: BaseException = group if cancelled is None or rest is not None else cancelled
-    while isinstance(error, BaseExceptionGroup) and rest is None:
-        error = error.exceptions[0]
-    return error
 
 
 _HERE = __name__.partition(".")[0] + "."

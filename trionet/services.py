@@ -13,9 +13,9 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
-__all__ = ["open_services", "start_service"]
+__all__ = ["one_of", "open_services", "start_service"]
 
 _log = logging.getLogger("trionet")
 
@@ -37,13 +37,38 @@ async def open_services() -> AsyncIterator[trio.Nursery]:
             nursery.cancel_scope.cancel()
     except BaseExceptionGroup as group:
         # Tasks that are cancelled together with the body say so in a group, in the place of what the body has raised.
-        if error is None or group.split(trio.Cancelled)[1] is not None:
-            raise
+        found = one_of(group)
+        if error is None or not isinstance(found, trio.Cancelled):
+            found.__context__, error = error, found
     if error is not None:
         try:
             raise error
         finally:
             del error  # the frame must not keep its own traceback alive
+
+
+def one_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """What a nursery that no user sees has to raise: no group, as far as that loses nothing.
+
+    Ctrl-C strikes a task that waits in a nursery, which wraps it. It goes before all else; then what is no
+    cancellation; and several cancellations are one.
+    """
+    leaves = tuple(_leaves(group))
+    rest = [leaf for leaf in leaves if not isinstance(leaf, trio.Cancelled)]
+    for leaf in rest:
+        if isinstance(leaf, KeyboardInterrupt):
+            return leaf
+    if len(rest) > 1:
+        return group
+    return rest[0] if rest else leaves[0]
+
+
+def _leaves(exc: BaseException) -> Iterator[BaseException]:
+    if isinstance(exc, BaseExceptionGroup):
+        for inner in exc.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield exc
 
 
 def start_service(services: trio.Nursery, service: Callable[..., Awaitable[None]], *args: Any) -> None:
