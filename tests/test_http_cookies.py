@@ -117,3 +117,73 @@ def test_a_jar_of_the_programs_own() -> None:
     assert len(jar) == 1
     with pytest.raises(TypeError, match="CookieJar"):
         Cookies({"a": "1"})  # type: ignore[arg-type]
+
+
+# --- RFC 6265bis -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("field", "url", "kept"),
+    [
+        ("a=1; Secure", "https://host.example/", True),
+        ("a=1; Secure", "http://host.example/", False),
+        ("a=1; SECURE", "http://host.example/", False),
+        ("a=1", "http://host.example/", True),
+        ("__Secure-a=1; Secure", "https://host.example/", True),
+        ("__Secure-a=1; Secure; Domain=host.example", "https://www.host.example/", True),
+        ("__Secure-a=1", "https://host.example/", False),
+        ("__secure-a=1", "https://host.example/", False),
+        ("__Secure-a=1; Secure", "http://host.example/", False),
+        ("__Host-a=1; Secure; Path=/", "https://host.example/a/b", True),
+        ("__Host-a=1; Secure; path = / ", "https://host.example/a/b", True),
+        ("__HOST-a=1; Secure; Path=/", "https://host.example/", True),
+        ("__Host-a=1; Secure", "https://host.example/", False),
+        ("__Host-a=1; Secure; Path=/a", "https://host.example/a", False),
+        ("__Host-a=1; Path=/", "https://host.example/", False),
+        ("__Host-a=1; Secure; Path=/; Domain=host.example", "https://host.example/", False),
+        ("__Host-a=1; Secure; Path=/", "http://host.example/", False),
+        ("=__Host-a=1; Secure", "https://host.example/", False),
+        ("__Host-a; Secure", "https://host.example/", False),
+        ("__Hostile=1", "http://host.example/", True),
+    ],
+)
+def test_what_a_cookie_promises_by_its_name_holds(cookies: Cookies, field: str, url: str, kept: bool) -> None:
+    cookies.store(URL(url), setting(field))
+    assert len(cookies.jar) == kept
+    assert (cookies.cookie_header(URL(url).with_scheme("https")) is not None) is kept
+
+
+@pytest.mark.parametrize("path", ["/", "/shop", "/shop/cart"])
+@pytest.mark.parametrize(
+    "field",
+    ["a=evil", "a=evil; Path=/shop", "a=evil; Domain=host.example", "a=; Max-Age=0", "a=evil; Path=/shop/deep"],
+)
+def test_who_is_not_behind_tls_neither_replaces_nor_ends_a_secure_cookie(
+    cookies: Cookies, field: str, path: str
+) -> None:
+    cookies.store(URL("https://www.host.example/"), setting("a=1; Secure; Path=/; Domain=host.example"))
+    for host in ("www.host.example", "host.example", "deep.www.host.example"):
+        cookies.store(URL(f"http://{host}{path}"), setting(field))
+    assert [(cookie.name, cookie.value) for cookie in cookies.jar] == [("a", "1")]
+    cookies.store(URL("http://www.host.example/"), setting("b=2", "A=5"))
+    cookies.store(URL("http://nothost.example/"), setting("a=3"))
+    cookies.store(URL("https://www.host.example/"), setting("a=4; Domain=host.example; Path=/"))
+    assert sorted((cookie.name, cookie.value) for cookie in cookies.jar) == [
+        ("A", "5"),
+        ("a", "3"),
+        ("a", "4"),
+        ("b", "2"),
+    ]
+
+
+def test_a_secure_cookie_of_another_path_is_not_in_the_way(cookies: Cookies) -> None:
+    cookies.store(URL("https://host.example/"), setting("a=1; Secure; Path=/shop"))
+    cookies.store(URL("http://host.example/"), setting("a=2; Path=/"))
+    cookies.store(URL("http://host.example/shop/x"), setting("a=3"))
+    assert sorted((cookie.path, cookie.value) for cookie in cookies.jar) == [("/", "2"), ("/shop", "1")]
+
+
+def test_the_secure_cookies_of_this_machine_are_safe_too(cookies: Cookies) -> None:
+    cookies.store(URL("https://localhost/"), setting("a=1; Secure"))
+    cookies.store(URL("http://localhost/"), setting("a=2"))
+    assert cookies.cookie_header(URL("https://localhost/")) == "a=1"

@@ -94,7 +94,9 @@ async def open_http_client(
 
             limits (HTTPLimits): Bounds on responses; how long connections stay idle; how much is drained.
 
-            ssl_context (ssl.SSLContext): For https. By default one that verifies with the system's trust store.
+            ssl_context (ssl.SSLContext): For https. By default one that verifies with the system's trust store. What it
+            offers by ALPN is set to ``http/1.1`` for good, since a context can be neither copied nor asked for it: lend
+            none that offers something else elsewhere.
 
             proxy (str): ``http://``, ``https://``, ``socks5://`` or ``socks5h://``, for everything.
 

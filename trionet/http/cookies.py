@@ -1,7 +1,8 @@
 """Cookies: what servers have set, and which of it a request gets (RFC 6265).
 
-The rules are those of the standard library's cookie jar: domain, path, Secure, expiry. It speaks to requests and
-responses of urllib, so here they are imitated as far as it looks at them. It knows no list of public suffixes.
+The rules are those of the standard library's cookie jar: domain, path, Secure, expiry; and what it does not know of RFC
+6265bis is in `set_cookie`. It speaks to requests and responses of urllib, so here they are imitated as far as it looks
+at them. It knows no list of public suffixes.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import urlsplit
+
+from .set_cookie import may_be_kept
 
 if TYPE_CHECKING:
     from http.cookiejar import Cookie, CookieJar
@@ -59,8 +62,17 @@ class Cookies:
         fields = [value for value in headers.get_list("Set-Cookie") if len(value) <= MAX_COOKIE_SIZE]
         if not fields:
             return
-        self._jar.extract_cookies(cast("Any", _Response(fields)), cast("Any", _Request(url)))
+        request = _Request(url)
+        for field in fields:  # one after the other: each may depend on what the one before has set
+            if self._may_keep(field, request):
+                self._jar.extract_cookies(cast("Any", _Response([field])), cast("Any", request))
         self._forget_surplus()
+
+    def _may_keep(self, field: str, request: _Request) -> bool:
+        host = request.origin_req_host
+        host = host if "." in host else f"{host}.local"  # as the library writes a host without a domain
+        path = urlsplit(request.get_full_url()).path
+        return may_be_kept(field, self._jar, secure=request.type == "https", host=host, path=path)
 
     def _forget_surplus(self) -> None:
         """Keep within the bounds, the oldest cookies first to go (RFC 6265 §5.3)."""
