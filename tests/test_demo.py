@@ -130,14 +130,14 @@ def test_json_is_one_object_that_says_all_is_kept() -> None:
     ("wrong", "message"),
     [
         ({"open": 1}, "left open: 1 handles"),
-        ({"server": ServerStatistics(2, 1, 0, 0)}, "left open: 0 handles, 1 connections"),
+        ({"server": ServerStatistics(2, 1, 0, 0, {})}, "left open: 0 handles, 1 connections"),
         ({"moved": 2}, "3 handles were opened, but 2 moved and 2 closed"),
-        ({"server": ServerStatistics(2, 0, 1, 0)}, "handlers of the server that failed: 1"),
+        ({"server": ServerStatistics(2, 0, 1, 0, {})}, "handlers of the server that failed: 1"),
         ({"drain": DrainReport(0, (Forced("handle", "place", Reason.SCOPE_EXIT, ()),))}, "could not end in peace"),
     ],
 )
 def test_sums_that_are_wrong_break_a_promise(wrong: dict[str, Any], message: str) -> None:
-    right = Outcome((), 1.0, ServerStatistics(2, 0, 0, 0), DrainReport(), opened=3, moved=1, closed=2, open=0)
+    right = Outcome((), 1.0, ServerStatistics(2, 0, 0, 0, {}), DrainReport(), opened=3, moved=1, closed=2, open=0)
     assert (right.kept, right.leftover) == (True, None)
     outcome = replace(right, **wrong)
     assert not outcome.kept

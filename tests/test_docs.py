@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import trionet
+from docs.write_programs import with_programs
 from docs.write_reference import FOLDER, PAGES, pages
 
 pages = functools.cache(pages)
@@ -34,8 +35,7 @@ def test_the_reference_lists_every_public_name():
 @pytest.mark.parametrize("page", WRITTEN, ids=by_name)
 def test_a_program_on_a_page_is_the_example_that_is_run(page):
     text = page.read_text(encoding="utf-8")
-    for name, program in re.findall(r"<!-- program: (\S+) -->\n```python\n(.*?)```\n", text, re.DOTALL):
-        assert program == (ROOT / name).read_text(encoding="utf-8")
+    assert text == with_programs(text), "run python -m docs.write_programs"
     marked = re.findall(r"^<!-- program: .*\n(.*)", text, re.MULTILINE)
     assert {*marked} <= {"```python"}
 

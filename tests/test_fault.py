@@ -406,6 +406,7 @@ async def test_a_websocket_that_is_closed_as_it_should_be_is_no_news(kind, close
         (frame(Opcode.TEXT, b"\xff"), "protocol"),
         (frame(Opcode.BINARY, bytes(2**20 + 1)), "limit"),
     ],
+    ids=["an unusual close", "not masked", "not UTF-8", "too big"],
 )
 async def test_what_a_websocket_client_does_wrong_is_one_line(kind, data, fault, caplog, tls, tmp_path):
     async with court(kind, waits, caplog, tls, tmp_path) as it:

@@ -16,7 +16,7 @@ from .services import open_services
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
     from yarl import URL
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .http.client import HTTPClient
     from .http.options import ClientOptions
     from .http.proxy import Proxy
+    from .transport.socket_options import SocketOption
     from .websocket import WebSocket
     from .websocket.options import WebSocketOptions
 
@@ -39,6 +40,7 @@ async def open_tcp(
     happy_eyeballs_delay: float | None = 0.25,
     local_address: str | None = None,
     proxy: str | URL | Proxy | None = None,
+    socket_options: Sequence[SocketOption] = (),
     drain_timeout: float = 5.0,
 ) -> AsyncIterator[Connection]:
     """Connect to a TCP server for the length of a block: ``async with open_tcp(host, port) as conn``.
@@ -49,13 +51,23 @@ async def open_tcp(
     """
     async with open_single(f"open_tcp {host!r}:{port}", drain_timeout) as scope:
         yield await scope.connect_tcp(
-            host, port, happy_eyeballs_delay=happy_eyeballs_delay, local_address=local_address, proxy=proxy
+            host,
+            port,
+            happy_eyeballs_delay=happy_eyeballs_delay,
+            local_address=local_address,
+            proxy=proxy,
+            socket_options=socket_options,
         )
 
 
 @asynccontextmanager
 @enable_ki_protection
-async def open_unix(path: str | bytes | os.PathLike[str], *, drain_timeout: float = 5.0) -> AsyncIterator[Connection]:
+async def open_unix(
+    path: str | bytes | os.PathLike[str],
+    *,
+    socket_options: Sequence[SocketOption] = (),
+    drain_timeout: float = 5.0,
+) -> AsyncIterator[Connection]:
     """Connect to a Unix socket for the length of a block: ``async with open_unix(path) as conn``.
 
     The block's own exceptions leave as they are, not in a group. Errors: as `Scope.connect_unix`.
@@ -63,7 +75,7 @@ async def open_unix(path: str | bytes | os.PathLike[str], *, drain_timeout: floa
     Cancellation: the connection is closed.
     """
     async with open_single(f"open_unix {path!r}", drain_timeout) as scope:
-        yield await scope.connect_unix(path)
+        yield await scope.connect_unix(path, socket_options=socket_options)
 
 
 @asynccontextmanager
@@ -113,6 +125,8 @@ async def open_http_client(
             follow_redirects (bool, True), max_redirects (int, 20), allow_downgrade (bool, False: from https to http).
 
             local_address (str): The IP address to connect from.
+
+            socket_options (list of (level, option, value)): Arguments of `socket.setsockopt` for each connection.
 
             unix_path (str): A Unix socket to connect to, whatever a URL's host says.
 
@@ -170,6 +184,8 @@ async def open_websocket(
             follow_redirects (bool, True), max_redirects (int, 20), allow_downgrade (bool, False: from wss to ws).
 
             local_address (str): The IP address to connect from.
+
+            socket_options (list of (level, option, value)): Arguments of `socket.setsockopt` for each connection.
 
             unix_path (str): A Unix socket to connect to, whatever the URL's host says.
 

@@ -20,11 +20,12 @@ from .connection import Connection
 from .owner import Owner
 from .services import open_services
 from .transport.socket import SocketTransport
+from .transport.socket_options import check_socket_options, set_socket_options
 
 if TYPE_CHECKING:
     import os
     import socket
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
     from types import TracebackType
 
     from yarl import URL
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from .http.options import ClientOptions
     from .http.proxy import Proxy
     from .owner import Observer
+    from .transport.socket_options import SocketOption
     from .websocket import WebSocket
     from .websocket.options import WebSocketOptions
 
@@ -141,6 +143,7 @@ class Scope:
         happy_eyeballs_delay: float | None = 0.25,
         local_address: str | None = None,
         proxy: str | URL | Proxy | None = None,
+        socket_options: Sequence[SocketOption] = (),
     ) -> Connection:
         """Connect to a TCP server, trying its addresses in parallel where the first ones are slow (RFC 8305).
 
@@ -153,6 +156,7 @@ class Scope:
                 tunnel (CONNECT), or of a SOCKS5 one, which looks names up itself (``socks5h://``) or gets addresses
                 (``socks5://``); with user name and password where it wants them. The environment is not looked at. For
                 a proxy whose certificate needs a context of its own, and for a way through several: `to_http_tunnel`.
+            socket_options: Arguments of `socket.setsockopt`, (level, option, value), for the connected socket.
 
         Returns:
             A `Connection` that this scope owns. Its addresses are those of the way to the proxy, if there is one.
@@ -167,10 +171,11 @@ class Scope:
         Cancellation: nothing stays open.
         """
         self.owner.check_open("connect_tcp")
+        options = check_socket_options(socket_options)
         if proxy is not None:
-            return await self._connect_through(proxy, host, port, happy_eyeballs_delay, local_address)
+            return await self._connect_through(proxy, host, port, happy_eyeballs_delay, local_address, options=options)
         sock = await connect.tcp_socket(host, port, happy_eyeballs_delay, local_address)
-        return self._own_socket(sock, "connect_tcp")
+        return self._own_socket(sock, "connect_tcp", options)
 
     @enable_ki_protection
     async def _connect_through(
@@ -180,6 +185,8 @@ class Scope:
         port: int,
         happy_eyeballs_delay: float | None,
         local_address: str | None,
+        *,
+        options: Sequence[SocketOption],
     ) -> Connection:
         from .http.proxied import called, go_through, way_through  # it costs more than the rest together
         from .http.proxy import Proxy
@@ -190,11 +197,20 @@ class Scope:
         sock = await connect.tcp_socket(
             through.host, through.port, happy_eyeballs_delay, local_address, called(through)
         )
-        return await go_through(through, self._own_socket(sock, "connect_tcp"), way, Connection.upgrade)
+        return await go_through(through, self._own_socket(sock, "connect_tcp", options), way, Connection.upgrade)
 
     @enable_ki_protection
-    async def connect_unix(self, path: str | bytes | os.PathLike[str]) -> Connection:
+    async def connect_unix(
+        self, path: str | bytes | os.PathLike[str], *, socket_options: Sequence[SocketOption] = ()
+    ) -> Connection:
         """Connect to a Unix socket.
+
+        Args:
+            path: Where the server's socket file is; a name that begins with NUL is an abstract address.
+            socket_options: As for `connect_tcp`.
+
+        Returns:
+            A `Connection` that this scope owns.
 
         Raises:
             OSError: nobody listens there; the message names the path. Nothing was sent, so a retry is safe.
@@ -203,13 +219,15 @@ class Scope:
         Cancellation: nothing stays open.
         """
         self.owner.check_open("connect_unix")
+        options = check_socket_options(socket_options)
         sock = await connect.unix_socket(path)
-        return self._own_socket(sock, "connect_unix")
+        return self._own_socket(sock, "connect_unix", options)
 
     @enable_ki_protection
-    def _own_socket(self, sock: socket.socket, what: str) -> Connection:
+    def _own_socket(self, sock: socket.socket, what: str, options: Sequence[SocketOption]) -> Connection:
         # Not by way of `adopt`, which refuses what is not connected: a peer may have reset this connection already.
         try:
+            set_socket_options(sock, options)
             self.owner.check_open(what)
             return self._own(Detached(SocketTransport(sock)))
         except BaseException:

@@ -32,13 +32,14 @@ from .url import as_text, parse_url
 if TYPE_CHECKING:
     import os
     import ssl
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
     from http.cookiejar import CookieJar
 
     from yarl import URL
 
     from ..owner import Owner
     from ..scope import Scope
+    from ..transport.socket_options import SocketOption
     from .content import Content
     from .headers import HeaderInput
     from .prepared import Field
@@ -102,6 +103,7 @@ class HTTPClient:
         max_redirects: int = MAX_REDIRECTS,
         allow_downgrade: bool = False,
         local_address: str | None = None,
+        socket_options: Sequence[SocketOption] = (),
         unix_path: str | bytes | os.PathLike[str] | None = None,
     ) -> None:
         self._owner = owner
@@ -126,6 +128,7 @@ class HTTPClient:
             ssl_context=ssl_context,
             proxies=Proxies.choose(proxy, trust_env=trust_env),
             local_address=local_address,
+            socket_options=socket_options,
             unix_path=unix_path,
         )
         self.pool = Pool(

@@ -13,6 +13,7 @@ from ..connect import check_local_address, unix_address
 from ..connection import Connection
 from ..tls import to_tls_client
 from ..transport.socket import SocketTransport
+from ..transport.socket_options import check_socket_options, set_socket_options
 from .client_recipe import to_http_client
 from .limits import HTTPLimits
 from .proxied import called, go_through, through_http, through_socks
@@ -21,9 +22,11 @@ if TYPE_CHECKING:
     import os
     import socket
     import ssl
+    from collections.abc import Sequence
 
     from ..owner import Owner
     from ..recipe import Recipe
+    from ..transport.socket_options import SocketOption
     from .client_connection import HTTPClientConnection
     from .pool import Site
     from .proxy import Proxies, Proxy
@@ -43,6 +46,7 @@ class Connector:
         ssl_context: ssl.SSLContext | None,
         proxies: Proxies,
         local_address: str | None,
+        socket_options: Sequence[SocketOption],
         unix_path: str | bytes | os.PathLike[str] | None,
     ) -> None:
         self._owner = owner
@@ -52,6 +56,7 @@ class Connector:
         self._ssl_context = ssl_context
         self._proxies = proxies
         self._local_address = check_local_address(local_address)
+        self._socket_options = check_socket_options(socket_options)
         if unix_path is not None:
             unix_address(unix_path, "connect to")  # checks it
         self._unix_path = unix_path
@@ -98,6 +103,7 @@ class Connector:
 
     def _own(self, sock: socket.socket) -> Connection:
         try:
+            set_socket_options(sock, self._socket_options)
             self._owner.check_open("connecting")
             connection = Connection(Detached(SocketTransport(sock)))
             connection.seat(self._owner)

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any, TypedDict
 if TYPE_CHECKING:
     import os
     import ssl
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from http.cookiejar import CookieJar
 
     from yarl import URL
 
+    from ..transport.socket_options import SocketOption
     from .headers import HeaderInput, Headers
     from .limits import HTTPLimits
     from .proxy import Proxy
@@ -37,4 +38,5 @@ class ClientOptions(TypedDict, total=False):
     max_redirects: int
     allow_downgrade: bool
     local_address: str | None
+    socket_options: Sequence[SocketOption]
     unix_path: str | bytes | os.PathLike[str] | None

@@ -12,6 +12,7 @@ import httpx
 from ..http.limits import HTTPLimits
 from ..http.proxy import Proxies, Proxy
 from ..http.url import DEFAULT_PORTS
+from ..transport.socket_options import check_socket_options
 from .body import content_of
 from .exchange import Exchange
 from .home import Home
@@ -104,7 +105,7 @@ class TrionetTransport(httpx.AsyncBaseTransport):
             proxy_headers=[] if given is None else list(given.headers.raw),
             local_address=local_address,
             unix_path=uds,
-            socket_options=tuple(socket_options or ()),
+            socket_options=check_socket_options(list(socket_options or ())),
         )
         self._pool_options = {"limits": idle, "max_connections": most, "max_connections_per_origin": most}
         self._home: Home | None = None

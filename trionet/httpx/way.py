@@ -26,12 +26,10 @@ if TYPE_CHECKING:
     from ..http.url import Origin
     from ..owner import Owner
     from ..recipe import Recipe
+    from ..transport.socket_options import SocketOption
     from .trace import Step, Trace
 
 __all__ = ["Settings", "connect"]
-
-SocketOption = Any
-"""The arguments of `socket.setsockopt`."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +69,7 @@ class _Way(Connector):
             ssl_context=settings.ssl_context,
             proxies=settings.proxies,
             local_address=settings.local_address,
+            socket_options=settings.socket_options,
             unix_path=settings.unix_path,
         )
         self._settings = settings
@@ -83,12 +82,6 @@ class _Way(Connector):
     async def _dial(self, origin: Origin, proxy: Proxy | None) -> Connection:
         async with self._dialling(origin, proxy) as step:
             connection = await super()._dial(origin, proxy)
-            try:
-                for option in self._settings.socket_options:
-                    connection._transport.socket.setsockopt(*option)
-            except BaseException:
-                connection.abort()
-                raise
             step.return_value = NetworkStream(connection)
         return connection
 

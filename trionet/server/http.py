@@ -25,11 +25,12 @@ from .watched import REMEDY, followed
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from ..connection import Connection
     from ..http.exchange import Exchange
     from ..http.server import HTTPServerConnection
+    from ..transport.socket_options import SocketOption
     from .limits import Limits
     from .server import Server
     from .watched import Follower
@@ -51,6 +52,7 @@ async def serve_http(
     host: str | bytes | None = None,
     ssl_context: ssl.SSLContext | None = None,
     backlog: int | None = None,
+    socket_options: Sequence[SocketOption] = (),
     limits: Limits | None = None,
     http_limits: HTTPLimits = DEFAULT_LIMITS,
     on_error: ErrorHook | None = None,
@@ -70,6 +72,7 @@ async def serve_http(
         host: Name or address to listen on; every address of this machine by default.
         ssl_context: If given, HTTPS.
         backlog: Connections that may wait to be accepted; the system's maximum by default.
+        socket_options: As for `serve_tcp`.
         limits: Bounds of the server.
         http_limits: Bounds of each connection.
         on_error: Called with the exchange and an `outcome.Error`, in the handler's task, when a handler has failed. By
@@ -92,6 +95,7 @@ async def serve_http(
         host=host,
         ssl_context=ssl_context,
         backlog=backlog,
+        socket_options=socket_options,
         limits=limits,
         observer=observer,
         task_status=task_status,

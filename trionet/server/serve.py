@@ -18,6 +18,7 @@ from ..checks import check_flag
 from ..listen import close_listener, tcp_listeners, unix_listener
 from ..scope import open_scope
 from ..tls import to_tls_server
+from ..transport.socket_options import check_socket_options, set_socket_options
 from .fault import only
 from .limits import Limits
 from .occupied import check_free, give_up, occupy
@@ -26,7 +27,9 @@ from .server import Server
 if TYPE_CHECKING:
     import os
     import ssl
+    from collections.abc import Sequence
 
+    from ..transport.socket_options import SocketOption
     from .server import Handler
 
 __all__ = ["check_handler", "serve", "serve_tcp", "serve_unix"]
@@ -120,6 +123,7 @@ async def serve_tcp(
     host: str | bytes | None = None,
     ssl_context: ssl.SSLContext | None = None,
     backlog: int | None = None,
+    socket_options: Sequence[SocketOption] = (),
     limits: Limits | None = None,
     observer: Any = None,
     task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
@@ -132,6 +136,8 @@ async def serve_tcp(
         host: Name or address to listen on; every address of this machine by default.
         ssl_context: If given, `handler` gets TLS connections.
         backlog: Connections that may wait to be accepted; the system's maximum by default.
+        socket_options: Arguments of `socket.setsockopt`, (level, option, value), for the listening sockets, from which
+            the connections inherit most of them.
         limits: Bounds.
         observer: As for `open_scope`.
         task_status: Reports the `Server`.
@@ -144,7 +150,9 @@ async def serve_tcp(
     Cancellation: as for `serve`.
     """
     limits = _check_options(handler, ssl_context, limits)
+    options = check_socket_options(socket_options)
     listeners = await tcp_listeners(port, host, backlog)
+    _set_options(listeners, options)
     await _serve(handler, listeners, ssl_context, limits, backlog=backlog, observer=observer, task_status=task_status)
 
 
@@ -156,6 +164,7 @@ async def serve_unix(
     mode: int | None = None,
     ssl_context: ssl.SSLContext | None = None,
     backlog: int | None = None,
+    socket_options: Sequence[SocketOption] = (),
     limits: Limits | None = None,
     observer: Any = None,
     task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
@@ -169,6 +178,7 @@ async def serve_unix(
         mode: Permissions of the socket file.
         ssl_context: If given, `handler` gets TLS connections.
         backlog: As for `serve_tcp`.
+        socket_options: As for `serve_tcp`.
         limits: Bounds.
         observer: As for `open_scope`.
         task_status: Reports the `Server`.
@@ -181,8 +191,20 @@ async def serve_unix(
     Cancellation: as for `serve`.
     """
     limits = _check_options(handler, ssl_context, limits)
+    options = check_socket_options(socket_options)
     listener = unix_listener(path, backlog, mode)
+    _set_options([listener], options)
     await _serve(handler, [listener], ssl_context, limits, backlog=backlog, observer=observer, task_status=task_status)
+
+
+def _set_options(listeners: list[socket.socket], options: Sequence[SocketOption]) -> None:
+    try:
+        for listener in listeners:
+            set_socket_options(listener, options)
+    except BaseException:
+        for listener in listeners:
+            close_listener(listener)
+        raise
 
 
 def _check_options(handler: Any, ssl_context: ssl.SSLContext | None, limits: Any) -> Limits:

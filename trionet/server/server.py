@@ -11,7 +11,6 @@ import inspect
 import logging
 import math
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -161,7 +160,7 @@ class Server:
         """Figures since the server began. Never raises."""
         faults = {fault.value: self._faults[fault] for fault in Fault if fault.peers}
         failed = self._faults[Fault.PROGRAM]
-        return ServerStatistics(self._accepted, len(self._open), failed, self._accept_errors, MappingProxyType(faults))
+        return ServerStatistics(self._accepted, len(self._open), failed, self._accept_errors, faults)
 
     @property
     def draining(self) -> bool:

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from ..http.url import Origin, Target
     from ..owner import Owner
     from ..recipe import Recipe
+    from ..transport.socket_options import SocketOption
     from .connection import WebSocket
     from .deflate import PerMessageDeflate
 
@@ -73,6 +74,7 @@ class Opening:
         max_redirects: int = MAX_REDIRECTS,
         allow_downgrade: bool = False,
         local_address: str | None = None,
+        socket_options: Sequence[SocketOption] = (),
         unix_path: str | bytes | os.PathLike[str] | None = None,
     ) -> None:
         self._target = parse_url(url)
@@ -92,6 +94,7 @@ class Opening:
             ssl_context=ssl_context,
             proxies=Proxies.choose(proxy, trust_env=trust_env),
             local_address=local_address,
+            socket_options=socket_options,
             unix_path=unix_path,
         )
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from ..http.headers import HeaderInput
     from ..http.proxy import Proxy
+    from ..transport.socket_options import SocketOption
     from .deflate import PerMessageDeflate
 
 __all__ = ["WebSocketOptions"]
@@ -35,4 +36,5 @@ class WebSocketOptions(TypedDict, total=False):
     max_redirects: int
     allow_downgrade: bool
     local_address: str | None
+    socket_options: Sequence[SocketOption]
     unix_path: str | bytes | os.PathLike[str] | None
