@@ -530,7 +530,8 @@ async def test_plaintext_behind_starttls_is_never_tls_data(
             await client.send_all(injected)
         with pytest.raises(PlaintextInjectionError) as info:
             await server.upgrade(to_tls_server(server_context))
-        assert repr(injected) in str(info.value)
+        assert ("EHLO..." if injected[:1] == b"E" else repr(injected[:6])) in str(info.value)
+        assert "evil" not in str(info.value)
         await check_nothing_was_let_in(server, info.value)
 
 
@@ -560,12 +561,12 @@ async def test_injection_is_told_byte_by_byte(server_context: ssl.SSLContext) ->
         await check_nothing_was_let_in(server, error)
 
 
-async def test_long_injections_are_cut_in_the_message(server_context: ssl.SSLContext) -> None:
+async def test_what_may_be_a_password_is_not_in_the_message(server_context: ssl.SSLContext) -> None:
     async with two_handles() as (client, server):
-        await client.send_all(b"X" * 100)
-        with pytest.raises(PlaintextInjectionError, match=r"b'X{32}'\.\.\.") as info:
+        await client.send_all(b"hunter2")
+        with pytest.raises(PlaintextInjectionError) as info:
             await server.upgrade(to_tls_server(server_context))
-        assert "X" * 33 not in str(info.value)
+        assert "hunter2" not in str(info.value)
 
 
 async def test_a_server_must_not_speak_before_tls(client_context: ssl.SSLContext) -> None:

@@ -6,6 +6,7 @@ carries out the handshake, tells plaintext from TLS before OpenSSL sees it, and 
 
 from __future__ import annotations
 
+import re
 import ssl
 import sys
 from contextlib import suppress
@@ -40,6 +41,8 @@ MAX_CIPHERTEXT: Final = 16384 + 2048
 
 HEAD: Final = 6
 """Type, version (2), length (2) of the record, type of the handshake message: what tells TLS from plaintext."""
+
+_COMMAND: Final = re.compile(rb"([A-Z]{1,8})[ \r\n]")
 
 SHOWN: Final = 32
 """How many unexpected bytes a message shows."""
@@ -271,7 +274,7 @@ def _check_first(first: bytes | bytearray, from_client: bool) -> None:
         return
     if from_client:
         raise PlaintextInjectionError(
-            f"the client sent plaintext where its ClientHello had to begin: {_shown(first)}; it was dropped, and the "
+            f"the client sent plaintext where its ClientHello had to begin{_command(first)}; it was dropped, and the "
             f"connection closed. Somebody may have injected it, or the client does not speak TLS here"
         )
     raise UpgradeFailedError(
@@ -297,6 +300,13 @@ def _like_tls(first: bytes | bytearray, from_client: bool) -> bool:
         and (len(first) < 5 or 1 <= int.from_bytes(first[3:5], "big") <= MAX_CIPHERTEXT)
         and (len(first) < HEAD or not from_client or first[5] == CLIENT_HELLO)
     )
+
+
+def _command(data: bytes | bytearray) -> str:
+    """How plaintext of a client begins: a command without what follows it, which may be a password; or binary data."""
+    if match := _COMMAND.match(data):
+        return f": {match[1].decode()}..."
+    return "" if data[:1].isalnum() else f": {bytes(data[:HEAD])!r}"
 
 
 def _shown(data: bytes | bytearray) -> str:

@@ -18,6 +18,8 @@ HeaderInput = Mapping[str, str] | Iterable[tuple[str | bytes, str | bytes]]
 
 _TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _VALUE: Final = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
+_SECRET: Final = frozenset({"authorization", "proxy-authorization", "cookie", "set-cookie"})
+"""Fields whose values are not shown."""
 _FIELD: Final = re.compile(rb"([^:]++):[ \t]*+([^\r]*+)\r\n")
 
 
@@ -106,7 +108,8 @@ class Headers:
         return hash(frozenset((name, tuple(values)) for name, values in self._grouped().items()))
 
     def __repr__(self) -> str:
-        return f"Headers({self.items()!r})"
+        shown = [(name, "..." if _is_secret(name) else value) for name, value in self.items()]
+        return f"Headers({shown!r})"
 
     def _grouped(self) -> dict[bytes, list[bytes]]:
         groups: dict[bytes, list[bytes]] = {}
@@ -195,7 +198,19 @@ def check_value(name: str | bytes, value: str | bytes) -> bytes:
     """A field's value as it goes on the wire; raises what `Headers` raises."""
     if isinstance(value, str) and value.isascii() and value.isprintable():  # the usual case, without the pattern
         return value.strip(" ").encode()
-    wire = _as_wire("value", value).strip(b" \t")
+    try:
+        wire = _as_wire("value", value).strip(b" \t")
+    except ValueError:
+        if not _is_secret(name):
+            raise
+        raise ValueError(f"value of header {name!r} has characters outside of latin-1; encode them yourself") from None
     if not _VALUE.fullmatch(wire):
-        raise ValueError(f"value of header {name!r} has a control character such as CR, LF or NUL: {value!r}")
+        shown = "" if _is_secret(name) else f": {value!r}"
+        raise ValueError(f"value of header {name!r} has a control character such as CR, LF or NUL{shown}")
     return wire
+
+
+def _is_secret(name: str | bytes) -> bool:
+    """Whether what a field of this name says is not shown to anybody."""
+    text = name.decode("latin-1") if isinstance(name, bytes) else name
+    return text.lower() in _SECRET

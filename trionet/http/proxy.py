@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from yarl import URL
 
 from .auth import basic
-from .url import DEFAULT_PORTS, ascii_host, bracketed
+from .url import DEFAULT_PORTS, ascii_host, bracketed, kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -49,13 +49,14 @@ class Proxy:
             ValueError: another scheme, no host, a path, or user name and password that cannot be sent.
         """
         if not isinstance(url, (str, URL)):
-            raise TypeError(f"a proxy must be a URL like 'http://proxy.example:3128', not {url!r}")
+            raise TypeError(f"a proxy must be a URL like 'http://proxy.example:3128', not {kind_of(url)}")
+        shown = repr(_shown(str(url)))
         try:
             parts = URL(url)
             port = parts.explicit_port
-        except (ValueError, UnicodeError) as exc:
-            raise ValueError(f"a proxy's URL cannot be understood: {exc}") from exc
-        proxy = cls(*_where(parts, port), *_credentials(parts))
+        except (ValueError, UnicodeError):
+            raise ValueError(f"proxy {shown} cannot be understood as a URL") from None  # yarl's words show a password
+        proxy = cls(*_where(parts, port, shown), *_credentials(parts))
         _check_credentials(proxy)
         return proxy
 
@@ -74,16 +75,21 @@ class Proxy:
         return f"{self.scheme}://{bracketed(self.host)}:{self.port}"
 
 
-def _where(parts: URL, port: int | None) -> tuple[str, str, int]:
-    shown = str(parts.with_user(None)) if parts.absolute else str(parts)
+def _shown(url: str) -> str:
+    """A proxy's URL, malformed or not, without what may be a user name and password."""
+    scheme, mark, rest = url.rpartition("://")
+    return f"{scheme}{mark}{rest.rpartition('@')[2]}"
+
+
+def _where(parts: URL, port: int | None, shown: str) -> tuple[str, str, int]:
     if parts.scheme not in _PORTS:
-        raise ValueError(f"proxy {shown!r} must begin with {_SPOKEN}, and '://'")
+        raise ValueError(f"proxy {shown} must begin with {_SPOKEN}, and '://'")
     if not parts.host:
-        raise ValueError(f"proxy {shown!r} has no host")
+        raise ValueError(f"proxy {shown} has no host")
     if parts.raw_path_qs not in ("", "/") or parts.raw_fragment:
-        raise ValueError(f"proxy {shown!r} has more behind its host and port, which means nothing for a proxy")
+        raise ValueError(f"proxy {shown} has more behind its host and port, which means nothing for a proxy")
     if port == 0:
-        raise ValueError(f"proxy {shown!r} has port 0, which nobody can be reached at")
+        raise ValueError(f"proxy {shown} has port 0, which nobody can be reached at")
     return parts.scheme, ascii_host(parts.host), port or _PORTS[parts.scheme]
 
 

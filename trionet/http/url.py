@@ -30,6 +30,7 @@ __all__ = [
     "ascii_host",
     "bracketed",
     "has_scheme",
+    "kind_of",
     "make_url",
     "parse_port",
     "parse_url",
@@ -39,6 +40,7 @@ __all__ = [
 DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_ABSOLUTE: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _PARTS: Final = re.compile(r"([^:/?#]+):(?://([^/?#]*))?([^?#]*)(\?[^#]*)?(?:#(.*))?", re.DOTALL)
 """Scheme, authority, path, query with its ``?``, fragment (RFC 3986, Appendix B)."""
 _SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
@@ -102,7 +104,7 @@ def as_text(url: Any) -> str:
         TypeError: it is neither.
     """
     if not isinstance(url, (str, URL)):
-        raise TypeError(f"url must be a str like 'https://host.example/path' or a yarl.URL, not {url!r}")
+        raise TypeError(f"url must be a str like 'https://host.example/path' or a yarl.URL, not {kind_of(url)}")
     return str(url)
 
 
@@ -233,7 +235,15 @@ def _userinfo(userinfo: str, shown: str) -> tuple[str, str]:
 
 def without_userinfo(url: str) -> str:
     """A URL as it may be shown to people, malformed or not: without user name and password."""
-    return _USERINFO.sub(lambda found: found[1] or "", url, count=1)
+    shown = _USERINFO.sub(lambda found: found[1] or "", url, count=1)
+    if _ABSOLUTE.match(shown) or re.match("/(?!/)", shown):
+        return shown
+    return shown.rpartition("@")[2]  # where nobody can tell what is what, what is behind the last of them
+
+
+def kind_of(value: Any) -> str:
+    """What was given in the place of a URL; of bytes and the like only what they are: they may have a password too."""
+    return repr(value) if value is None or isinstance(value, (int, float)) else type(value).__name__
 
 
 def ascii_host(host: str) -> str:

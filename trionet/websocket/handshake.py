@@ -13,6 +13,7 @@ from ..errors import RemoteProtocolError
 from ..http.answer import Answer
 from ..http.head import field_lines, write_request
 from ..http.headers import Headers, is_token, split_list
+from ..http.url import without_userinfo
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -163,7 +164,9 @@ def check_origin(origins: Sequence[str], allowed: Decide) -> None:
         raise NotAcceptableError(403, "Origin must be there once at most")
     origin = origins[0] if origins else None
     if not allowed(origin):
-        raise NotAcceptableError(403, "no Origin is given" if origin is None else f"the origin {origin} is not allowed")
+        raise NotAcceptableError(
+            403, "no Origin is given" if origin is None else f"the origin {without_userinfo(origin)} is not allowed"
+        )
 
 
 def resource_name(target: str) -> str:

@@ -30,7 +30,7 @@ def parse_url(url: Any) -> Target:
         ValueError: not a ws:// or wss:// URL with a host that can be asked, and without a fragment.
     """
     if not isinstance(url, (str, URL)):
-        raise TypeError(f"url must be a str like 'ws://host.example/path', not {url!r}")
+        raise TypeError(f"url must be a str like 'ws://host.example/path', not {http_url.kind_of(url)}")
     text = str(url)
     if not _SCHEME.match(text):
         raise ValueError(f"url {http_url.without_userinfo(text)!r} must begin with ws:// or wss://")
