@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from contextlib import nullcontext
 from functools import partial
 
 import pytest
@@ -329,8 +330,39 @@ async def test_the_text_of_an_error_names_the_reason(tw, nursery):
     with pytest.raises(tw.ConnectionClosed) as caught:
         await ws.get_message()
     reason = "CloseReason<code=1005, name=NO_STATUS_RCVD, reason=None>"
-    assert reason in str(caught.value)
-    assert repr(caught.value) == f"ConnectionClosed<{reason}>"
+    assert (str(caught.value), repr(caught.value)) == (reason, f"ConnectionClosed<{reason}>")
+    assert caught.value.args == (caught.value.reason,)
+
+
+@pytest.mark.parametrize("operation", ["get_message", "send_message", "ping", "pong"])
+@pytest.mark.parametrize("how", ["closed", "vanished", "malformed"])
+async def test_an_error_is_none_of_trios(tw, nursery, how, operation):
+    """Programs catch Trio's errors around it for what they do with a message: a channel that was closed, a file."""
+    ws, raw = await accepted(tw, nursery)
+    match how:
+        case "closed":
+            await raw.send_all(bytes.fromhex("88800000 0000"))
+        case "malformed":
+            await raw.send_all(bytes.fromhex("83800000 0000"))
+        case "vanished":
+            await raw.aclose()
+    await wait_all_tasks_blocked()
+    with pytest.raises(tw.ConnectionClosed) as caught:
+        await (ws.send_message("x") if operation == "send_message" else getattr(ws, operation)())
+    assert not isinstance(caught.value, (trio.BrokenResourceError, trio.ClosedResourceError))
+    assert type(caught.value) is tw.ConnectionClosed
+
+
+async def test_iterating_ends_with_a_clean_close(nursery):
+    """The real one cannot be iterated over."""
+    for code, clean in (("03e8", True), ("03e9", True), ("03f3", False)):
+        ws, raw = await accepted(ours, nursery)
+        await raw.send_all(text("x") + bytes.fromhex(f"88820000 0000{code}"))
+        got = []
+        with nullcontext() if clean else pytest.raises(ours.ConnectionClosed):
+            async for message in ws:
+                got.append(message)
+        assert got == ["x"]
 
 
 async def test_the_logger_says_what_happens(tw, nursery, caplog):

@@ -9,6 +9,7 @@ import math
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 
 import trio
+import trio_websocket
 from trio.lowlevel import cancel_shielded_checkpoint, checkpoint_if_cancelled, current_task, enable_ki_protection
 from trio_websocket import Endpoint
 
@@ -16,7 +17,7 @@ from ..errors import HandleMovedError, LimitExceededError, LocalProtocolError
 from ..ownership import Phase, Send
 from ..transport.tls import TLSTransport
 from .assembly import MAX_KEPT
-from .closing import CLEAN, CloseReason, ConnectionClosed
+from .closing import CLEAN, CloseReason
 from .fragments import InFragments
 from .frames import MAX_CONTROL, PING, PONG
 from .sending import YIELD_EVERY
@@ -177,7 +178,7 @@ class WebSocket(InFragments, trio.abc.AsyncResource):
             return await self.get_message()
         except HandleMovedError:
             raise StopAsyncIteration from None
-        except ConnectionClosed as exc:
+        except trio_websocket.ConnectionClosed as exc:  # a subclass may raise that itself
             if exc.reason is not None and (exc.reason.code in CLEAN or self._closed_here):
                 raise StopAsyncIteration from None
             raise

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 from trio.lowlevel import ParkingLot, enable_ki_protection
-from trio_websocket import ConnectionClosed
+from trio_websocket import CloseReason, ConnectionClosed
 
 from ...errors import LimitExceededError, LocalProtocolError, RemoteProtocolError
 from ...ownership import Event, Phase
 from ...websocket import WebSocket
+from ...websocket.closing import ConnectionClosed as WebSocketClosed
 from ...websocket.frames import MAX_REASON
 
 if TYPE_CHECKING:
@@ -89,8 +90,8 @@ class WebSocketConnection(WebSocket):
         self._call_off()
         try:
             return await super().get_message()
-        except (RemoteProtocolError, LimitExceededError) as exc:
-            raise ConnectionClosed(self.closed) from exc
+        except (WebSocketClosed, RemoteProtocolError, LimitExceededError) as exc:
+            raise self._closed_for_programs() from exc
         finally:
             self._idle.unpark_all()
 
@@ -101,7 +102,10 @@ class WebSocketConnection(WebSocket):
         """
         if not isinstance(message, (str, bytes, bytearray, memoryview)):
             raise ValueError("message must be str or bytes")  # noqa: TRY004 - so it is in trio-websocket
-        await super().send_message(message)
+        try:
+            await super().send_message(message)
+        except WebSocketClosed as exc:
+            raise self._closed_for_programs() from exc
 
     async def ping(self, payload: bytes | None = None) -> None:
         """As `WebSocket.ping`; where the pong comes behind messages that nobody takes, it waits until somebody does.
@@ -110,8 +114,27 @@ class WebSocketConnection(WebSocket):
         """
         try:
             await super().ping(payload)
+        except WebSocketClosed as exc:
+            raise self._closed_for_programs() from exc
         finally:
             self._idle.unpark_all()
+
+    async def pong(self, payload: bytes | None = None) -> None:
+        """As `WebSocket.pong`.
+
+        Cancellation: as `WebSocket.pong`.
+        """
+        try:
+            await super().pong(payload)
+        except WebSocketClosed as exc:
+            raise self._closed_for_programs() from exc
+
+    def _closed_for_programs(self) -> ConnectionClosed:
+        """The other library's own error, which is none of Trio's.
+
+        Programs have ``except trio.BrokenResourceError`` around what they do with a message, and mean their channels.
+        """
+        return ConnectionClosed(self._close or CloseReason(1006, None))
 
     async def _read_for_ping(self, payload: bytes) -> None:
         """Read, or let the task that has the reading turn do that, or wait for room for what comes before the pong."""
