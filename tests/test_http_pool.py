@@ -9,12 +9,13 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 import trionet
-from trionet import Reason
+from trionet import Reason, http_handler
 from trionet.http.limits import HTTPLimits
+from trionet.http.url import parse_url
 from trionet.opening import open_http_client
 from trionet.transport.tls import TLSTransport
 
-from .http_by_hand import HELLO, serving
+from .http_by_hand import HELLO, read_request, serving
 from .pairs import memory_pair, open_descriptors, tcp_pair
 
 
@@ -135,6 +136,92 @@ async def test_the_connection_that_became_idle_last_is_used_first():
             assert response.connection is last
             async with client.request("GET", server.url) as another:
                 assert another.connection is first
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "shared"),
+    [
+        ("http://a.example/x", "http://a.example/y?z#f", True),
+        ("http://a.example/", "http://A.EXAMPLE:80/", True),
+        ("http://bücher.example/", "http://xn--bcher-kva.example/", True),
+        ("http://a.example/", "http://user:secret@a.example/", True),  # credentials are the request's
+        ("http://a.example/", "http://b.example/", False),
+        ("http://a.example/", "http://a.example:81/", False),
+        ("http://127.0.0.1/", "http://[::1]/", False),
+        ("http://localhost/", "http://127.0.0.1/", False),
+    ],
+)
+async def test_a_connection_is_for_one_scheme_host_and_port(one, other, shared, tmp_path, nursery):
+    """Whatever socket it leads to: here all of them are on the same one."""
+    accepted = 0
+
+    async def handle(connection):
+        nonlocal accepted
+        accepted += 1
+        while await read_request(connection):
+            await connection.send_all(HELLO)
+
+    await nursery.start(trionet.serve_unix, handle, tmp_path / "socket")
+    async with open_http_client(unix_path=tmp_path / "socket") as client:
+        for url in (one, other, one):
+            assert await get(client, url) == (200, b"hello")
+        assert accepted == client.statistics().opened == (1 if shared else 2)
+    nursery.cancel_scope.cancel()
+
+
+async def test_http_and_https_are_two_origins_and_so_are_two_names_of_a_certificate(client_context, server_context):
+    async with serving(HELLO, server_context) as secure, open_http_client(ssl_context=client_context) as client:
+        assert await get(client, secure.url) == (200, b"hello")
+        with pytest.raises(trionet.HTTPClientError):  # and no plain request over the connection that there is
+            await get(client, secure.url.replace("https", "http"))
+        await get(client, secure.url.replace("localhost", "127.0.0.1"))
+        await get(client, secure.url)
+        assert client.statistics().idle == 2
+        origin = parse_url(secure.url).origin
+        for name, idle in ((None, 1), ("other.example", 0)):
+            site = await client.pool.acquire(origin._replace(server_name=name))
+            assert len(site.idle) == idle
+            client.pool.release(site)
+
+
+@pytest.mark.parametrize("option", ["ssl_context", "local_address", "proxy", "unix_path"])
+async def test_what_a_client_was_opened_with_is_part_of_its_connections_alone(option, tmp_path, nursery):
+    """Two clients, even beside each other in one scope, have no connection in common."""
+    async with serving(HELLO) as server, trionet.open_scope() as scope:
+        await nursery.start(trionet.serve_unix, http_handler(hello), tmp_path / "socket")
+        values = {
+            "ssl_context": ssl.create_default_context(),
+            "local_address": "127.0.0.1",
+            "proxy": server.url,
+            "unix_path": tmp_path / "socket",
+        }
+        async with scope.open_http_client() as plain, scope.open_http_client(**{option: values[option]}) as other:
+            for client in (plain, other, plain, other):
+                assert await get(client, server.url) == (200, b"hello")
+            assert [client.statistics().opened for client in (plain, other)] == [1, 1]
+            assert not {*plain.scope.handles} & {*other.scope.handles}
+    nursery.cancel_scope.cancel()
+
+
+async def hello(exchange):
+    await exchange.respond(200, b"hello")
+
+
+async def test_whether_a_proxy_is_asked_is_decided_by_origin(monkeypatch):
+    async with serving(HELLO) as direct, serving(HELLO) as proxy:
+        for name in ("NO_PROXY", "ALL_PROXY", "all_proxy", "HTTP_PROXY"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv("http_proxy", proxy.url)
+        monkeypatch.setenv("no_proxy", f"127.0.0.1:{direct.port}")
+        async with open_http_client() as client:
+            monkeypatch.delenv("http_proxy")  # it was read when the client was opened
+            for _ in range(2):
+                await get(client, direct.url)
+                await get(client, "http://a.example/")
+                await get(client, "http://b.example/")
+            assert client.statistics().opened == 3
+        assert (direct.accepted, proxy.accepted) == (1, 2)
+        assert {asked.target for asked in proxy.asked} == {"http://a.example/", "http://b.example/"}
 
 
 async def test_requests_of_one_origin_wait_for_their_turn_in_the_order_of_asking():
