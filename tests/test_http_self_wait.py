@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -236,3 +238,87 @@ async def test_a_handler_that_detaches_inside_of_its_own_exchange_is_refused():
 
     got, _ = await ask(detach)
     assert got.endswith(b"still here")
+
+
+# --- the server that one is a handler of --------------------------------------------------------------------------
+
+
+async def drain_inside(paths: list[str], outside: float | None = None) -> tuple[list[bytes], dict[str, Any]]:
+    """Ask one server for these paths; when all are asked, their handlers drain, or take their time. What came of it."""
+    reports: dict[str, Any] = {}
+    answers: list[bytes] = []
+    all_asked = trio.Event()
+
+    async def handle(exchange: trionet.Exchange) -> None:
+        await all_asked.wait()
+        if exchange.path.startswith("/drain"):
+            reports[exchange.path] = await server.drain(100)
+            if exchange.path == "/drain-and-more":
+                await trio.sleep(10)
+        elif exchange.path == "/child":
+            async with trio.open_nursery() as inner:
+                inner.start_soon(drain_in_child, exchange.path)
+        elif exchange.path == "/slow":
+            await trio.sleep(1)
+        else:
+            await trio.sleep_forever()
+        await exchange.respond(200, exchange.path.encode())
+
+    async def drain_in_child(path: str) -> None:
+        reports[path] = await server.drain(100)
+
+    async def ask_for(path: str) -> None:
+        async with trionet.open_tcp("127.0.0.1", server.port) as connection:
+            await connection.send_all(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            got = bytearray()
+            with contextlib.suppress(trio.BrokenResourceError):
+                while data := await connection.receive_some():
+                    got += data
+            answers.append(bytes(got.rpartition(b"\r\n")[2]))
+
+    async with trio.open_nursery() as nursery:
+        server = await nursery.start(partial(trionet.serve_http, handle, 0, host="127.0.0.1"))
+        for path in paths:
+            nursery.start_soon(ask_for, path)
+            await wait_all_tasks_blocked()
+        all_asked.set()
+        if outside is not None:
+            reports["outside"] = await server.drain(outside)
+    return sorted(answers), reports
+
+
+async def test_a_handler_that_drains_its_server_waits_for_all_but_itself(autojump_clock):
+    began = trio.current_time()
+    answers, reports = await drain_inside(["/slow", "/drain"])
+    assert answers == [b"/drain", b"/slow"]
+    assert (reports["/drain"].drained, reports["/drain"].clean) == (1, True)
+    assert trio.current_time() - began < 5  # the grace for idle connections, and no deadline
+
+
+async def test_a_task_of_a_handler_that_drains_waits_for_all_but_its_handler(autojump_clock):
+    began = trio.current_time()
+    answers, reports = await drain_inside(["/child"])
+    assert answers == [b"/child"]
+    assert (reports["/child"].drained, reports["/child"].clean) == (0, True)
+    assert trio.current_time() - began < 5
+
+
+async def test_handlers_that_drain_do_not_wait_for_each_other(autojump_clock):
+    began = trio.current_time()
+    answers, reports = await drain_inside(["/drain1", "/slow", "/drain2"])
+    assert answers == [b"/drain1", b"/drain2", b"/slow"]
+    assert all(report.clean for report in reports.values())
+    assert trio.current_time() - began < 5
+
+
+async def test_who_drains_from_outside_waits_for_a_handler_that_drains(autojump_clock):
+    answers, reports = await drain_inside(["/slow", "/drain-and-more"], outside=50)
+    assert answers == [b"/drain-and-more", b"/slow"]
+    assert (reports["outside"].drained, reports["outside"].clean) == (2, True)
+
+
+async def test_a_handler_that_drains_forces_the_others_and_answers(autojump_clock):
+    answers, reports = await drain_inside(["/never", "/drain"])
+    assert answers == [b"", b"/drain"]
+    assert [entry.reason for entry in reports["/drain"].forced]
+    assert reports["/drain"].drained == 0

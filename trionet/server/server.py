@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import trio
-from trio.lowlevel import ParkingLot, disable_ki_protection, enable_ki_protection, wait_readable
+from trio.lowlevel import ParkingLot, current_task, disable_ki_protection, enable_ki_protection, wait_readable
 
 from ..capsule import Detached
 from ..checks import check_seconds
@@ -31,7 +31,9 @@ from .watched import Watched
 if TYPE_CHECKING:
     import socket
     import ssl
-    from collections.abc import Awaitable, Callable, Iterable, Mapping
+    from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+
+    from trio.lowlevel import Task
 
     from ..connection import Connection
     from .limits import Limits
@@ -84,6 +86,7 @@ class Server:
     __slots__ = (
         "_accept_errors",
         "_accepted",
+        "_askers",
         "_backlog",
         "_draining",
         "_faults",
@@ -122,6 +125,8 @@ class Server:
         self._room = ParkingLot()
         self._stopped = ParkingLot()
         self._accepted = 0
+        # The connections whose own handlers wait in `drain`, which cannot wait for them.
+        self._askers: set[Owner] = set()
         self._draining = False
         # How many may wait in a backlog, and are accepted before a drain closes it; 0 where others go on with it.
         self._backlog = _BACKLOG if backlog is None else backlog
@@ -301,8 +306,7 @@ class Server:
         """The handler of this connection has ended and its endpoint is closed. For `Watched`."""
         self._open.pop(owner, None)
         self._room.unpark_all()
-        if not self._open:
-            self._stopped.unpark_all()
+        self._look_again()
 
     # --- draining ------------------------------------------------------------------------------------------------
 
@@ -323,7 +327,9 @@ class Server:
         was transferred elsewhere is waited for, and not told. After `timeout` seconds the rest is closed by force,
         wherever it is.
 
-        Several tasks may drain: the shortest of their deadlines counts.
+        Several tasks may drain: the shortest of their deadlines counts. A handler of this server may, or a task of its:
+        it does not wait for its own connection, nor for those whose handlers drain too, and cuts none of them off. They
+        end when their handlers do.
 
         Args:
             timeout: Seconds, at least 0; ``math.inf`` waits for ever. 0 cuts everything off at once.
@@ -346,21 +352,35 @@ class Server:
         began = trio.current_time()
         self._draining, self._grace = True, min(grace, timeout / 2)
         owners = dict.fromkeys(self._open)
+        mine = self._connection_of(current_task())
+        asking = () if mine is None else (mine,)
+        self._askers.update(asking)
+        self._look_again()
         try:
             if timeout:
                 with trio.move_on_after(timeout):
-                    await self._let_go(owners)
+                    await self._let_go(owners, mine)
         finally:
             self.stop_accepting()
-            self._force()
+            self._force(self._askers if asking else ())
+            self._askers.difference_update(asking)
         await trio.lowlevel.checkpoint()
-        reports = [owner.report for owner in owners]
+        reports = [owner.report for owner in owners if owner is not mine]
         forced = tuple(entry for report in reports for entry in report.forced)
         lost = tuple(entry for report in reports for entry in report.lost)
         drained = sum(not report.forced for report in reports)
         return DrainReport(drained, forced, trio.current_time() - began, lost)
 
-    async def _let_go(self, owners: dict[Owner, None]) -> None:
+    def _connection_of(self, task: Task) -> Owner | None:
+        """The connection in whose handler this task runs, or in a task below it; None for a task from outside."""
+        nurseries = set(task.child_nurseries)
+        while task.parent_nursery is not None:
+            nurseries.add(task.parent_nursery)
+            task = task.parent_nursery.parent_task
+            nurseries |= {*task.child_nurseries}
+        return next((owner for owner in self._open if owner.nursery in nurseries), None)
+
+    async def _let_go(self, owners: dict[Owner, None], mine: Owner | None) -> None:
         """Everything of a drain but the force; those of the connections that come meanwhile are added to `owners`."""
         self._retire()
         await self._accept_rest()
@@ -368,9 +388,9 @@ class Server:
         owners |= dict.fromkeys(self._open)
         self._retire()
         with trio.move_on_after(self._grace):
-            await self._all_over()
+            await self._all_over(mine)
         self._retire()
-        await self._all_over()
+        await self._all_over(mine)
 
     async def _accept_rest(self) -> None:
         """Accept who waits in the backlog: closing the listener resets them, and what they have sent with them."""
@@ -390,14 +410,22 @@ class Server:
         for owner in tuple(self._open):
             owner.retire(self._grace)
 
-    async def _all_over(self) -> None:
-        while self._open:
+    async def _all_over(self, mine: Owner | None) -> None:
+        """Wait for all connections; for those whose handlers do not drain, if the one of `mine` does."""
+        while self._open.keys() - (self._askers if mine is not None else ()):
             await self._stopped.park()
 
+    def _look_again(self) -> None:
+        """Wake who drains, if there may be nobody left to wait for. A step."""
+        if len(self._open) <= len(self._askers):
+            self._stopped.unpark_all()
+
     @enable_ki_protection
-    def _force(self) -> None:
+    def _force(self, spared: Collection[Owner]) -> None:
         """Cancel what handlers are left and close their endpoints, wherever those are. A step."""
         for owner, watched in tuple(self._open.items()):
+            if owner in spared:
+                continue
             if owner.nursery is not None:
                 owner.nursery.cancel_scope.cancel()  # not the whole scope: it would close its handles, uncounted
             cut = [_cut_off(inner) for inner in reversed(owner.tree())]
