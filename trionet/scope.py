@@ -284,6 +284,11 @@ class Scope:
     def adopt(self, original: trio.abc.Stream | socket.socket | trio.socket.SocketType | Detached) -> Connection:
         """Own an existing connection from now on, and end the original: it raises closed errors afterwards. A step.
 
+        A stream of a class of your own stays the object that it is, since tasks and callbacks of its own may know it:
+        those go on, and so do its methods where they call one another. It counts as in use when a task is parked inside
+        one of its methods, unless the task began in that method (``nursery.start_soon(self._read_ahead)``). What takes
+        from the parts of such a stream by other ways can be neither noticed nor ended.
+
         Args:
             original: A Trio stream, a connected stream socket (of `socket` or `trio.socket`), or the capsule of a
                 `detach`. A capsule may be adopted once.

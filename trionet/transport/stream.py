@@ -24,6 +24,7 @@ class StreamTransport:
 
     __slots__ = (
         "_closed",
+        "_known_as",
         "_leaving",
         "_receiving",
         "_sending",
@@ -34,8 +35,10 @@ class StreamTransport:
         "remote_address",
     )
 
-    def __init__(self, stream: trio.abc.Stream) -> None:
+    def __init__(self, stream: trio.abc.Stream, known_as: trio.abc.Stream | None = None) -> None:
+        """Move the bytes of `stream`, which the program knows as another object where it is given `known_as`."""
         self._stream = stream
+        self._known_as = stream if known_as is None else known_as
         self.parting = True
         self._closed = False
         self._leaving: trio.CancelScope | None = None
@@ -47,12 +50,12 @@ class StreamTransport:
 
     @property
     def stream(self) -> trio.abc.Stream:
-        """The stream underneath."""
-        return self._stream
+        """The stream underneath, as the program knows it."""
+        return self._known_as
 
     @property
     def socket(self) -> Any:
-        stream: Any = self._stream
+        stream: Any = self._known_as
         while isinstance(stream, trio.SSLStream):
             stream = stream.transport_stream
         return stream.socket if isinstance(stream, trio.SocketStream) else None

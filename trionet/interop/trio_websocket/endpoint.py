@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, NamedTuple
 import trio
 from trio_websocket import Endpoint
 
-from ...transport.stream import StreamTransport
 from .connection import WebSocketConnection
 
 if TYPE_CHECKING:
@@ -62,12 +61,7 @@ async def take(scope: Scope, stream: trio.abc.Stream) -> Connection:
 
 
 def _follow(stream: trio.abc.Stream, connection: Connection) -> None:
-    """Closing `stream` ends what `connection` has become by then.
-
-    A stream that is used as it is, not through a copy, needs nothing: what it is closed by is what ends it.
-    """
-    if isinstance(connection._transport, StreamTransport) and connection._transport.stream is stream:
-        return
+    """Closing `stream` ends what `connection` has become by then."""
     ends = _Ends(connection)
     try:
         object.__setattr__(stream, "aclose", ends)
