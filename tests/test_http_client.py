@@ -83,6 +83,15 @@ async def test_base_url_and_params():
         ]  # fmt: skip
 
 
+async def test_a_request_on_the_connection_of_a_response_names_the_port():
+    async with serving(HELLO) as server, open_http_client() as client:
+        async with client.request("GET", server.url, keep_connection=True) as response:
+            await response.read()
+            async with response.connection.request("GET", "/own?") as own:
+                assert str(own.url) == f"{server.url}/own?"
+        assert [asked.fields["host"] for asked in server.asked] == [f"127.0.0.1:{server.port}"] * 2
+
+
 RELATIVE = ["", "users", "/users", "?q=1", "/a?", "/%2F%7e?x=%2C", "é b"]
 
 

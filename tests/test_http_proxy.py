@@ -59,7 +59,15 @@ def test_a_proxy_is_a_url(url: str, proxy: Proxy) -> None:
         ("http://", "no host"),
         ("http://proxy.example/path", "more behind"),
         ("http://proxy.example:0", "port 0"),
-        ("http://proxy.example:99999", "cannot be understood"),
+        ("http://proxy.example:99999", "proxy 'http://proxy.example:99999': port '99999' is not a number"),
+        ("http://proxy.example:-1", "'-1' is not a number from 1 to 65535"),
+        ("http://proxy.example:abc", "'abc' is not a number"),
+        ("http://proxy.example:\uff18\uff10", "is not a number"),
+        (f"http://proxy.example:{'9' * 5000}", "9{20}\\.\\.\\.' is not a number"),
+        ("http://proxy.example:1:2", "more than one colon"),
+        ("http://[::1", "stands in brackets"),
+        ("http://proxy.example\\@other.example", "backslash"),
+        ("http://proxy.example\r\n", "control character"),
         ("http://a..b", "host name"),
         ("http://us%3Aer:x@proxy.example", "colon"),
         ("http://user:%0d@proxy.example", "control character"),
@@ -83,9 +91,25 @@ def test_a_password_is_not_shown() -> None:
     assert str(proxy) == "http://[::1]:3128"
     assert proxy.authorization == basic("user", "secret")
     assert Proxy.parse("http://proxy.example").authorization is None
-    with pytest.raises(ValueError, match="more behind") as refused:
-        Proxy.parse("http://user:secret@proxy.example/path")
-    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://user:secret@proxy.example/path",
+        "http://user:secret@proxy.example:99999",
+        "http://user:se/cret@proxy.example",
+        "http://user:secret@a..b",
+        "ftp://user:secret@proxy.example",
+        "user:secret@proxy.example",
+        "http://user:secret@",
+        "http://user:secret@[::1",
+    ],
+)
+def test_an_error_about_a_proxy_does_not_show_its_password(url: str) -> None:
+    with pytest.raises(ValueError, match="proxy") as refused:
+        Proxy.parse(url)
+    assert "cret" not in str(refused.value)
 
 
 def test_who_looks_names_up() -> None:

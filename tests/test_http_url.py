@@ -6,7 +6,9 @@ import pytest
 from yarl import URL
 
 from trionet.http.auth import basic
-from trionet.http.url import Origin, ascii_host, parse_url, without_userinfo
+from trionet.http.hosts import ascii_host
+from trionet.http.url import Origin, parse_url
+from trionet.http.url_parts import without_userinfo
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,7 @@ def transport(request: pytest.FixtureRequest) -> Transport:
 
 
 def client(make: Transport, **options: Any) -> httpx.AsyncClient:
+    options.setdefault("verify", False)  # loading certificates takes longer than most of these tests
     names = {"timeout", "follow_redirects"} & set(options)
     of_client = {"timeout": 5, **{name: options.pop(name) for name in names}}
     return httpx.AsyncClient(transport=make(**options), **of_client)
@@ -116,6 +117,7 @@ async def test_it_is_entered_in_one_task_used_in_another_and_left_in_a_third(tra
         for step in (http.__aenter__, use, use, partial(http.__aexit__, None, None, None)):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(step)
+                nursery.start_soon(trio.lowlevel.checkpoint)
 
 
 async def test_they_are_closed_in_another_order_than_opened(transport: Transport) -> None:
@@ -253,7 +255,7 @@ async def test_a_task_behind_it_that_fails_is_logged_and_the_next_request_opens_
         assert isinstance(home, Home)
         assert home._owner is not None
         with caplog.at_level(logging.ERROR, "trionet.httpx"):
-            home._owner.start_service(broken)
+            home._owner.services.start_soon(broken)
             await trio.testing.wait_all_tasks_blocked()
         (record,) = caplog.records
         assert record.exc_info is not None
@@ -584,7 +586,7 @@ async def test_the_network_stream_of_a_response_like_any_other_is_not_read() -> 
         http.stream("GET", url) as response,
     ):
         stream = response.extensions["network_stream"]
-        for act in (stream.read(1), stream.write(b"x"), stream.start_tls(ssl.create_default_context(), "x")):
+        for act in (stream.read(1), stream.write(b"x"), stream.start_tls(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), "x")):
             with pytest.raises(httpcore.LocalProtocolError, match="carries HTTP"):
                 await act
 
@@ -648,7 +650,7 @@ async def test_verify_and_cert(transport: Transport, ca: trustme.CA, tmp_path: P
             assert (await http.get(url)).text == "hello"
         async with client(transport, verify=False, cert=str(path)) as http:
             assert (await http.get(url)).text == "hello"
-        async with client(transport) as http:
+        async with client(transport, verify=True) as http:
             with pytest.raises(httpx.ConnectError):
                 await http.get(url)
 

@@ -79,6 +79,7 @@ def start_service(services: trio.Nursery, service: Callable[..., Awaitable[None]
         trio.lowlevel.spawn_system_task(_run, service, args, name=service)
 
 
+@enable_ki_protection  # a service has no user: Ctrl-C is for the tasks that have
 async def _run(service: Callable[..., Awaitable[None]], args: tuple[Any, ...]) -> None:
     try:
         await service(*args)

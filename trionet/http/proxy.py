@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from yarl import URL
 
 from .auth import basic
-from .url import DEFAULT_PORTS, ascii_host, bracketed, kind_of
+from .hosts import ascii_host, bracketed
+from .url import DEFAULT_PORTS
+from .url_parts import Parts, kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,7 +28,6 @@ __all__ = ["Proxies", "Proxy"]
 
 _PORTS: Final = {"http": 80, "https": 443, "socks5": 1080, "socks5h": 1080}
 _SPOKEN: Final = "http, https, socks5 or socks5h"
-_CONTROL: Final = re.compile(r"[\x00-\x20\x7f-\x9f]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +51,12 @@ class Proxy:
         """
         if not isinstance(url, (str, URL)):
             raise TypeError(f"a proxy must be a URL like 'http://proxy.example:3128', not {kind_of(url)}")
-        shown = repr(_shown(str(url)))
-        try:
-            parts = URL(url)
-            port = parts.explicit_port
-        except (ValueError, UnicodeError):
-            raise ValueError(f"proxy {shown} cannot be understood as a URL") from None  # yarl's words show a password
-        proxy = cls(*_where(parts, port, shown), *_credentials(parts))
+        text = str(url)
+        shown = f"proxy {_shown(text)!r}"
+        if "://" not in text:
+            raise ValueError(f"{shown} must begin with {_SPOKEN}, and '://'")
+        parts = Parts.of(text, shown)
+        proxy = cls(*_where(parts), *(parts.userinfo() or (None, None)))
         _check_credentials(proxy)
         return proxy
 
@@ -76,27 +76,18 @@ class Proxy:
 
 
 def _shown(url: str) -> str:
-    """A proxy's URL, malformed or not, without what may be a user name and password."""
+    """A proxy's URL, malformed or not, without what may be a user name and password: it has no path with an ``@``."""
     scheme, mark, rest = url.rpartition("://")
     return f"{scheme}{mark}{rest.rpartition('@')[2]}"
 
 
-def _where(parts: URL, port: int | None, shown: str) -> tuple[str, str, int]:
+def _where(parts: Parts) -> tuple[str, str, int]:
     if parts.scheme not in _PORTS:
-        raise ValueError(f"proxy {shown} must begin with {_SPOKEN}, and '://'")
-    if not parts.host:
-        raise ValueError(f"proxy {shown} has no host")
-    if parts.raw_path_qs not in ("", "/") or parts.raw_fragment:
-        raise ValueError(f"proxy {shown} has more behind its host and port, which means nothing for a proxy")
-    if port == 0:
-        raise ValueError(f"proxy {shown} has port 0, which nobody can be reached at")
-    return parts.scheme, ascii_host(parts.host), port or _PORTS[parts.scheme]
-
-
-def _credentials(parts: URL) -> tuple[str | None, str | None]:
-    if parts.user is None and parts.password is None:
-        return None, None
-    return parts.user or "", parts.password or ""
+        raise ValueError(f"{parts.shown} must begin with {_SPOKEN}, and '://'")
+    host, port = parts.place()
+    if parts.path not in ("", "/") or parts.query or parts.fragment:
+        raise ValueError(f"{parts.shown} has more behind its host and port, which means nothing for a proxy")
+    return parts.scheme, host, port or _PORTS[parts.scheme]
 
 
 def _check_credentials(proxy: Proxy) -> None:

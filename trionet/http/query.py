@@ -11,7 +11,8 @@ from urllib.parse import quote_plus
 
 from yarl import URL
 
-from .url import parse_url, without_userinfo
+from .url import parse_url
+from .url_parts import without_userinfo
 
 __all__ = ["check_base", "extend_query", "merge"]
 

@@ -12,7 +12,8 @@ from urllib.parse import quote
 
 from ..errors import LocalProtocolError, RemoteProtocolError
 from .headers import Headers
-from .url import Target, has_scheme, parse_url, without_userinfo
+from .url import Target, parse_url
+from .url_parts import has_scheme, without_userinfo
 
 __all__ = ["MAX_REDIRECTS", "Next", "next_request"]
 

@@ -24,8 +24,8 @@ from ..recipe import TalkingRecipe
 from .answer import Answer, read_body, read_head
 from .framing import NO_BODY
 from .headers import Headers
+from .hosts import ascii_host, bracketed
 from .prepared import PreparedRequest, with_defaults
-from .url import ascii_host, bracketed
 
 if TYPE_CHECKING:
     from ..capsule import Detached

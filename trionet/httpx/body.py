@@ -93,17 +93,17 @@ class _Pieces(Chunks):
         body = self._body
         body.give("")
         try:
-            while not (piece := await anext(self._pieces)):
+            while (piece := await anext(self._pieces, None)) == b"":
                 pass
-        except StopAsyncIteration:
+        except BaseException as exc:
+            body.error = exc
+            raise
+        if piece is None:
             body.writing = False
             if body.when_sent is not None:
                 await body.when_sent()
             body.give("read")
-            raise
-        except BaseException as exc:
-            body.error = exc
-            raise
+            raise StopAsyncIteration
         body.give("write")
         return piece
 
@@ -119,13 +119,9 @@ async def content_of(request: httpx.Request) -> Content:
     if isinstance(stream, httpx.ByteStream):
         data = b"".join([piece async for piece in stream])
         if len(data) > SMALL:
-            return Paced(lambda: _slices(data), len(data), True, Timeouts.of(request))
+            pieces = make_content([data[start : start + CHUNK] for start in range(0, len(data), CHUNK)])
+            return Paced(pieces.chunks, len(data), True, Timeouts.of(request))
         return make_content(data) if data else NOTHING
     if not isinstance(stream, httpx.AsyncByteStream):
         raise httpx.LocalProtocolError("an AsyncClient cannot send a synchronous body; use an async iterator")
     return Paced(stream.__aiter__, None, False, Timeouts.of(request))
-
-
-async def _slices(data: bytes) -> AsyncIterator[bytes]:
-    for start in range(0, len(data), CHUNK):
-        yield data[start : start + CHUNK]

@@ -10,9 +10,10 @@ from trio.lowlevel import enable_ki_protection
 
 from ..errors import LocalProtocolError
 from ..http.content import NOTHING
+from ..http.hosts import ascii_host
 from ..http.prepared import PreparedRequest
 from ..http.retry import IDEMPOTENT
-from ..http.url import Origin, ascii_host
+from ..http.url import Origin
 from .body import Paced, Timeouts
 from .errors import errors, within
 from .trace import Trace

@@ -90,6 +90,6 @@ class Step:
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if exc is None:
-            await self.complete()
+            await self.complete()  # noqa: ASYNC102 - the program's own function
         else:
             await self.fail(exc)  # noqa: ASYNC102 - the program's own function

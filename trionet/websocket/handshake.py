@@ -13,7 +13,7 @@ from ..errors import RemoteProtocolError
 from ..http.answer import Answer
 from ..http.head import field_lines, write_request
 from ..http.headers import Headers, is_token, split_list
-from ..http.url import without_userinfo
+from ..http.url_parts import without_userinfo
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

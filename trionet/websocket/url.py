@@ -13,6 +13,7 @@ from yarl import URL
 
 from ..http import url as http_url
 from ..http.auth import basic
+from ..http.url_parts import kind_of
 
 if TYPE_CHECKING:
     from ..http.url import Target
@@ -30,14 +31,10 @@ def parse_url(url: Any) -> Target:
         ValueError: not a ws:// or wss:// URL with a host that can be asked, and without a fragment.
     """
     if not isinstance(url, (str, URL)):
-        raise TypeError(f"url must be a str like 'ws://host.example/path', not {http_url.kind_of(url)}")
-    text = str(url)
-    if not _SCHEME.match(text):
-        raise ValueError(f"url {http_url.without_userinfo(text)!r} must begin with ws:// or wss://")
-    if "#" in text:
-        shown = http_url.without_userinfo(text)
-        raise ValueError(f"url {shown!r} has a fragment, which WebSocket URLs must not have (RFC 6455 §3)")
-    target = http_url.parse_url(with_http_scheme(text))
+        raise TypeError(f"url must be a str like 'ws://host.example/path', not {kind_of(url)}")
+    target = http_url.parse_url(url, websocket=True)
+    if "#" in str(url):
+        raise ValueError(f"url {str(target.url)!r} has a fragment, which WebSocket URLs must not have (RFC 6455 §3)")
     authorization(target)
     return target
 

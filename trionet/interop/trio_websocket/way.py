@@ -10,7 +10,7 @@ import trio
 from trio_websocket import ConnectionRejected, HandshakeError
 
 from ...errors import UpgradeFailedError, UpgradeRefusedError
-from ...http.url import bracketed
+from ...http.hosts import bracketed
 from ...tls import to_tls_client
 from ...websocket.asking import ClientRecipe
 from ...websocket.handshake import check_subprotocols
