@@ -104,9 +104,13 @@ class ClientLink(Handle):
         """Whether the server has sent nothing since the last exchange, not even EOF: told without waiting. A step.
 
         What it sends then is either the end of the connection or would be taken for the answer to the next request, so
-        a connection that is not silent must not be used again. False also over a stream that cannot tell.
+        a connection that is not silent must not be used again. False also over a stream that cannot tell, while a
+        request is under way, and on a handle that is being taken away or has ended.
         """
-        return self._transport.is_silent()
+        life = self._life
+        # Else a task may be waiting for what is looked at here: over TLS, looking is taking.
+        idle = life.phase is _OPEN and life.receive is _RECEIVE_IDLE and not life.leases
+        return idle and self._transport.is_silent()
 
     @property
     def machine(self) -> H1Client:

@@ -135,10 +135,12 @@ class SocketTransport:
 
     def is_silent(self) -> bool:
         # A third of what a peek costs, which has to raise where there is nothing; and it leaves the error of a reset.
+        if self._closed:
+            return False
         poll = self._poll_input
         if poll is None:
             poll = self._poll_input = _readiness(self._sock, for_input=True)
-        return not self._closed and not poll(0)
+        return not poll(0)
 
     def unread_size(self) -> int:
         try:
@@ -220,6 +222,8 @@ class SocketTransport:
                 continue
 
     def is_writable(self) -> bool:
+        if self._closed:
+            return False
         poll = self._poll
         if poll is None:
             poll = self._poll = _readiness(self._sock, for_input=False)
