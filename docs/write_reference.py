@@ -85,7 +85,7 @@ BETWEEN_ROOMS = {
         "answered bytes_received check_exchange engaged exchange exchange_done exchange_failed give_up idle_since"
         " machine part receive reusable send_leased start_service uses when_ended"
     ),
-    "Response": "begin_empty decodes leave lend",
+    "Response": "begin_empty decodes leave lend settled",
     "Fragments": "since state task",
     "PerMessageDeflate": "deflater inflater",
     "WebSocket": "flush tick",

@@ -209,8 +209,12 @@ class ClientLink(Handle):
     # --- the end of an exchange ----------------------------------------------------------------------------------
 
     @enable_ki_protection
-    def exchange_done(self, lease: Lease) -> None:
-        """Both messages are complete, or will never be: the next request may come, or the connection ends. A step."""
+    def exchange_done(self, lease: Lease) -> bool:
+        """Both messages are complete, or will never be: the next request may come, or the connection ends. A step.
+
+        Returns:
+            Whether the exchange needs the connection no more; it does where HTTP has ended on it (101, CONNECT).
+        """
         machine = self._machine
         if machine.reusable:
             machine.start_next_cycle()
@@ -218,8 +222,10 @@ class ClientLink(Handle):
             lease.end()
         elif machine.peer is Half.SWITCHED:
             lease.end()
+            return False
         else:
             self._close_after(lease)
+        return True
 
     @enable_ki_protection
     def exchange_failed(self, exc: BaseException, method: str) -> None:

@@ -95,8 +95,10 @@ class ClientRequest:
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        assert self._response is not None
-        await self._response.leave(exc)  # noqa: ASYNC102 - a cancelled block drains nothing
+        response = self._response
+        assert response is not None
+        if not response.settled:
+            await response.leave(exc)  # noqa: ASYNC102 - a cancelled block drains nothing
 
     # --- one hop -------------------------------------------------------------------------------------------------
 

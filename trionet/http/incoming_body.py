@@ -18,7 +18,6 @@ from ..errors import HandleClosedError, LocalProtocolError
 from ..transport.protocol import MAX_RECEIVE
 from .body_reader import END, EndOfMessage
 from .h1 import Signal
-from .states import Half
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -200,12 +199,15 @@ class IncomingBody:
 
     def _exchange_over(self) -> None:
         """Both messages are complete, or never will be: the connection is needed no more, unless it has switched."""
-        connection = self._connection
-        connection.exchange_done(self._lease)
-        if connection.machine.peer is not Half.SWITCHED:
+        if self._connection.exchange_done(self._lease):
             self._over = True
-            if not self._keeps:
+            if self._return is not None and not self._keeps:
                 self._give_back()
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing is left to be done for the response when its block is left."""
+        return self._ended and self._return is None and self._upload is None
 
     @enable_ki_protection
     async def leave(self, exc: BaseException | None, rest: list[bytes] | None = None) -> None:

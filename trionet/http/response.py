@@ -66,7 +66,6 @@ class Response(IncomingBody):
         "_parts",
         "_pieces",
         "_size",
-        "_status_error",
         "_url",
         "decodes",
         "headers",
@@ -102,7 +101,6 @@ class Response(IncomingBody):
         self._size = 0
         self._body: bytes | None = None
         self._pieces: Iterator[bytes] | None = None
-        self._status_error: HTTPStatusError | None = None
 
     def __repr__(self) -> str:
         return f"<Response {self.status} {self.reason}>" if self.reason else f"<Response {self.status}>"
@@ -143,10 +141,7 @@ class Response(IncomingBody):
             return self
         status = f"{self.status} {self.reason}".rstrip()
         text = f"{self.method} {self.url} was answered with {status}"
-        error = HTTPStatusError(text, self, self._read_so_far())
-        if not self._left:
-            self._status_error = error
-        raise error
+        raise HTTPStatusError(text, self, self._read_so_far())
 
     def _read_so_far(self) -> bytes:
         return bytes(self._gathered) + b"".join(self._parts) if self._body is None else self._body
@@ -154,13 +149,12 @@ class Response(IncomingBody):
     @enable_ki_protection
     async def leave(self, exc: BaseException | None, rest: list[bytes] | None = None) -> None:
         """As `IncomingBody.leave`; the status error that this response has raised drains, and is given the rest."""
-        error, self._status_error = self._status_error, None
-        if error is None or exc is not error or self._ended:
+        if self._ended or not isinstance(exc, HTTPStatusError) or exc.response is not self:
             await super().leave(exc, rest)
             return
         found: list[bytes] = []
         await super().leave(exc, found)
-        error.body += self._decoded(b"".join(found))
+        exc.body += self._decoded(b"".join(found))
 
     def _decoded(self, rest: bytes) -> bytes:
         """What was drained, decoded as far as that is little work, and as far as it can be. A step."""
@@ -202,8 +196,10 @@ class Response(IncomingBody):
             return self._body
         if not self._chosen:
             self._choose_decoder()
-        if self._decoder is None and not self._ended:
-            self._check_length(max_bytes)
+        if self._decoder is None and not self._ended:  # a body that will be too long is not waited for
+            framing = self._connection.machine.framing
+            if framing - self._read + self._size > max_bytes:
+                raise self._too_long(max_bytes, f"Content-Length says {framing}")
         parts = self._parts
         piece = await self._next_piece()
         following = self._next_piece if self._decoder else self._next_quickly
@@ -223,12 +219,6 @@ class Response(IncomingBody):
         self._body = parts[0] if len(parts) == 1 else b"".join(parts)
         parts.clear()
         return self._body
-
-    def _check_length(self, max_bytes: int) -> None:
-        """Raise at once if Content-Length says that the body will be too long: no byte of that is waited for."""
-        framing = self._connection.machine.framing
-        if framing - self._read + self._size > max_bytes:
-            raise self._too_long(max_bytes, f"Content-Length says {framing}")
 
     def _gather(self) -> None:
         self._gathered += b"".join(self._parts)
@@ -294,9 +284,10 @@ class Response(IncomingBody):
             self._pieces = decoder.decode(data)
 
     def _choose_decoder(self) -> None:
-        if self.decodes and not self._ended:
+        named = self.headers.get("content-encoding")
+        if named is not None and self.decodes and not self._ended:
             try:
-                self._decoder = make_decoder(self.headers.get("content-encoding"))
+                self._decoder = make_decoder(named)
             except RemoteProtocolError as exc:
                 mark(exc, self.method, lasts=True)
                 raise
