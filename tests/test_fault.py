@@ -151,7 +151,7 @@ async def court(kind: Kind, handler: Handler, caplog, tls, tmp_path, **options) 
                 lambda **kw: trionet.serve_tcp(connected, 0, host="127.0.0.1", ssl_context=context, **kw)
             )
         client = await connect(scope, kind, server, tmp_path, client_context)
-        with trio.fail_after(20):
+        with trio.fail_after(40):
             yield Court(server, client, caplog)
         scope.cancel()
 
@@ -601,6 +601,46 @@ async def test_what_a_handler_raises_while_its_client_goes_is_told(caplog, tls, 
         assert it.server.statistics().failed == 1
 
 
+async def test_a_client_that_is_slow_to_ask_is_answered_and_one_line(caplog, tls, tmp_path, autojump_clock):
+    async with court(Kind("", over="http"), waits, caplog, tls, tmp_path) as it:
+        await it.client.send_all(b"GET / HTTP/1.1\r\nHo")
+        assert (await read_answer(it.client)).status == 408
+        await trio.sleep(5)
+        await it.settled()
+        it.is_the_peers("silent")
+
+
+async def test_a_connection_that_only_waits_too_long_is_no_news(caplog, tls, tmp_path, autojump_clock):
+    limits = trionet.HTTPLimits(idle_timeout=3)
+    async with court(Kind("", over="http"), waits, caplog, tls, tmp_path, http_limits=limits) as it:
+        assert await it.client.receive_some() == b""
+        await trio.sleep(5)
+        await it.settled()
+        it.is_nobodys()
+
+
+async def test_a_connection_that_no_server_serves_is_judged_alike(caplog):
+    caplog.set_level(logging.INFO, logger="trionet.server")
+
+    async def handler(exchange):
+        if exchange.path == "/fail":
+            raise RuntimeError("mine")
+        await exchange.read()
+
+    async with trionet.open_scope() as scope:
+        ours, theirs = tcp_pair(scope)
+        scope.start_soon(trionet.http_handler(handler), ours)
+        await theirs.send_all(get("/fail"))
+        assert (await read_answer(theirs)).status == 500
+        assert [record.levelname for record in caplog.records] == ["ERROR"]
+        caplog.clear()
+        await theirs.send_all(POST)
+        await wait_all_tasks_blocked()
+        reset(theirs)
+        await wait_all_tasks_blocked()
+        assert [record.levelname for record in caplog.records] == ["INFO"]
+
+
 # --- without an answer --------------------------------------------------------------------------------------------
 
 
@@ -665,6 +705,16 @@ async def test_a_loop_that_goes_on_without_an_answer_is_an_error_too(caplog, tls
         await it.client.send_all(GET)
         assert (await read_answer(it.client)).status == 500
         it.is_the_programs(trionet.LocalProtocolError)
+
+
+async def test_a_handler_that_aborts_has_decided_so(caplog, tls, tmp_path):
+    async def handler(exchange):
+        exchange.connection.abort()
+
+    async with court(Kind("", over="http"), handler, caplog, tls, tmp_path) as it:
+        await it.client.send_all(GET)
+        await it.over()
+        it.is_nobodys()
 
 
 @pytest.mark.parametrize("data", [POST.replace(b"Content-Length: 9", b"Transfer-Encoding: chunked") + b"\r\n"])

@@ -635,6 +635,8 @@ async def test_truncation_is_an_eof_however_the_handle_ends(secure: Any, how: st
                 await client.receive_some()
 
         async def detach() -> None:
+            while not client.blockers:  # else there is nothing to wait for
+                await trio.lowlevel.checkpoint()
             with pytest.raises(HandleBrokenError, match="without close_notify"):
                 await client.detach_when_idle()
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from ..wire import Wire
     from .lease import Lease
 
-__all__ = ["Core", "Statistics", "attributes"]
+__all__ = ["Core", "Statistics", "attributes", "shown_address"]
 
 _BY_FORCE: Final = frozenset({Reason.DRAIN_TIMEOUT, Reason.SCOPE_EXIT, Reason.SCOPE_CANCELLED})
 _PEERS: Final = frozenset({Reason.PEER_EOF, Reason.PEER_RESET, Reason.PROTOCOL_ERROR, Reason.IDLE_TIMEOUT})
@@ -129,7 +129,8 @@ class Core:
 
     def __repr__(self) -> str:
         state = self.phase.value if self._end is None else f"{self.phase.value}: {self._end.reason.value}"
-        return f"<{type(self).__name__} {_name(self._local_address)} - {_name(self._remote_address)} {state}>"
+        here, there = shown_address(self._local_address), shown_address(self._remote_address)
+        return f"<{type(self).__name__} {here} - {there} {state}>"
 
     @property
     def phase(self) -> Phase:
@@ -380,7 +381,8 @@ def _task_name(task: Any) -> str:
     return "" if task is None else task.name
 
 
-def _name(address: Any) -> str:
+def shown_address(address: Any) -> str:
+    """A socket address as people write it."""
     if address is None:
         return "?"
     if isinstance(address, tuple) and len(address) > 1:

@@ -15,11 +15,12 @@ import outcome
 import trio
 
 from ..errors import HandleBrokenError, HandleClosedError, LocalProtocolError, RemoteProtocolError, TrionetError
+from ..handle.core import shown_address
 from ..http.answer_status import answer_status, error_text
 from ..http.limits import DEFAULT_LIMITS, HTTPLimits
 from ..http.server import to_http_server
 from ..ownership import Reason
-from .fault import Fault, Verdict, fault_of_end, printable
+from .fault import Fault, Verdict, fault_of_end, judge, printable
 from .serve import check_handler, serve_tcp
 from .watched import REMEDY, followed
 
@@ -149,9 +150,10 @@ def http_handler(
                     if with_access_log:
                         _log_access(http, exchange, trio.current_time() - began)
                 del exchange  # a connection that waits for its next request keeps nothing of the last one
+            _report_late_head(http, follower)
         except (HandleBrokenError, HandleClosedError, RemoteProtocolError) as exc:
             if not judged:  # else the loop ends with what the handler has met already
-                follower.say(follower.judge(exc), f"HTTP with {http.remote_address}")
+                _report_end(http, exc, follower)
 
     return serve_connection
 
@@ -197,8 +199,28 @@ def _cut_short(exchange: Exchange, follower: Follower) -> None:
         follower.say(Verdict(fault, TrionetError("nobody waits for the answer any more")), _named(exchange))
 
 
+def _report_end(http: HTTPServerConnection, exc: Exception, follower: Follower) -> None:
+    """The loop has ended with an error: the client's, or else that of a connection which the handler has aborted."""
+    verdict = judge(exc, follower, draining=follower.draining)
+    if verdict.fault.peers:
+        follower.count(verdict.fault)
+        follower.say(verdict, _client_of(http))
+
+
+def _report_late_head(http: HTTPServerConnection, follower: Follower) -> None:
+    """The loop has ended: quietly, also if its client did not come to the end of a request, and got a 408."""
+    end = http.end
+    if end is not None and end.reason is Reason.IDLE_TIMEOUT and isinstance(end.outcome, outcome.Error):
+        follower.count(Fault.SILENT)
+        follower.say(Verdict(Fault.SILENT, end.outcome.error), _client_of(http))
+
+
 def _named(exchange: Exchange) -> str:
-    return f"{exchange!r} from {exchange.connection.remote_address}"
+    return f"{exchange!r} from {shown_address(exchange.connection.remote_address)}"
+
+
+def _client_of(http: HTTPServerConnection) -> str:
+    return f"HTTP with {shown_address(http.remote_address)}"
 
 
 def _tell_successor(connection: Any, exc: BaseException) -> None:

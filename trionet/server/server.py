@@ -20,6 +20,7 @@ from ..capsule import Detached
 from ..checks import check_seconds
 from ..drain_report import DrainReport
 from ..errors import HandleClosedError
+from ..handle.core import shown_address
 from ..listen import close_listener, hide_listener
 from ..owner import Owner
 from ..scope import Scope, open_child
@@ -291,7 +292,7 @@ class Server:
         try:
             return await connection.upgrade(recipe)
         except trio.BrokenResourceError as exc:
-            watched.say(watched.judge(exc), f"no TLS with {connection.remote_address}")
+            watched.say(watched.judge(exc), f"no TLS with {shown_address(connection.remote_address)}")
             return None
 
     def _call(self, connection: Connection) -> Awaitable[object]:
@@ -455,4 +456,6 @@ def _record(exc: Exception, owner: Owner, watched: Watched) -> None:
         _LOG.error("%s failed: %s", owner.name, printable(verdict.error), exc_info=verdict.error)
     else:
         handle = getattr(verdict.error, "handle", None)
-        watched.say(verdict, owner.name if handle is None else f"{owner.name} with {handle.remote_address}")
+        watched.say(
+            verdict, owner.name if handle is None else f"{owner.name} with {shown_address(handle.remote_address)}"
+        )
