@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from trio.lowlevel import cancel_shielded_checkpoint, checkpoint_if_cancelled, enable_ki_protection
 
-from ..checks import check_count, flat_view
+from ..checks import check_count, check_flag, flat_view
 from ..errors import LimitExceededError, LocalProtocolError, RemoteProtocolError, UpgradeRefusedError
 from ..ownership import Event, Phase
 from .body_reader import EndOfMessage
@@ -56,7 +56,7 @@ class Exchange:
         status: The status of the answer, once it has begun; 0 before.
     """
 
-    __slots__ = ("_gathered", "_head", "_trailers", "connection", "status")
+    __slots__ = ("_eof_is_gone", "_gathered", "_head", "_trailers", "connection", "status")
 
     def __init__(self, connection: HTTPServerConnection, head: RequestHead) -> None:
         self.connection = connection
@@ -151,6 +151,42 @@ class Exchange:
             and head.http_version == "1.1"
             and not (fields.chunked or fields.length)
         )
+
+    # --- the client ----------------------------------------------------------------------------------------------
+
+    @property
+    def eof_is_gone(self) -> bool | None:
+        """Whether a client that ends its direction counts as gone: see `HTTPLimits`, whose value holds until it is set.
+
+        Set it to False for a handler that has to finish although its method is safe, or whose client half-closes and
+        waits; to True for one that need not finish.
+        """
+        try:
+            return self._eof_is_gone
+        except AttributeError:  # as for nearly all: so a request pays nothing for it
+            return self.connection.limits.eof_is_gone
+
+    @eof_is_gone.setter
+    def eof_is_gone(self, value: bool | None) -> None:
+        self._eof_is_gone = None if value is None else check_flag("eof_is_gone", value)
+
+    @enable_ki_protection
+    async def wait_disconnected(self) -> None:
+        """Wait until the client has gone: it has reset the connection, or ended its direction.
+
+        While a task waits here the scope is not cancelled when the client goes: this returns instead, and the handler
+        goes on as it likes. EOF does not count if `eof_is_gone` is False. What the client sends meanwhile is kept for
+        whoever reads next, up to 64 KiB.
+
+        Behind the answer too; at the latest it returns when the connection has ended, or was moved. It raises nothing.
+        EOF and a reset are noticed at once, as long as no other task receives and the bound is not reached; else within
+        a second. For any number of tasks.
+
+        Cancellation: not one byte is lost; from then on the scope is cancelled when the client goes.
+        """
+        await self.connection.wait_client_gone(self)
+
+    # --- its body ------------------------------------------------------------------------------------------------
 
     @enable_ki_protection
     async def read(self, max_bytes: int = MAX_BODY) -> bytes:
@@ -368,12 +404,17 @@ class Exchange:
             connection.settle_exchange()
             return
         content = make_content(body, name="body")
-        async with self.stream(status, headers=headers, length=content.length) as stream:
-            if self._head.method == "HEAD":
-                return
-            async with aclosing(content.chunks()) as chunks:
-                async for chunk in chunks:
-                    await stream.send(chunk)
+        # A file is all there: a client that ends its direction, and waits, gets it.
+        connection.answer_ready = content.length is not None
+        try:
+            async with self.stream(status, headers=headers, length=content.length) as stream:
+                if self._head.method == "HEAD":
+                    return
+                async with aclosing(content.chunks()) as chunks:
+                    async for chunk in chunks:
+                        await stream.send(chunk)
+        finally:
+            connection.answer_ready = False
 
     def stream(self, status: int, *, headers: HeaderInput | Headers = (), length: int | None = None) -> ResponseStream:
         """Answer piece by piece: ``async with exchange.stream(200) as stream: await stream.send(chunk)``.
@@ -430,6 +471,8 @@ class Exchange:
         if self.status or not (machine.bodiless and self.body_complete()):
             why = f"it is answered with {self.status}" if self.status else "it has a body"
             raise LocalProtocolError(f"upgrade refused: {self!r}: {why}")
+        if connection.looking is not None:
+            await connection.looking.stand_aside()
         await connection.flush_all(self)
         before = machine.snapshot()
         try:

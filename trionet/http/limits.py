@@ -31,7 +31,9 @@ class HTTPLimits:
         drain_bytes: Bytes of an unread body that are read and dropped, so that the connection can be used again.
         drain_timeout: How long that may take. Beyond either bound the connection is closed.
         eof_is_gone: Whether a client that ends its direction counts as gone while it is being answered, so that the
-            connection's scope is cancelled. A reset always counts.
+            connection's scope is cancelled: always, never (for clients that half-close and wait), or, if None, where
+            nothing is lost by that (GET, HEAD, OPTIONS and TRACE: RFC 9110 §9.2.1) and for `stream`. A reset always
+            counts. See `Exchange.eof_is_gone`.
         any_method: Whether a server hands methods that are in no standard to the handler, instead of answering 501.
     """
 
@@ -45,7 +47,7 @@ class HTTPLimits:
     send_timeout: float = 60.0
     drain_bytes: int = 65536
     drain_timeout: float = 1.0
-    eof_is_gone: bool = False
+    eof_is_gone: bool | None = None
     any_method: bool = False
 
     def __post_init__(self) -> None:
@@ -54,6 +56,8 @@ class HTTPLimits:
         for name in ("idle_timeout", "head_timeout", "send_timeout", "drain_timeout"):
             check_seconds(name, getattr(self, name))
         check_flag("any_method", self.any_method)
+        if self.eof_is_gone is not None:
+            check_flag("eof_is_gone", self.eof_is_gone)
 
 
 DEFAULT_LIMITS: Final = HTTPLimits()

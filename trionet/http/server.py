@@ -120,6 +120,9 @@ class HTTPServerConnection(Ending):
     async def _receive_carefully(self) -> None:
         """Receive once where the short way is not open: something waits to be sent, or the connection is to end."""
         life = self._life
+        if self.looking is not None:
+            await self.looking.stand_aside()
+            return  # what it has received may be a request
         if life.unsent:
             await self.flush_all(None)
         if life.receive is _RECEIVE_IDLE and life.phase in (Phase.RESERVED, Phase.CLAIMED):

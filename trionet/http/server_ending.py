@@ -18,6 +18,7 @@ from ..ownership import Blocker, Event, Phase, Reason, Receive, Refusal, Refuse,
 from ..transport.protocol import MAX_RECEIVE
 from .answer_status import answer_status, error_text
 from .body_reader import EndOfMessage
+from .lookout import eof_counts, is_answered
 from .server_link import Link
 from .states import Half
 
@@ -60,7 +61,7 @@ class Ending(Link):
         super()._renew()
         self._turned: trio.Event | None = None
         # What the caretaker has seen when it looked the last time.
-        self._seen: Exchange | None = None
+        self._seen: tuple[Exchange | None, str | None] | None = None
         self._head: tuple[int, float] | None = None
         self._stuck: tuple[float, int | None, float] | None = None
 
@@ -73,6 +74,9 @@ class Ending(Link):
     def _phase_changed(self, before: Phase) -> None:
         if self._life.phase.terminal:
             self._owner.caretaker.unwatch(self)
+            if self.lookout is not None:
+                self.lookout.tell()
+                self.lookout = None
         if self._turned is not None:
             self._turned.set()
             self._turned = None
@@ -329,13 +333,23 @@ class Ending(Link):
         life = self._life
         if life.send is Send.BUSY:
             self._look_at_send(now)
-        elif life.receive is Receive.BUSY:
-            self._stuck = self._seen = None
+        elif life.receive is Receive.BUSY and self.looking is None:
+            self._stuck = None
             self._look_at_receive(now)
-        elif self.exchange is not None and life.phase is not Phase.CLAIMED:  # else the handshake notices
-            if self._seen is self.exchange and (gone := self._transport.peer_gone()):
-                self._client_gone(gone)
-            self._seen = self.exchange
+        if life.receive is Receive.BUSY or life.phase is Phase.CLAIMED or life.phase.terminal:
+            self._seen = None  # whoever receives, or shakes hands, notices
+        elif self.exchange is not None or self.lookout is not None:
+            self._look_for_client()
+
+    def _look_for_client(self) -> None:
+        """At the second look at the same exchange a client that has gone counts; EOF if the first one found it too.
+
+        So a client that half-closes gets what is ready within a tick, however the ticks fall.
+        """
+        gone = self._transport.peer_gone() or ("eof" if self._life.receive is Receive.EOF else None)
+        before, self._seen = self._seen, (self.exchange, gone)
+        if gone is not None and before is not None and before[0] is self.exchange and (gone == "reset" or before[1]):
+            self._client_gone(gone)
 
     def _look_at_send(self, now: float) -> None:
         mark = (self._writer_since, self._transport.bytes_sent)
@@ -370,13 +384,19 @@ class Ending(Link):
 
     @enable_ki_protection
     def _client_gone(self, how: str) -> None:
-        """Nobody waits for the answer: end the connection, and the scope that works on it. A step."""
-        if how == "eof" and not self.limits.eof_is_gone:
-            return
-        if how == "eof":
-            self._take(Event.PEER_GONE)
-        else:
+        """The client has gone: tell who waits for that; else end the connection and the scope that works on it. A step.
+
+        Not where the answer is complete: its handler does not work for that client any more.
+        """
+        if how == "reset" and not self._life.reset:
             self._peer_reset(trio.BrokenResourceError("the client has reset the connection"))
-            self._take(Event.ACLOSE)
+        exchange, lookout = self.exchange, self.lookout
+        if lookout is not None and (lookout.waiting or lookout.gone):
+            lookout.tell() if how == "reset" else lookout.tell_eof()
+            if lookout.exchange is exchange:
+                return
+        if exchange is None or is_answered(self) or (how == "eof" and not eof_counts(self, exchange)):
+            return
+        self._take(Event.PEER_GONE if how == "eof" else Event.ACLOSE)
         if self._owner.of_connection and self._owner.public is not None:
             self._owner.public.cancel()

@@ -20,6 +20,7 @@ from ..ownership import Event, Phase, Receive, Send
 from ..transport.protocol import MAX_RECEIVE
 from ..transport.tls import TLSTransport
 from .h1_server import H1Server
+from .lookout import Lookout
 from .states import Half
 
 if TYPE_CHECKING:
@@ -51,9 +52,24 @@ class Link(Handle):
         exchange: The exchange under way, if any.
         limits: Bounds.
         parked: Whether receiving has let other tasks run since a body was read last: then that need not.
+        answer_ready: Whether the answer that is being sent is all there: nothing but its client is waited for.
+        lookout: Who waits for the client to go, in this exchange or behind the last one.
+        looking: The lookout that is receiving, if one does.
     """
 
-    __slots__ = ("_cut_off", "_out", "_out_size", "_sending", "exchange", "limits", "machine", "parked")
+    __slots__ = (
+        "_cut_off",
+        "_out",
+        "_out_size",
+        "_sending",
+        "answer_ready",
+        "exchange",
+        "limits",
+        "looking",
+        "lookout",
+        "machine",
+        "parked",
+    )
 
     def __init__(self, capsule: Detached, limits: HTTPLimits) -> None:
         super().__init__(capsule)
@@ -73,6 +89,9 @@ class Link(Handle):
     def _renew(self) -> None:
         super()._renew()
         self.exchange: Exchange | None = None
+        self.answer_ready = False
+        self.lookout: Lookout | None = None
+        self.looking: Lookout | None = None
         # Answers that wait to be sent; whose turn it is to send them.
         self._out: list[bytes] = []
         self._out_size = 0
@@ -164,6 +183,9 @@ class Link(Handle):
         Nothing is waited for but the body. What is due before it, answers and a 100 (Continue), goes out beside that if
         the client does not take it at once: so a read can be cancelled at any time, and tears nothing.
         """
+        if self.looking is not None:
+            await self.looking.stand_aside()
+            return True  # what it has received may be enough
         self._begin_receive(exchange)
         try:
             if self.machine.awaits_continue and (data := self._invite_body()) is not None:
@@ -175,6 +197,9 @@ class Link(Handle):
         except BaseException as exc:
             self._receive_failed(exc)
             raise
+        finally:
+            if self.lookout is not None:
+                self.lookout.go_on()
         self._took(data)
         return True
 
@@ -199,6 +224,8 @@ class Link(Handle):
     @enable_ki_protection
     def body_read(self) -> None:
         """The request is complete. A step."""
+        if self.lookout is not None:
+            self.lookout.go_on()
         if self.machine.ours in (_DONE, Half.MUST_CLOSE):
             self.settle_exchange()
 
@@ -217,6 +244,28 @@ class Link(Handle):
             machine.start_next_cycle()
         self.exchange = None
         self._take(Event.LEASE_ENDED)
+
+    # --- who waits for the client to go: for `Exchange` -----------------------------------------------------------
+
+    @enable_ki_protection
+    async def wait_client_gone(self, exchange: Exchange) -> None:
+        """See `Exchange.wait_disconnected`."""
+        if self._life.phase.terminal or self.exchange not in (None, exchange):
+            await self.wait_ended()
+            return
+        lookout = self.lookout
+        if lookout is None or lookout.exchange is not exchange:
+            if lookout is not None:
+                lookout.replace()
+            self.lookout = lookout = Lookout(self, exchange)
+        await lookout.wait()
+
+    @enable_ki_protection
+    def forget_lookout(self) -> None:
+        """Keep nothing of an exchange that is over, where nobody waits any more. A step."""
+        lookout = self.lookout
+        if lookout is not None and not lookout.waiting and lookout.exchange is not self.exchange:
+            self.lookout = None
 
     @enable_ki_protection
     def answer(self, data: bytes) -> int:

@@ -105,7 +105,8 @@ class Transport(Protocol):
     def peer_gone(self) -> Literal["reset", "eof"] | None:
         """Whether the peer has reset the connection, or ended its direction, also where nobody has received that yet.
 
-        A step. None also where the transport cannot tell.
+        A step; only while nobody receives. Over TLS a close_notify counts as the end, and a fatal alert as a reset.
+        None also where the transport cannot tell.
         """
         ...
 

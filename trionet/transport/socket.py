@@ -39,6 +39,7 @@ So a receive tries first as long as two of three tries bring something: a hit sa
 """
 
 IOV_MAX = min(os.sysconf("SC_IOV_MAX"), 1024) if hasattr(os, "sysconf") else 16
+_UNIX = getattr(socket, "AF_UNIX", None)
 _CLOSED_ERRNOS = {errno.EBADF, errno.ENOTSOCK}
 
 
@@ -154,7 +155,8 @@ class SocketTransport:
         poll = select.poll()
         poll.register(self._sock, select.POLLRDHUP)
         flags = next((found for _, found in poll.poll(0)), 0)
-        if flags & (select.POLLERR | select.POLLHUP):
+        # A Unix socket hangs up also when its peer was closed in the normal way; a reset has left an error.
+        if flags & select.POLLERR or (flags & select.POLLHUP and self._sock.family != _UNIX):
             return "reset"
         return "eof" if flags else None
 

@@ -353,7 +353,12 @@ class TLSTransport:
         return self.unread_plaintext()
 
     def peer_gone(self) -> Literal["reset", "eof"] | None:
-        return self._lower.peer_gone()
+        gone = self._lower.peer_gone()
+        if gone is None and not self._receiving:
+            self.is_silent()  # takes in what has arrived: the peer's close_notify, if that is next
+            if self._ended:
+                return "reset" if self._failure is not None else "eof"
+        return gone
 
     def spoil(self) -> None:
         """A close without close_notify is no good end already."""
