@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import socket
 import ssl
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextvars import ContextVar
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,9 +26,11 @@ from trionet.httpx import TrionetTransport
 from trionet.httpx.home import Home
 
 from .pairs import open_descriptors
+from .test_cancel_everywhere import at_every_checkpoint
 
 Transport = Callable[..., httpx.AsyncBaseTransport]
 
+WHO: ContextVar[str] = ContextVar("WHO")
 ANSWER = b"HTTP/1.1 200 Fine\r\nX-A: b\r\nContent-Length: 5\r\n\r\nhello"
 HALF = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nhalf"
 
@@ -195,6 +199,40 @@ async def test_it_can_be_closed_by_a_task_that_is_cancelled(transport: Transport
         assert open_descriptors() == before
 
 
+@pytest.mark.parametrize("size", [0, 3, 1_000_000])
+async def test_cancelled_at_every_checkpoint_nothing_is_left(size: int) -> None:
+    async with trionet.open_scope(drain_timeout=0) as scope:
+        server = await scope.start(trionet.serve_tcp, answer_all, 0)
+        url = f"http://127.0.0.1:{server.port}"
+
+        async def scenario(cancelling: Any) -> None:
+            http = client(TrionetTransport, limits=httpx.Limits(max_connections=1))
+            with cancelling.scope:
+                async with http.stream("PUT", url, content=b"x" * size or None) as response:
+                    assert await response.aread() == b"hello"
+            home = http._transport._home  # type: ignore[attr-defined]
+            if home is not None:
+                await trio.testing.wait_all_tasks_blocked()
+                figures = home.pool.statistics()
+                assert (figures.running, figures.waiting) == (0, 0)
+                assert figures.open == figures.idle
+            await http.aclose()
+            while server.statistics().open:
+                await trio.testing.wait_all_tasks_blocked()
+
+        assert await at_every_checkpoint(scenario) > 3
+        scope.cancel()
+
+
+def test_under_asyncio_the_error_says_what_is_missing() -> None:
+    async def main() -> None:
+        async with httpx.AsyncClient(transport=TrionetTransport(verify=False)) as http:
+            await http.get("http://127.0.0.1:1/")
+
+    with pytest.raises(RuntimeError, match=r"needs Trio.*trio\.run"):
+        asyncio.run(main())
+
+
 def test_one_transport_in_two_runs(transport: Transport) -> None:
     one = transport()
 
@@ -352,6 +390,19 @@ async def test_a_body_in_memory_that_is_taken_slowly_is_not_too_slow(autojump_cl
         assert trio.current_time() > 2
 
 
+async def test_the_producer_of_a_body_has_the_context_of_the_request(transport: Transport) -> None:
+    seen = []
+
+    async def pieces() -> AsyncIterator[bytes]:
+        seen.append(WHO.get())
+        yield b"x"
+
+    async with serving(answer_all) as url, client(transport) as http:
+        WHO.set("me")
+        assert (await http.post(url, content=pieces())).text == "hello"
+    assert seen == ["me"]
+
+
 async def test_a_large_body_in_memory_is_sent_again_where_that_is_safe() -> None:
     heads = []
 
@@ -423,7 +474,7 @@ async def answer_all(conn: trionet.Connection) -> None:
         while await conn.peek(1):
             head = await read_head(conn)
             for line in head.split(b"\r\n"):
-                if line.lower().startswith(b"content-length: "):
+                if line.lower().startswith(b"content-length: ") and line[16:] != b"0":
                     await conn.receive_exactly(int(line[16:]))
             if b"chunked" in head:
                 await conn.receive_until(b"0\r\n\r\n", max_bytes=99)
@@ -545,7 +596,8 @@ async def test_the_network_stream_behind_101(transport: Transport, autojump_cloc
             assert await stream.read(99, timeout=1) == b"ping"
             with pytest.raises(httpcore.ReadTimeout):
                 await stream.read(99, timeout=1)
-        await ended.wait()  # closing the response closes it
+        with trio.fail_after(5):
+            await ended.wait()  # closing the response closes it
         with pytest.raises(httpcore.ReadError):
             await stream.read(1)
 

@@ -21,7 +21,6 @@ from trio.lowlevel import current_trio_token, enable_ki_protection, spawn_system
 
 from ..http.pool import Pool
 from ..owner import Owner
-from ..ownership import Event
 from ..scope import Scope
 from ..services import open_services
 
@@ -77,7 +76,7 @@ class Home:
         """
         with trio.CancelScope(shield=True):
             await self._opened.wait()
-            self._let_go()
+            self.pool.shut()
             self._scope.cancel()
             await self._ended.wait()
 
@@ -114,17 +113,10 @@ class Home:
                 self._opened.set()
                 await trio.sleep_forever()
             except BaseException as exc:
-                self._let_go()
-                await owner.let_go(exc)  # noqa: ASYNC102, ASYNC120 - all is closed; it waits for releases, shielded
+                self._pool.shut()
+                await owner.let_go(exc)  # noqa: ASYNC102, ASYNC120 - it closes all at once, and waits for releases only
                 raise
 
     async def _open(self, *args: Any) -> HTTPClientConnection:
         assert self._owner is not None
         return await self._connect(self._owner, *args)
-
-    @enable_ki_protection
-    def _let_go(self) -> None:
-        """Refuse new requests, and cut off those that are running. A step."""
-        assert self._owner is not None
-        self.pool.shut()
-        self._owner.abort_all(Event.SCOPE_CANCELLED)

@@ -8,6 +8,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import httpx
+import trio
 
 from ..http.limits import HTTPLimits
 from ..http.proxy import Proxies, Proxy
@@ -144,6 +145,8 @@ class TrionetTransport(httpx.AsyncBaseTransport):
         return self._home.pool
 
     async def _opened(self) -> Home:
+        if not trio.lowlevel.in_trio_run():
+            raise RuntimeError("TrionetTransport needs Trio: run the program with trio.run() instead of asyncio.run()")
         home = self._home
         if home is None or home.over:
             settings = self._settings

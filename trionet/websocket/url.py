@@ -24,7 +24,7 @@ _SCHEME: Final = re.compile(r"ws(s?)(?=://)", re.IGNORECASE)
 
 
 def parse_url(url: Any) -> Target:
-    """Take a URL (str or `yarl.URL`) apart; its scheme is ``http`` or ``https`` afterwards.
+    """Take a URL (str or `yarl.URL`) apart; the scheme of its origin is ``http`` or ``https``.
 
     Raises:
         TypeError: neither str nor `yarl.URL`.
