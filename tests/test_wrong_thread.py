@@ -107,6 +107,31 @@ async def test_the_scope_s_and_the_capsule_s_verbs_too(elsewhere: Any) -> None:
             scope.adopt(sock)
 
 
+@pytest.mark.parametrize("elsewhere", [in_a_thread, in_another_run])
+async def test_what_stands_above_handles_is_refused_too(elsewhere: Any) -> None:
+    """A client's abort, a server's stop_accepting, a broadcast: nothing is shut, and not a byte is sent."""
+
+    async def handler(connection: trionet.Connection) -> None:
+        sockets.append(await connection.upgrade(trionet.to_websocket_server()))
+        await trio.sleep_forever()
+
+    sockets: list[trionet.WebSocket] = []
+    async with trio.open_nursery() as nursery:
+        server = await nursery.start(trionet.serve_tcp, handler, 0)
+        async with trionet.open_http_client() as client, trionet.open_websocket(f"ws://127.0.0.1:{server.port}/") as ws:
+            for call, args in (
+                (client.abort, ()),
+                (server.stop_accepting, ()),
+                (trionet.broadcast, (sockets, "from elsewhere")),
+            ):
+                assert isinstance(await elsewhere(call, *args), RuntimeError)
+            trionet.broadcast(sockets, "from here")
+            assert await ws.get_message() == "from here"
+            async with trionet.open_tcp("127.0.0.1", server.port):
+                pass
+        nursery.cancel_scope.cancel()
+
+
 async def test_an_operation_outside_of_trio_does_not_count_as_begun() -> None:
     """Somebody awaits a receive or a send in another event loop: it raises, and the direction is as free as before."""
     async with trionet.open_scope() as scope:

@@ -314,6 +314,7 @@ class Server:
     @enable_ki_protection
     def stop_accepting(self) -> None:
         """Close the listeners. A step; connections go on."""
+        self.scope.owner.check_run("stop_accepting")
         for listener in self.listeners:
             close_listener(listener)
         self._room.unpark_all()

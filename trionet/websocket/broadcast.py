@@ -54,6 +54,8 @@ def broadcast(
     frame = build(FIN | opcode, payload, mask=False)
     missed = []
     websockets = [check_kind("websockets", websocket, WebSocket, "WebSockets") for websocket in websockets]
+    if websockets:
+        websockets[0]._owner.check_run("broadcast")
     for websocket in websockets:
         life = websocket._life
         if life.phase is not Phase.OPEN or life.send is Send.BROKEN or life.reset:
