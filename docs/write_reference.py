@@ -38,7 +38,7 @@ PAGES: dict[str, tuple[str, str, str]] = {
     ),
     "serving": (
         "Serving", "trionet",
-        "serve_http http_handler serve_tcp serve_unix serve Server ServerStatistics Limits",
+        "run serve_http http_handler serve_tcp serve_unix serve Server ServerStatistics Limits",
     ),
     "http-server": ("HTTP servers", "trionet", "HTTPServerConnection Exchange HTTPLimits Headers"),
     "http-client": (

@@ -102,7 +102,8 @@ async def one_round(chance, kept, hammering, seconds):
             server.finish.set()
     finally:
         server.finish.set()
-        await trio.to_thread.run_sync(server.join)
+        with trio.CancelScope(shield=True):
+            await trio.to_thread.run_sync(server.join)
     assert clients.closes == kept
     assert clients.answered > kept
     assert [entry for entry in clients.sent_and_lost if entry[0] <= server.began] == []

@@ -1011,11 +1011,13 @@ def test_ctrl_c_leaves_serve_as_it_is():
 # --- listeners that are in use ----------------------------------------------------------------------------------------
 
 
-def served(nursery, listeners):
+async def served(nursery, listeners):
     async def run(task_status):
         await trionet.serve(echo, listeners, task_status=task_status)
 
-    return nursery.start(run)
+    server = await nursery.start(run)
+    assert isinstance(server, trionet.Server)
+    return server
 
 
 async def answers(port):

@@ -36,6 +36,7 @@ from .ownership import Blocker, End, Phase, Reason
 from .recipe import Recipe
 from .scope import Scope, open_scope
 from .server import Limits, Server, ServerStatistics, serve, serve_tcp, serve_unix
+from .server.run import run
 from .tls import to_plaintext, to_tls_client, to_tls_server
 from .transport.tls import TLSInfo
 from .wire import Wire
@@ -130,6 +131,7 @@ __all__ = [
     "open_tcp",
     "open_unix",
     "open_websocket",
+    "run",
     "serve",
     "serve_http",
     "serve_tcp",

@@ -22,12 +22,13 @@ from ..transport.socket_options import check_socket_options, set_socket_options
 from .fault import only
 from .limits import Limits
 from .occupied import check_free, give_up, occupy
+from .running import join, leave
 from .server import Server
 
 if TYPE_CHECKING:
     import os
     import ssl
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from ..transport.socket_options import SocketOption
     from .server import Handler
@@ -82,7 +83,7 @@ async def serve(
     check_free(given)
     socks = [_take_listener(listener) for listener in given]
     backlog = 0 if inherited else None
-    await _serve(handler, socks, ssl_context, limits, backlog=backlog, observer=observer, task_status=task_status)
+    await _serve(handler, socks, ssl_context, limits, backlog=backlog, observer=observer, started=task_status.started)
 
 
 @enable_ki_protection
@@ -94,16 +95,18 @@ async def _serve(
     *,
     backlog: int | None,
     observer: Any,
-    task_status: trio.TaskStatus[Server],
+    started: Callable[[Server], None],
 ) -> None:
     """Serve on sockets that are the server's own; `backlog` is how many may wait in one: 0 if that is none of ours."""
     occupy(socks)
+    server = None
     try:
         async with open_scope(name="server", drain_timeout=limits.drain_timeout, observer=observer) as scope:
             server = Server(handler, socks, scope, limits, ssl_context, backlog=backlog)
             for sock in socks:
                 scope.start_soon(server.accept_loop, sock, name=f"accept on {sock.getsockname()}")
-            task_status.started(server)
+            join(server)
+            started(server)
     except BaseExceptionGroup as group:
         # Of the server's own making: a Ctrl-C or the end of its only listener leaves as it is.
         if (error := only(group)) is not group:
@@ -113,6 +116,8 @@ async def _serve(
         give_up(socks)
         for sock in socks:
             close_listener(sock)
+        if server is not None:
+            leave(server)
 
 
 @enable_ki_protection
@@ -153,7 +158,9 @@ async def serve_tcp(
     options = check_socket_options(socket_options)
     listeners = await tcp_listeners(port, host, backlog)
     _set_options(listeners, options)
-    await _serve(handler, listeners, ssl_context, limits, backlog=backlog, observer=observer, task_status=task_status)
+    await _serve(
+        handler, listeners, ssl_context, limits, backlog=backlog, observer=observer, started=task_status.started
+    )
 
 
 @enable_ki_protection
@@ -194,7 +201,9 @@ async def serve_unix(
     options = check_socket_options(socket_options)
     listener = unix_listener(path, backlog, mode)
     _set_options([listener], options)
-    await _serve(handler, [listener], ssl_context, limits, backlog=backlog, observer=observer, task_status=task_status)
+    await _serve(
+        handler, [listener], ssl_context, limits, backlog=backlog, observer=observer, started=task_status.started
+    )
 
 
 def _set_options(listeners: list[socket.socket], options: Sequence[SocketOption]) -> None:

@@ -146,6 +146,11 @@ class Server:
         return tuple(listener.getsockname() for listener in self.listeners if listener.fileno() >= 0)
 
     @property
+    def secure(self) -> bool:
+        """Whether clients speak TLS."""
+        return self._ssl_context is not None
+
+    @property
     def port(self) -> int:
         """The TCP port.
 

@@ -1,0 +1,136 @@
+"""`run`: a program that serves, from its start to the signal that ends it."""
+
+from __future__ import annotations
+
+import inspect
+import signal
+import sys
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import trio
+from trio.lowlevel import current_trio_token
+
+from ..checks import check_seconds
+from ..services import open_services
+from .running import Running, tell
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+    from types import FrameType
+
+__all__ = ["run"]
+
+Result = TypeVar("Result")
+
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+
+
+def run(
+    main: Callable[..., Awaitable[Result]], *args: Any, drain_timeout: float = 30.0, **kwargs: Any
+) -> Result | None:
+    """`trio.run` for servers: ``trionet.run(trionet.serve_http, app, 8080)``.
+
+    It says on stderr where each server of the run listens, however deep in the program it is started. At SIGTERM, or
+    SIGINT (Ctrl-C), all of them drain: see `Server.drain`. When the last one has ended the program has one second to
+    end by itself; then what is left of it is cancelled. A second signal cuts everything off, a third one ends the
+    process on the spot. None of this shows a traceback.
+
+    Ctrl-C on a terminal waits for no next request of idle connections (`Limits.idle_grace`): there a person waits.
+
+    Args:
+        main: The async function to run, such as `serve_tcp`, or one that starts servers. It needs no `task_status`.
+        *args: Its positional arguments.
+        drain_timeout: Seconds for all drains together, at least 0; ``math.inf`` waits for every connection.
+        **kwargs: Its keyword arguments. One that is called ``drain_timeout`` goes in with `functools.partial`.
+
+    Returns:
+        What `main` has returned; None if it was cancelled at the end.
+
+    Raises:
+        SystemExit: a second signal has cut everything off: 128 and the number of the signal.
+        RuntimeError: this is not the main thread, which signals need.
+        TypeError, ValueError: an argument cannot be right.
+        What `main` raises.
+    """
+    check_seconds("drain_timeout", drain_timeout)
+    _check_main(main)
+    if threading.current_thread() is not threading.main_thread():
+        raise RuntimeError("trionet.run needs the main thread, as signals do; elsewhere use trio.run and Server.drain")
+    try:
+        result, forced = trio.run(_supervise, main, args, kwargs, drain_timeout)
+    except KeyboardInterrupt:  # before the signals were listened to, or behind that
+        raise SystemExit(128 + signal.SIGINT) from None
+    if forced:
+        raise SystemExit(128 + forced)
+    return result
+
+
+def _check_main(main: Any) -> None:
+    if inspect.iscoroutine(main):
+        main.close()
+        raise TypeError("main must be an async function, not what it has returned: trionet.run(serve_http, app, 8080)")
+    if not callable(main):
+        raise TypeError(f"main must be an async function, not {main!r}")
+
+
+async def _supervise(
+    main: Callable[..., Awaitable[Result]], args: tuple[Any, ...], kwargs: dict[str, Any], drain_timeout: float
+) -> tuple[Result | None, int]:
+    """Run `main` until it ends, or the signals have ended it: its result, and the signal that was the last straw."""
+    result = None
+    async with open_services() as services:
+        whole = trio.CancelScope()
+        end = _End(Running(services, whole, drain_timeout), whole, drain_timeout)
+        with whole, end.on_signals():
+            result = await main(*args, **kwargs)
+        return result, end.forced
+    raise AssertionError("unreachable: open_services hands every exception on")
+
+
+class _End:
+    """What each signal leads to: the drain, the cut, and the end of the process."""
+
+    def __init__(self, running: Running, whole: trio.CancelScope, drain_timeout: float) -> None:
+        self._running = running
+        self._whole = whole
+        self._drain_timeout = drain_timeout
+        self._token = current_trio_token()
+        self._received = 0
+        self.forced = 0
+        """The signal that has cut everything off; 0 if none has."""
+
+    @contextmanager
+    def on_signals(self) -> Iterator[None]:
+        before = {number: signal.signal(number, self._handle) for number in _SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        """The signal handler itself, which also a program that never comes back to Trio cannot keep from running."""
+        self._received += 1
+        if self._received > 2:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        self._token.run_sync_soon(self._drain if self._received == 1 else self._force, number)
+
+    def _drain(self, number: int) -> None:
+        on_terminal = number == signal.SIGINT and _on_terminal()
+        count = self._running.begin_end(0.0 if on_terminal else None)
+        tell(
+            f"{signal.Signals(number).name}: ending, with {count} connections, within {self._drain_timeout:g} s; "
+            f"once more cuts them off"
+        )
+
+    def _force(self, number: int) -> None:
+        self.forced = number
+        self._whole.cancel()
+
+
+def _on_terminal() -> bool:
+    """Whether a person has typed Ctrl-C."""
+    return sys.stdin is not None and not sys.stdin.closed and sys.stdin.isatty()

@@ -1,0 +1,113 @@
+"""The servers of one run: which there are, and how all of them come to their end together.
+
+`trionet.run` makes one `Running` for its run. Every server of the run joins it when it begins to listen, however deep
+in the program it was started, and leaves it when it has ended. Under a plain `trio.run` there is none.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
+
+import trio
+from trio.lowlevel import ParkingLot, RunVar, enable_ki_protection
+
+if TYPE_CHECKING:
+    from .server import Server
+
+__all__ = ["Running", "join", "leave"]
+
+_LOG = logging.getLogger("trionet.server")
+
+AFTERWARDS: Final = 1.0
+"""Seconds that the program has for its own end when its last server has ended, before it is cancelled."""
+
+_RUNNING: RunVar[Running | None] = RunVar("trionet.server.running", None)
+
+
+class Running:
+    """The servers of this run. All methods are steps, except `end`.
+
+    Args:
+        services: Where drains run.
+        whole: What is cancelled at the end: the whole program.
+        drain_timeout: Seconds for all drains together.
+    """
+
+    def __init__(self, services: trio.Nursery, whole: trio.CancelScope, drain_timeout: float) -> None:
+        self._services = services
+        self._whole = whole
+        self._drain_timeout = drain_timeout
+        self._servers: dict[Server, None] = {}
+        self._deadline = math.inf
+        self._idle_grace: float | None = None
+        self._ending = False
+        self._left = ParkingLot()
+        _RUNNING.set(self)
+
+    @enable_ki_protection
+    def join(self, server: Server) -> None:
+        """A server has begun to listen. One that begins while the others drain, drains too."""
+        self._servers[server] = None
+        tell(f"listening on {', '.join(map(shown_address, server.addresses))}{' (TLS)' if server.secure else ''}")
+        if self._ending:
+            self._services.start_soon(self._drain, server)
+
+    @enable_ki_protection
+    def leave(self, server: Server) -> None:
+        """A server has ended."""
+        self._servers.pop(server, None)
+        self._left.unpark_all()
+
+    @enable_ki_protection
+    def begin_end(self, idle_grace: float | None) -> int:
+        """Drain all servers, and then end the program: how many connections they have."""
+        self._ending, self._idle_grace = True, idle_grace
+        self._deadline = trio.current_time() + self._drain_timeout
+        self._services.start_soon(self._end)
+        return sum(server.statistics().open for server in self._servers)
+
+    async def _end(self) -> None:
+        for server in self._servers:
+            self._services.start_soon(self._drain, server)
+        if self._servers:
+            while self._servers:
+                await self._left.park()
+            await trio.sleep(AFTERWARDS)
+        self._whole.cancel()
+
+    async def _drain(self, server: Server) -> None:
+        with trio.CancelScope(shield=True):  # the program may end as soon as the server has, and before this report
+            report = await server.drain(max(0.0, self._deadline - trio.current_time()), idle_grace=self._idle_grace)
+            if not report.clean:
+                _LOG.warning("drained: %s", report)
+
+
+def join(server: Server) -> None:
+    """A server has begun to listen. A step."""
+    if (running := _RUNNING.get()) is not None:
+        running.join(server)
+
+
+def leave(server: Server) -> None:
+    """A server has ended. A step."""
+    if (running := _RUNNING.get()) is not None:
+        running.leave(server)
+
+
+def tell(text: str) -> None:
+    """One line for whoever has started the program, if anybody can see it."""
+    if sys.stderr is not None:
+        with suppress(OSError, ValueError):  # it is closed
+            print(text, file=sys.stderr, flush=True)
+
+
+def shown_address(address: Any) -> str:
+    """An address as people write it."""
+    if isinstance(address, tuple):
+        host, port = address[:2]
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return ascii(address)[1:-1] if isinstance(address, str) else repr(address)
