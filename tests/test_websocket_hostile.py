@@ -40,7 +40,8 @@ from trionet import (
     to_websocket_client,
     to_websocket_server,
 )
-from trionet.websocket.engine import Engine
+from trionet.websocket.deflate import CALL, EFFORT
+from trionet.websocket.engine import COSTLY, FRAMES, MAX_PONGS, Engine
 
 from .http_served import vanish
 from .pairs import clog, open_descriptors, receive_all, tcp_pair, unix_pair
@@ -902,7 +903,12 @@ def test_a_message_may_consist_of_very_many_final_blocks():
     """Each ends what zlib takes for its input, and what is behind it goes on as a new stream (RFC 7692 §7.2.3.5)."""
     engine = Engine(client=False, max_message_size=2**20, compression=PerMessageDeflate())
     engine.receive(unmasked(0xC2, b"\x03\x00" * 20_000))
+    calls = 1
+    while engine.tired:
+        calls += 1
+        engine.go_on()
     assert list(engine.messages) == [b""]
+    assert calls >= 20_000 * CALL // EFFORT
 
 
 # --- pings, and messages without data -----------------------------------------------------------------------------
@@ -924,7 +930,7 @@ class Counting:
         return data
 
 
-async def test_of_ten_thousand_pings_in_a_segment_one_is_answered_for_each_batch():
+async def test_of_ten_thousand_pings_in_a_segment_a_few_are_answered_for_each_batch():
     pings = b"".join(frame(Opcode.PING, b"%d" % number) for number in range(10_000))
     async with trionet.open_scope(drain_timeout=0) as scope:
         one, other = unix_pair(scope)
@@ -936,7 +942,7 @@ async def test_of_ten_thousand_pings_in_a_segment_one_is_answered_for_each_batch
         while answered[-1] != (0x8A, b"9999"):
             answered.append(await receive_frame(other))
         assert counting.batches <= len(pings) // BATCH + 2
-        assert len(answered) <= counting.batches
+        assert len(answered) <= MAX_PONGS * (10_000 * COSTLY // FRAMES + counting.batches)
         numbers = [int(payload) for _, payload in answered]
         assert numbers == sorted(numbers)
 
@@ -966,7 +972,9 @@ async def test_pongs_do_not_pile_up_for_a_peer_that_never_reads(how, autojump_cl
         answered = [await receive_frame(other)]
         while answered[-1] != (0x8A, b"last"):
             answered.append(await receive_frame(other))
-        assert len(answered) <= 4
+        assert (
+            len(answered) <= 3 * MAX_PONGS
+        )  # what is being sent, what is due, and what was put back by a cancelled send
 
 
 async def test_pings_are_answered_as_long_as_there_is_room_for_the_messages_before_them(autojump_clock):

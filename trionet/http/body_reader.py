@@ -23,6 +23,7 @@ __all__ = [
     "END",
     "MAX_CHUNK_EXTENSIONS",
     "MAX_FIELDS",
+    "PIECES",
     "BodyReader",
     "Counted",
     "EndOfMessage",
@@ -34,6 +35,9 @@ MAX_CHUNK_EXTENSIONS: Final = 4096
 """Bytes of chunk extensions in one message at most: each chunk may have some, and nobody reads them."""
 MAX_FIELDS: Final = 128
 """Fields in a head, or in a trailer section, at most."""
+
+PIECES: Final = 64
+"""Pieces that are read in one go at most: a chunk can have one byte, and 64 KiB hold 10,000 of those."""
 
 _TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _QUOTED: Final = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*+"'

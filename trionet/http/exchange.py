@@ -11,12 +11,13 @@ from __future__ import annotations
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
+import trio
 from trio.lowlevel import cancel_shielded_checkpoint, checkpoint_if_cancelled, enable_ki_protection
 
 from ..checks import check_count, check_flag, flat_view
 from ..errors import LimitExceededError, LocalProtocolError, RemoteProtocolError, UpgradeRefusedError
 from ..ownership import Event, Phase
-from .body_reader import EndOfMessage
+from .body_reader import PIECES, EndOfMessage
 from .content import ABSENT, make_content, written
 from .h1 import Signal
 from .headers import Headers
@@ -222,10 +223,14 @@ class Exchange:
         gathered = self._gathered if self._gathered is not None else bytearray()
         self._gathered = gathered
         waited = False
+        pieces = 0
         while True:
             chunk = self._next_chunk()
             if chunk:
                 gathered += chunk
+                pieces += 1
+                if not pieces % PIECES:
+                    await trio.lowlevel.checkpoint()
             # What is known to be too long is not waited for, so that its client is not told to send it either.
             if len(gathered) > max_bytes or (
                 chunk is None and len(gathered) + connection.machine.body_left > max_bytes

@@ -16,7 +16,7 @@ from trio.lowlevel import cancel_shielded_checkpoint, checkpoint_if_cancelled, e
 
 from ..errors import HandleClosedError, LocalProtocolError
 from ..transport.protocol import MAX_RECEIVE
-from .body_reader import END, EndOfMessage
+from .body_reader import END, PIECES, EndOfMessage
 from .h1 import Signal
 
 if TYPE_CHECKING:
@@ -258,8 +258,8 @@ class IncomingBody:
         end = connection.bytes_received + limits.drain_bytes - machine.buffered
         found = [] if rest is None else rest
         try:
-            while (within or rest is not None) and self._take_buffered(found):
-                pass
+            if within or rest is not None:
+                await self._take_arrived(found)
             if within:
                 await self._drain_until(end, limits.drain_timeout, found)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
@@ -275,6 +275,15 @@ class IncomingBody:
             with trio.move_on_after(seconds):
                 while (left := self._to_drain(end)) > 0:
                     rest.append(await self._next_event(min(left, MAX_RECEIVE)) or b"")
+                    await self._take_arrived(rest)
+
+    async def _take_arrived(self, rest: list[bytes]) -> None:
+        """Take all pieces that have arrived already, some at a time."""
+        pieces = 0
+        while not self._ended and self._take_buffered(rest):
+            pieces += 1
+            if not pieces % PIECES:
+                await trio.lowlevel.checkpoint()
 
     def _to_drain(self, end: int) -> int:
         """How many bytes may still be received for the rest of the body; none if there is no rest."""

@@ -14,6 +14,7 @@ from trio.lowlevel import cancel_shielded_checkpoint, checkpoint_if_cancelled, e
 
 from ..checks import check_count
 from ..errors import HTTPStatusError, LimitExceededError, RemoteProtocolError
+from .body_reader import PIECES
 from .coding import make_decoder, unknown_codings
 from .incoming_body import IncomingBody
 from .retry import as_client_error, mark
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MAX_READ", "Response"]
 
-MANY: Final = 1024
+MANY: Final = PIECES
 """Pieces that are joined at the latest: a server may send them as small as a byte, and an object of each takes 34."""
 
 MANY_PIECES: Final = 64

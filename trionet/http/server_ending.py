@@ -17,7 +17,7 @@ from ..errors import HandleBrokenError, HandleClosedError, RemoteProtocolError, 
 from ..ownership import Blocker, Event, Phase, Reason, Receive, Refusal, Refuse, Send
 from ..transport.protocol import MAX_RECEIVE
 from .answer_status import answer_status, error_text
-from .body_reader import EndOfMessage
+from .body_reader import PIECES, EndOfMessage
 from .lookout import eof_counts, is_answered
 from .server_link import Link
 from .states import Half
@@ -126,7 +126,7 @@ class Ending(Link):
     async def _drop_body(self, exchange: Exchange) -> None:
         """Read what is left of the request, within bounds; beyond them the connection ends with this exchange."""
         machine, limits = self.machine, self.limits
-        size = 0
+        size = pieces = 0
         if machine.keep_alive:
             await self.flush_all(exchange)
             with trio.move_on_after(limits.drain_timeout):
@@ -137,6 +137,9 @@ class Ending(Link):
                         break
                     if type(event) is bytes:
                         size += len(event)
+                        pieces += 1
+                        if not pieces % PIECES:
+                            await trio.lowlevel.checkpoint()
                     elif not isinstance(event, EndOfMessage):
                         await self.receive_body(exchange)
         self.settle_exchange()

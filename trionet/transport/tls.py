@@ -49,6 +49,9 @@ LOOK_BYTES: Final = 65536
 RECORD: Final = 16384
 """Plaintext that one record holds at most (RFC 8446 §5.1)."""
 
+RECORDS: Final = 256
+"""Records that one receive decrypts at most: 64 KiB hold 2,800 of those with one byte each."""
+
 MAX_ANSWERS: Final = 65536
 """Bytes that OpenSSL may have said of its own accord to a peer that does not read them; more would go on for ever."""
 
@@ -300,10 +303,10 @@ class TLSTransport:
     def _gather(self, plain: bytes, max_bytes: int) -> bytes:
         parts = [plain]
         size = len(plain)
-        while size < max_bytes and (more := self._decrypt(max_bytes - size)):
+        while size < max_bytes and len(parts) < RECORDS and (more := self._decrypt(max_bytes - size)):
             parts.append(more)
             size += len(more)
-        self._rest = self._ended or size == max_bytes
+        self._rest = self._ended or size == max_bytes or len(parts) == RECORDS
         return b"".join(parts) if len(parts) > 1 else plain
 
     def _decrypt(self, max_bytes: int) -> bytes | None:

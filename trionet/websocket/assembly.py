@@ -2,7 +2,8 @@
 
 Who wants what is said beforehand: a reader wants whole messages, or one in parts; a closing side wants nothing. Where
 as much waits to be taken as the bound allows, or where a message is too big for the one who looked but may not be for
-the next one, the assembly is *stalled*: what has come behind that stays as it is.
+the next one, the assembly is *stalled*: what has come behind that stays as it is. So it is where one call has done as
+much as one call may; then the assembly is *tired* too, and goes on when it is called again.
 """
 
 from __future__ import annotations
@@ -69,11 +70,12 @@ class Assembly(Writer):
         parts: Parts, received and not taken yet, of the message that is wanted in parts.
         parts_over: Whether these are the last ones.
         stalled: Whether there is input that was not looked at.
+        tired: Whether that is only for the time that it takes: the next call goes on.
     """
 
     __slots__ = ("_bound", "_decoder", "_deflated", "_frame", "_given", "_inflater", "_kind", "_limit", "_mode",
                  "_partial", "_parts_next", "_patient", "_plain", "max_message_size", "messages", "parts",
-                 "parts_over", "stalled")  # fmt: skip
+                 "parts_over", "stalled", "tired")  # fmt: skip
 
     def __init__(self, *, client: bool, max_message_size: int | None, compression: PerMessageDeflate | None) -> None:
         super().__init__(client=client, compression=compression)
@@ -96,7 +98,7 @@ class Assembly(Writer):
         self.messages: deque[Message] = deque()
         self.parts: deque[Message] = deque()
         self.parts_over = False
-        self.stalled = False
+        self.stalled = self.tired = False
 
     @property
     def buffered(self) -> int:
@@ -176,13 +178,7 @@ class Assembly(Writer):
         if self._deflated:
             inflater = self._inflater
             assert inflater is not None
-            most = self._limit + 1
-            partial += inflater.part(payload, most - len(partial))
-            if len(partial) == most:
-                if not self._patient and not self.messages:
-                    raise self._too_big_offence(most)
-                self._frame = PartialFrame(0, final, b"")
-                self.stalled = True
+            if not self._inflate(inflater, payload, final):
                 return
             if final:
                 inflater.finish()
@@ -194,11 +190,30 @@ class Assembly(Writer):
             self._end()
             self.messages.append(partial.decode() if kind == TEXT else bytes(partial))
 
+    def _inflate(self, inflater: Inflater, payload: bytes, final: bool) -> bool:
+        """Add what `payload` expands to, and what the one before has left: False if that has to be continued."""
+        partial, most = self._partial, self._limit + 1
+        partial += inflater.part(payload, most - len(partial))
+        if len(partial) == most:
+            if not self._patient and not self.messages:
+                raise self._too_big_offence(most)
+            self.stalled = True
+        elif inflater.pending:
+            self.stalled = self.tired = True
+        else:
+            return True
+        self._frame = PartialFrame(0, final, b"")
+        return False
+
     def _go_on_in_frame(self, data: bytes | bytearray, at: int, size: int) -> int:
         """More of a frame that is given in parts, or dropped: where it, or the input, ends."""
         frame = self._frame
         assert frame is not None
         if self._mode == WHOLE:
+            if len(self._partial) <= self._limit:
+                self._frame = None
+                self._add_to_whole(b"", frame.final)
+                return at
             if not self._patient and not self.messages:
                 raise self._too_big_offence(len(self._partial))
             self.stalled = True
@@ -229,8 +244,9 @@ class Assembly(Writer):
         inflater = self._inflater
         assert inflater is not None
         while payload or inflater.pending:
-            if self.parts and self._mode == _PARTS and not payload:
+            if not payload and (self.parts or inflater.effort <= 0):
                 self.stalled = True
+                self.tired = not self.parts
                 return False
             part = inflater.part(payload, MAX_PART)
             payload = b""

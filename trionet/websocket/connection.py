@@ -284,7 +284,7 @@ class WebSocket(InFragments, trio.abc.AsyncResource):
             if payload in self._pings:
                 self._check_room()
                 await self._read_batch(patient=True)
-                if self._engine.stalled and payload in self._pings:
+                if self._engine.stalled and not self._engine.tired and payload in self._pings:
                     raise self._no_room()
         finally:
             self._reading.release()

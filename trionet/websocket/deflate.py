@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from ..checks import check_count
 
-__all__ = ["Deflater", "Inflater", "PerMessageDeflate"]
+__all__ = ["CALL", "EFFORT", "Deflater", "Inflater", "PerMessageDeflate"]
 
 _TAIL: Final = b"\x00\x00\xff\xff"
 """The end of an empty block, which every message has and none is sent with (RFC 7692 §7.2.1)."""
@@ -22,6 +22,9 @@ _EMPTY_BLOCK: Final = b"\x00"
 """The rest of that block: how a message ends whose last data is sent already (RFC 7692 §7.2.3.6)."""
 _PIECE: Final = 2048
 """Bytes that zlib is given at once to expand."""
+EFFORT: Final = 2**18
+"""Bytes that are expanded at most in one go. A call of zlib counts as `CALL` of them, whatever comes of it."""
+CALL: Final = 4096
 _SMALLEST_WINDOW: Final = 9
 """What zlib can compress with. It never looks back further than 250 bytes then, so it serves for 8 (256 bytes) too."""
 
@@ -123,9 +126,10 @@ class Inflater:
 
     Attributes:
         pending: Whether more can be had by `more` without further input.
+        effort: What may still be done before others get their turn; see `EFFORT`.
     """
 
-    __slots__ = ("_at", "_begun", "_bits", "_rest", "_stream", "_takeover", "pending")
+    __slots__ = ("_at", "_begun", "_bits", "_rest", "_stream", "_takeover", "effort", "pending")
 
     def __init__(self, bits: int, *, takeover: bool) -> None:
         self._bits = bits
@@ -135,16 +139,18 @@ class Inflater:
         self._at = 0
         self._begun = False  # whether anything of the message has come
         self.pending = False
+        self.effort = EFFORT
 
     def part(self, data: bytes, most: int) -> bytes:
-        """The next part of a message: at most `most` bytes, at least 1, of what it expands to.
+        """The next part of a message: at most `most` bytes of what it expands to.
 
         Raises:
             zlib.error: it is not the output of DEFLATE.
         """
-        self._rest = self._rest[self._at :] + data
-        self._at = 0
-        self._begun = self._begun or bool(data)
+        if data:
+            self._rest = self._rest[self._at :] + data
+            self._at = 0
+            self._begun = True
         return self.more(most)
 
     def finish(self) -> None:
@@ -153,23 +159,29 @@ class Inflater:
         Raises:
             zlib.error: it was cut off: what belongs to an empty block was taken for data.
         """
-        if self._begun and self.part(_TAIL, 1):
+        if not self._begun:
+            return
+        effort, self.effort = self.effort, EFFORT  # this comes to its end in any case
+        data = self.part(_TAIL, 1)
+        self.effort = effort - CALL
+        if data:
             raise zlib.error("it ends within a block")
 
     def more(self, most: int) -> bytes:
-        """What is pending: at most `most` bytes."""
+        """What is pending: at most `most` bytes, and not more than `effort` allows; that may be nothing."""
         found: list[bytes] = []
         rest, room = self._rest, most
         size = len(rest)
         # Even without input there may be output that has waited for room.
-        while room and (self._at < size or not found):
+        while room and (self._at < size or not found) and (self.effort > 0 or not found):
             stream = self._stream
             if stream is None:
                 # Also behind a final block, which zlib takes for the end of everything (RFC 7692 §7.2.3.5).
                 stream = self._stream = zlib.decompressobj(-self._bits)
             # In pieces, as zlib copies what it leaves: a message can consist of very many final blocks.
             piece = rest[self._at : self._at + _PIECE]
-            data = stream.decompress(piece, room)
+            data = stream.decompress(piece, min(room, EFFORT))
+            self.effort -= CALL + len(data)
             found.append(data)
             room -= len(data)
             if stream.eof:
@@ -177,7 +189,7 @@ class Inflater:
                 self._stream = None
             else:
                 self._at += len(piece) - len(stream.unconsumed_tail)
-        self.pending = not room or self._at < size
+        self.pending = not room or len(data) == EFFORT or self._at < size
         return b"".join(found) if len(found) > 1 else found[0]
 
     def message_over(self) -> None:

@@ -85,14 +85,16 @@ class Closing(Link):
         if life.phase is not Phase.OPEN or life.retiring:
             return
         self._words = (1001, "")
-        self._take_what_came()
+        more = self._take_what_came()
         self._retire_by = trio.current_time() + grace
         super().retire(grace)
+        if more:
+            return  # the caretaker sees to it
         if self.phase is Phase.OPEN and life.receive is not Receive.BUSY and not self._engine.messages:
             self._close_in_background()
 
-    def _take_what_came(self) -> None:
-        """Do a reader's work where there is none. A step; defined by `Kept`."""
+    def _take_what_came(self) -> bool:
+        """Do some of a reader's work where there is none: whether there may be more. A step; defined by `Kept`."""
         raise NotImplementedError
 
     @enable_ki_protection
@@ -210,7 +212,7 @@ class Closing(Link):
         """The closing handshake (RFC 6455 §7.1), then the transport's own goodbye."""
         try:
             self._engine.want_nothing()
-            self._take_leftover()
+            await self._take_leftover()
             self._engine.close(*self._words)
             if data := self._last_words():
                 await self._transport.send_all(data)
@@ -224,15 +226,20 @@ class Closing(Link):
         if self._final is not None:
             self._take(self._final)
 
-    def _take_leftover(self) -> None:
+    async def _take_leftover(self) -> None:
         """What came behind the handshake, or was left by the engine: it may have the peer's close in it."""
-        self._skim(bytes(self._leftover))
+        data = bytes(self._leftover)
         self._leftover.clear()
+        await self._skim(data)
 
-    def _skim(self, data: bytes) -> None:
+    async def _skim(self, data: bytes) -> None:
         """Look for the peer's close only; nothing else is wanted any more, nor kept."""
-        self._engine.receive(data)
-        self._engine.take_pongs()
+        engine = self._engine
+        engine.receive(data)
+        while engine.tired:
+            await trio.lowlevel.checkpoint()
+            engine.go_on()
+        engine.take_pongs()
 
     async def _wait_for_close(self) -> None:
         """Until the peer has answered the close frame; and, where that is due, until it has ended the connection."""
@@ -241,7 +248,7 @@ class Closing(Link):
             data = await self._transport.receive_some(MAX_RECEIVE)
             if not data:
                 return
-            self._skim(data)
+            await self._skim(data)
         if engine.client or engine.failure is not None:
             if engine.failure is not None and self._transport.can_half_close:
                 await self._transport.send_eof()

@@ -1,8 +1,13 @@
 """The WebSocket protocol without I/O: bytes in, messages and control frames out.
 
 Bytes are taken until what waits to be taken reaches a bound; then the rest stays as it came, which is what keeps a few
-bytes of compressed flood from becoming a lot of memory (`assembly`). Of several pings only the newest is answered (RFC
-6455 §5.5.3 allows that): a flood of pings must not become a flood of pongs.
+bytes of compressed flood from becoming a lot of memory (`assembly`). Pings are answered one by one. Of those whose
+pongs wait to be sent only the newest `MAX_PONGS` are (RFC 6455 §5.5.3 allows that): a flood of pings must not become a
+flood of pongs.
+
+One call parses `FRAMES` frames at most. A receive of 64 KiB can hold 10,000 of them, 30,000 from a server, which does
+not mask. Whoever parsed all of them in one go would keep every other task waiting for as long. What is left is parsed
+by the next call, behind a checkpoint.
 
 The tests hold all this against the websockets library, whose masking, close frames and header fields are used here. Its
 own parser takes everything at once, so it could not keep that bound, and costs twice as much for a small message.
@@ -18,6 +23,7 @@ from websockets.frames import Close
 
 from ..errors import RemoteProtocolError
 from .assembly import MAX_KEPT, WHOLE, Assembly, Offence, PartialFrame
+from .deflate import EFFORT
 from .frames import BINARY, CLOSE, CONT, FIN, MASKED, MAX_CONTROL, PING, PONG, RSV1, TEXT, apply_mask
 
 if TYPE_CHECKING:
@@ -26,6 +32,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Engine"]
 
+FRAMES: Final = 256
+"""Frames that one call parses at most: a few tenths of a millisecond."""
+COSTLY: Final = 4
+"""What is not a whole message in one frame counts as so many: a control frame, a fragment, a compressed message."""
+MAX_PONGS: Final = 16
+"""Pongs that wait to be sent at most."""
 _SHORT: Final = 1024
 """Bytes up to which a slice is cheaper than a view."""
 _WHOLE_BINARY: Final = FIN | BINARY
@@ -37,13 +49,14 @@ class Engine(Assembly):
     """One side of a WebSocket whose opening handshake is done.
 
     Attributes:
-        pong: The answer that is due to the newest ping; empty if none is.
+        pong: The answers that are due to the newest pings, at most `MAX_PONGS` frames; empty if none is.
         pongs: Payloads of the pongs received since `take_pongs`.
         peer_close: Code and reason of the peer's close frame, once it has come; the code is 1005 if it had none.
         failure: Close code and error, once the peer has broken the protocol.
     """
 
-    __slots__ = ("_attention", "_key", "_masked", "_need", "_rest", "failure", "peer_close", "pong", "pongs")
+    __slots__ = ("_attention", "_kept", "_key", "_masked", "_need", "_pongs_due", "_rest", "failure", "peer_close",
+                 "pong", "pongs")  # fmt: skip
 
     def __init__(
         self, *, client: bool, max_message_size: int | None, compression: PerMessageDeflate | None = None
@@ -54,6 +67,9 @@ class Engine(Assembly):
         self._rest = bytearray()
         self._need = 0
         self._attention = False
+        # The size of the messages that are kept, or more: what was taken is found out only when this reaches the bound.
+        self._kept = 0
+        self._pongs_due = 0
         self.pong = b""
         self.pongs: list[bytes] = []
         self.peer_close: tuple[int, str] | None = None
@@ -62,9 +78,16 @@ class Engine(Assembly):
     @property
     def full(self) -> bool:
         """Whether what has come and was not taken has reached the bound."""
-        if len(self.messages) > MAX_KEPT or (self.stalled and (self.messages or self.parts)):
+        if len(self.messages) > MAX_KEPT or (self.stalled and not self.tired and (self.messages or self.parts)):
             return True
-        return self.buffered + len(self._partial) + len(self._rest) > self._bound
+        # What is still to be parsed of one receive is no reason to stop: parsing it is what has to be done.
+        rest = 0 if self.tired else len(self._rest)
+        waiting = sum(map(len, self.parts)) + len(self._partial) + rest
+        return self._kept + waiting > self._bound and self._count_kept() + waiting > self._bound
+
+    def _count_kept(self) -> int:
+        self._kept = sum(map(len, self.messages))
+        return self._kept
 
     def take_pongs(self) -> list[bytes]:
         """The payloads of the pongs that came, once."""
@@ -102,9 +125,11 @@ class Engine(Assembly):
         return self.receive(b"", patient=patient)
 
     def _take(self, data: bytes | bytearray) -> int:
-        """Take what can be taken of `data`: how many bytes that was."""
-        self.stalled = False
+        """Take what can be taken of `data` in one go: how many bytes that was."""
+        self.stalled = self.tired = False
         self._need = 0
+        if self._inflater is not None:
+            self._inflater.effort = EFFORT
         try:
             if self.peer_close is None and self.failure is None:
                 return self._parse(data)
@@ -121,8 +146,14 @@ class Engine(Assembly):
     def _parse(self, data: bytes | bytearray) -> int:
         messages, masked, limit = self.messages, self._masked, self._limit
         size = len(data)
-        kept = self.buffered if messages else 0
-        at = 0 if self._frame is None else self._go_on_in_frame(data, 0, size)
+        kept = self._kept if messages else 0
+        frames = FRAMES
+        at = 0
+        if self._frame is not None:
+            count = len(messages)
+            at = self._go_on_in_frame(data, 0, size)
+            if len(messages) > count:
+                kept += len(messages[-1])
         while size - at >= 2 and not self.stalled:
             first = data[at]
             length = data[at + 1] ^ masked
@@ -150,10 +181,22 @@ class Engine(Assembly):
                     break
                 if len(messages) > count:
                     kept += len(messages[-1])
-            if kept > self._bound or len(messages) > MAX_KEPT:
-                self.stalled = at < size
+                frames -= COSTLY - 1
+                if self._inflater is not None and self._inflater.effort <= 0:
+                    frames = 0
+            frames -= 1
+            if kept > self._bound or frames <= 0:
+                if at < size and not self.stalled:
+                    self._pause(kept)
                 break
+        self._kept = kept
         return at if self.peer_close is None else size
+
+    def _pause(self, kept: int) -> None:
+        """Stop in front of the next frame: enough waits to be taken, or enough was parsed in one go."""
+        self.stalled = True
+        waiting = kept if kept <= self._bound else self._count_kept()
+        self.tired = waiting <= self._bound and len(self.messages) <= MAX_KEPT
 
     def _long_head(self, data: bytes | bytearray, at: int, size: int) -> tuple[int, int]:
         """Where a head with an extended length ends, and that length; -1 if it is not there yet."""
@@ -221,7 +264,7 @@ class Engine(Assembly):
     def _control(self, opcode: int, payload: bytes) -> None:
         self._attention = True
         if opcode == PING:
-            self.pong = self.control(PONG, payload)
+            self._answer(self.control(PONG, payload))
         elif opcode == PONG:
             self.pongs.append(payload)
         else:
@@ -235,6 +278,17 @@ class Engine(Assembly):
             if not self.closing:
                 self.closing = True
                 self.farewell = self.control(CLOSE, payload)
+
+    def _answer(self, pong: bytes) -> None:
+        """A pong is due, behind those that wait already; of too many the oldest is left out."""
+        waiting = self.pong
+        if not waiting:
+            self._pongs_due = 0
+        elif self._pongs_due == MAX_PONGS:
+            self._pongs_due -= 1
+            waiting = waiting[2 + (4 if self.client else 0) + (waiting[1] & 127) :]
+        self._pongs_due += 1
+        self.pong = waiting + pong
 
     def _fail(self, code: int, text: str, error: TrionetError) -> None:
         if not self.closing or self.farewell:

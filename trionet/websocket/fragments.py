@@ -197,7 +197,9 @@ class InFragments(Kept):
                 messages = self._engine.messages
                 if messages and self._life.phase is not Phase.MOVED:
                     stream.state = _State.OVER
-                    return messages.popleft()
+                    message = messages.popleft()
+                    await self._take_a_turn()
+                    return message
                 self._begin_stream(stream)
             return await self._await_part(stream)
         finally:

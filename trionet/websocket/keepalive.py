@@ -1,12 +1,13 @@
 """What a WebSocket does while its owner does nothing: it listens, and it makes sure that the peer is still there.
 
-Both are chores of the caretaker's tick, twice a second and in one step each. So they hold no turn that a task could
-have to wait for, no task stands behind them, they keep nobody from moving the connection, and they end with its scope.
+Both are chores of the caretaker's tick, in short steps. So they hold no turn that a task could have to wait for, no
+task stands behind them, they keep nobody from moving the connection, and they end with its scope.
 
 *Attendance*: while no task receives, what has come is taken in: pings are answered within half a second or so, and so
-are the peer's close and its offences. Messages are kept until they are as many as the bound allows; then the rest stays
-with the operating system, and TCP makes the peer wait. A foreign Trio stream cannot be asked without waiting: there a
-task has to receive.
+are the peer's close and its offences. One step takes one receive, or goes on with what the engine has left of it. As
+long as there is more, the caretaker comes back when other connections and other tasks have had their turns. Messages
+are kept until they are as many as the bound allows; then the rest stays with the operating system, and TCP makes the
+peer wait. A foreign Trio stream cannot be asked without waiting: there a task has to receive.
 
 *Keepalive*: a ping now and then, and the end of a connection whose peer does not answer it.
 """
@@ -29,6 +30,8 @@ from .ending import Closing
 from .frames import PING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ..capsule import Detached
     from ..owner import Owner
     from .engine import Engine
@@ -36,7 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["Keepalive", "Kept", "WebSocketStatistics"]
 
 BATCHES: Final = 4
-"""Receives in one tick at most: so a flood on one connection does not hold up the others."""
+"""Receives between two ticks at most: a flood costs no more than that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +78,12 @@ class WebSocketStatistics(Statistics):
 class Kept(Closing):
     """A handle that is looked after."""
 
-    __slots__ = ("_keepalive", "_latency", "_ping_at", "_ping_payload")
+    __slots__ = ("_batches", "_keepalive", "_latency", "_ping_at", "_ping_payload")
 
     def __init__(self, capsule: Detached, engine: Engine, keepalive: Keepalive | None) -> None:
         self._keepalive = keepalive
         self._latency: float | None = None
+        self._batches = 0
         super().__init__(capsule, engine)
 
     def _renew(self) -> None:
@@ -104,37 +108,49 @@ class Kept(Closing):
         return WebSocketStatistics(self._bytes_received, self._bytes_sent, self._opened, self._latency)
 
     @enable_ki_protection
-    def tick(self, now: float) -> None:
-        """For the caretaker, twice a second. A step."""
+    def tick(self, now: float) -> Callable[[], bool] | None:
+        """For the caretaker. A step; what it returns goes on with what has come, if there may be more of that."""
         if self._life.phase is not Phase.OPEN or self._life.reset:
-            return
+            return None
         if self._life.retiring:
+            if self._take_what_came():
+                return self._take_what_came
             if now >= self._retire_by:
                 self._close_in_background()
-            return
-        self._take_what_came()
+            return None
+        self._batches = BATCHES
+        more = self._take_what_came()
         if self._keepalive is not None:
             self._keep_alive(now, self._keepalive)
+        return self._take_what_came if more else None
+
+    @enable_ki_protection
+    def retire(self, grace: float = 0.0) -> None:
+        """As `Closing.retire`."""
+        self._batches = BATCHES
+        super().retire(grace)
 
     # --- attendance ----------------------------------------------------------------------------------------------
 
-    def _take_what_came(self) -> None:
-        """Do a reader's work where there is none, up to the bound. A step."""
-        for _ in range(BATCHES):
-            life = self._life
-            if self._reading.held or life.phase is not Phase.OPEN or life.receive is not Receive.IDLE or life.reset:
-                return
-            if not self._has_room() or not self._take_batch():
-                return
+    @enable_ki_protection
+    def _take_what_came(self) -> bool:
+        """Do some of a reader's work where there is none, up to the bound: whether there may be more. A step."""
+        life = self._life
+        if self._reading.held or life.phase is not Phase.OPEN or life.receive is not Receive.IDLE or life.reset:
+            return False
+        return self._has_room() and self._take_batch()
 
     def _has_room(self) -> bool:
         return not self._engine.full
 
     def _take_batch(self) -> bool:
-        """Take in what one receive brings without waiting: whether it brought bytes."""
+        """Take in what one receive brings without waiting, or what is left of one: whether it brought bytes."""
         if self._leftover or self._engine.stalled:
             self._take_rest(patient=True)
-            return not self._engine.stalled
+            return self._engine.tired or not self._engine.stalled
+        if not self._batches:
+            return False
+        self._batches -= 1
         data = self._receive_nowait()
         if data is None:
             return False

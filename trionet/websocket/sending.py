@@ -117,6 +117,11 @@ class Sending(Handle):
         if not self._flush_asked:
             self._flush_asked = True
             self._owner.caretaker.flush_soon(self)
+        await self._take_a_turn()
+
+    @enable_ki_protection
+    async def _take_a_turn(self) -> None:
+        """A message was taken from a buffer, or put into one: let other tasks run now and then."""
         self._turns += 1
         if self._turns >= YIELD_EVERY:
             self._turns = 0
