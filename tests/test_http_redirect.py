@@ -86,6 +86,17 @@ def test_method_and_body_of_the_next_request(status: int, method: str, becomes: 
         ("/stra\xc3\x9fe", "https://host.example/stra%C3%9Fe"),  # UTF-8 as it is, seen as latin-1
         ("/stra\xdfe", "https://host.example/stra%DFe"),  # latin-1: the bytes stay what they are
         ("/a%2Fb?x=%20", "https://host.example/a%2Fb?x=%20"),
+        ("/a?", "https://host.example/a?"),
+        ("?", "https://host.example/a/b?"),
+        ("#part", "https://host.example/a/b?q=1#part"),
+        ("/x/../y/./z", "https://host.example/x/../y/./z"),  # as it was given
+        ("x/../y/./z", "https://host.example/a/y/z"),  # relative, so resolved (RFC 3986 §5.2)
+        ("../../../x", "https://host.example/x"),
+        (".", "https://host.example/a/"),
+        ("..", "https://host.example/"),
+        ("./x:y", "https://host.example/a/x:y"),
+        ("\\\\other.example/", "https://host.example/a/%5C%5Cother.example/"),  # not another host
+        ("https://b\xc3\xbccher.example/", "https://xn--bcher-kva.example/"),  # UTF-8 as it is, seen as latin-1
     ],
 )
 def test_location_is_resolved_against_the_request(location: str, url: str) -> None:
@@ -145,6 +156,10 @@ def test_userinfo_of_the_request_is_not_carried_along() -> None:
         ("https://host.example:99999/", "99999.* is not a number from 1 to 65535"),
         ("https://[::1/", "stands in brackets"),
         ("https://host.example:0/", "port 0"),
+        ("https://host.example:-1/", "'-1' is not a number from 1 to 65535"),
+        ("https://host.example:abc/", "'abc' is not a number"),
+        ("//host.example:65536", "'65536' is not a number"),
+        ("//other.example\\@host.example/", "backslash"),
         ("https://a..b/", "host name"),
         ("/x\tb", "control character"),
         ("https://user:secret@host.example/", "user name or password"),

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from urllib.parse import unquote
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from yarl import URL
 
 from trionet.http.auth import basic
@@ -163,6 +168,36 @@ def test_an_at_sign_behind_the_host_is_no_password(url: str) -> None:
 def test_a_url_is_text(url: object) -> None:
     with pytest.raises(TypeError, match="must be a str"):
         parse_url(url)  # type: ignore[arg-type]
+
+
+PIECES = st.sampled_from(
+    ["http://", "https://", "host.example", "@", ":", "80", "/", "?", "#", "%", "%2F", "é", " ", "[::1]"]
+)
+
+
+@given(st.lists(st.one_of(PIECES, st.text(max_size=3)), max_size=8).map("".join))
+def test_what_is_sent_is_one_word_and_means_the_same_when_it_is_read_again(rest: str) -> None:
+    url = f"http://host.example/{rest}"
+    try:
+        parsed = parse_url(url)
+    except ValueError:
+        return
+    assert re.fullmatch(r"/[!-~]*", parsed.target)
+    assert parsed.origin == Origin("http", "host.example", 80)
+    assert parse_url(parsed.url) == parsed
+    given_target = url.removeprefix("http://host.example").partition("#")[0]
+    assert unquote(parsed.target) == unquote(given_target)
+
+
+@given(st.lists(st.one_of(PIECES, st.text(max_size=3)), max_size=8).map("".join))
+def test_nothing_but_a_value_error_comes_of_any_text(url: str) -> None:
+    try:
+        parsed = parse_url(url)
+    except ValueError:
+        return
+    assert re.fullmatch(r"[a-z0-9._:%-]+", parsed.origin.host, re.IGNORECASE)
+    assert 1 <= parsed.origin.port <= 65535
+    assert parsed.authority.isascii()
 
 
 def test_an_address_has_one_form() -> None:

@@ -103,14 +103,21 @@ async def test_each_arrives_at_a_proxy_in_absolute_form() -> None:
                 assert proxy.asked.pop(b"") == f"http://host.example:81{sent}".encode(), given
 
 
+async def refused_at(url: str) -> None:
+    with pytest.raises(trionet.UpgradeRefusedError):
+        async with trionet.open_websocket(url):
+            pass
+
+
 async def test_each_arrives_in_a_websocket_handshake() -> None:
     async with raw_server() as server:
+        base = server.url.replace("http", "ws")
         for given, sent in SENT.items():
-            if "#" in given:
-                continue
-            with pytest.raises(trionet.UpgradeRefusedError):
-                async with trionet.open_websocket(server.url.replace("http", "ws") + given):
-                    pass
+            if "#" not in given:
+                await refused_at(base + given)
+                assert server.asked.pop(b"") == sent.encode(), given
+            server.locations[b""] = (base + given).encode()
+            await refused_at(f"{base}/go")
             assert server.asked.pop(b"") == sent.encode(), given
 
 

@@ -323,6 +323,14 @@ async def test_a_redirect_that_is_not_to_be_followed_is_a_refusal():
             await talk(f"ws://127.0.0.1:{port}/other")
 
 
+@pytest.mark.parametrize("port_of_it", ["99999", "65536", "0", "-1", "abc", "1:2"])
+@pytest.mark.parametrize("scheme", ["ws:", "https:", ""])
+async def test_a_redirect_to_a_port_that_is_none(scheme, port_of_it):
+    async with serving(Site(old=(302, f"{scheme}//127.0.0.1:{port_of_it}/"))) as port:
+        with pytest.raises(RemoteProtocolError, match=r"cannot be followed.*(port|colon)"):
+            await talk(f"ws://127.0.0.1:{port}/old")
+
+
 async def test_a_redirect_that_leads_nowhere():
     async with serving(Site(old=(302, "ftp://host.example/"), other=(302, "ws://user@127.0.0.1/"))) as port:
         with pytest.raises(RemoteProtocolError, match="cannot be followed"):
