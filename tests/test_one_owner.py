@@ -104,6 +104,30 @@ async def test_a_capsule_of_a_wire_cannot_be_adopted_or_closed_during_the_handsh
         assert await successor.receive_some() == b"x"
 
 
+@pytest.mark.parametrize("fails", [None, ValueError("undone")])
+async def test_a_handle_that_a_recipe_makes_beside_the_successor_is_of_no_use(fails: Any) -> None:
+    """Neither after the handshake nor after one that was undone is there a second way to the bytes."""
+    strays: list[Any] = []
+    async with trionet.open_scope() as scope:
+        one, two = tcp_pair(scope)
+        recipe = Keeps(fails, during=lambda capsule: strays.append(trionet.Connection(capsule)))
+        if fails is None:
+            owner = await one.upgrade(recipe)
+        else:
+            with pytest.raises(ValueError, match="undone"):
+                await one.upgrade(recipe)
+            owner = one
+        stray = strays[0]
+        for use in (stray.receive_some, lambda: stray.send_all(b"x"), lambda: stray.peek(1), stray.send_eof):
+            with pytest.raises(trio.ClosedResourceError):
+                await use()
+        for verb in (stray.abort, stray.detach, lambda: stray.transfer(scope)):
+            with pytest.raises(trio.ClosedResourceError):
+                verb()
+        await two.send_all(b"for the owner")
+        assert await owner.receive_some() == b"for the owner"
+
+
 @pytest.mark.parametrize("how", [copy.copy, copy.deepcopy, pickle.dumps, lambda each: pickle.dumps(each, 0)])
 async def test_nothing_that_owns_a_connection_can_be_copied(how: Any) -> None:
     async with trionet.open_scope() as scope, scope.open_http_client() as client:

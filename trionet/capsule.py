@@ -49,6 +49,7 @@ class Detached:
     """
 
     __slots__ = (
+        "_made",
         "_on_wire",
         "_owner",
         "_transport",
@@ -74,6 +75,7 @@ class Detached:
         self._transport = transport
         # Of a handshake, which has the connection itself: for the successor's constructor, and for nothing else.
         self._on_wire = on_wire
+        self._made: tuple[Any, ...] = ()
         self._owner: Owner | None = None
         self._watcher = watcher
         self.leftover = leftover
@@ -173,9 +175,21 @@ class Detached:
         """Close the endpoint now."""
         self.abort()
 
+    def made(self, handle: Any) -> None:
+        """This handle was made of the capsule. A step; for `Handle`."""
+        if self._on_wire:
+            self._made = (*self._made, handle)
+
     @enable_ki_protection
     def end_with_wire(self, transport: Transport, successor: Any) -> None:
-        """The handshake is over, and with it this capsule of it; `transport` is what raises from now on. A step."""
+        """The handshake is over, and with it this capsule of it; `transport` is what raises from now on. A step.
+
+        A handle that was made of it, and is not the successor, gets that transport too: nobody owns it.
+        """
+        for handle in self._made:
+            if handle is not successor:
+                handle.cut_loose(transport)
+        self._made = ()
         self._transport = transport
         self.leftover = b""
         self.end = End(Reason.UPGRADE_FAILED if successor is None else Reason.UPGRADED, successor)

@@ -113,6 +113,7 @@ class Core:
         self._torn: int | None = None
         self._failure: BaseException | None = None
         self._renew()
+        capsule.made(self)
 
     def _renew(self) -> None:
         self._end: End | None = None
@@ -200,8 +201,11 @@ class Core:
     def _take(self, event: Event) -> None:
         """Take `event` and carry out its effects, in one step; raise what its refusal means."""
         before = self._life.phase
-        if not before.terminal and self._owner is not None:
-            self._owner.check_run(event.value)
+        owner = self._owner
+        if owner is None:
+            raise HandleClosedError(f"{event.value} refused: {self!r} was made beside a successor, and has no owner")
+        if not before.terminal:
+            owner.check_run(event.value)
         answer = self._life.apply(event)
         if isinstance(answer, Refuse):
             raise self._refusal(answer, event)
@@ -294,6 +298,10 @@ class Core:
         self._end = End(self._life.reason, successor, outcome.Value(successor))
         self._leftover = bytearray()
         self._leases = ()
+
+    def cut_loose(self, transport: Transport) -> None:
+        """A recipe has made this beside the successor: it has no owner, and `transport` refuses everything. A step."""
+        self._transport = transport
 
     @enable_ki_protection
     def seat(self, owner: Owner, instead_of: Any = None) -> None:
