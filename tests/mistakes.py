@@ -244,11 +244,11 @@ TABLES = {
         ),
         (
             'conn.upgrade(trionet.to_websocket_client("localhost"))',
-            "ValueError: url 'localhost' must begin with ws:// or wss://",
+            "ValueError: url 'localhost' has no scheme; it must begin with ws:// or wss://",
         ),
         (
             'conn.upgrade(trionet.to_websocket_client("/chat"))',
-            "ValueError: url '/chat' must begin with ws:// or wss://",
+            "ValueError: url '/chat' has no scheme; it must begin with ws:// or wss://",
         ),
         (
             "conn.upgrade(trionet.to_websocket_client(None))",
@@ -489,6 +489,30 @@ TABLES = {
             "trionet.serve_tcp(with_a_yield, 0)",
             "TypeError: handler must be an async function, not <function with_a_yield at N>, which has a yield and so is a generator",
         ),
+        (
+            "await trionet.open_scope()",
+            "TypeError: open_scope() opens a block: write `async with open_scope(...) as ...`, without await",
+        ),
+        (
+            'await trionet.open_tcp("localhost", 80)',
+            "TypeError: open_tcp() opens a block: write `async with open_tcp(...) as ...`, without await",
+        ),
+        (
+            "await trionet.open_http_client()",
+            "TypeError: open_http_client() opens a block: write `async with open_http_client(...) as ...`, without await",
+        ),
+        (
+            'await trionet.open_websocket("ws://localhost/")',
+            "TypeError: open_websocket() opens a block: write `async with open_websocket(...) as ...`, without await",
+        ),
+        (
+            "await scope.open_scope()",
+            "TypeError: open_scope() opens a block: write `async with open_scope(...) as ...`, without await",
+        ),
+        (
+            "trionet.open_scope().__enter__()",
+            "TypeError: open_scope() opens an async block: write `async with`, not `with`",
+        ),
     ],
     "exchange": [
         (
@@ -723,11 +747,11 @@ TABLES = {
         ),
         (
             'client.request("GET", "http://a b/")',
-            "ValueError: url 'http://a b/': 'a b' is not a host name: labels of 1 to 63 letters, digits and '-', with dots between",
+            "ValueError: url 'http://a b/': 'a b' is not a host name: labels of 1 to 63 letters, digits and '-', with dots between, 254 characters at most",
         ),
         (
             'client.request("GET", "http://user:secret@exa mple/")',
-            "ValueError: url 'http://exa mple/': 'exa mple' is not a host name: labels of 1 to 63 letters, digits and '-', with dots between",
+            "ValueError: url 'http://exa mple/': 'exa mple' is not a host name: labels of 1 to 63 letters, digits and '-', with dots between, 254 characters at most",
         ),
         (
             'client.request("GET", url, headers=["a: b"])',
@@ -1025,7 +1049,10 @@ TABLES = {
             'trionet.open_websocket("http://localhost/")',
             "ValueError: url 'http://localhost/' must begin with ws:// or wss://",
         ),
-        ('trionet.open_websocket("localhost")', "ValueError: url 'localhost' must begin with ws:// or wss://"),
+        (
+            'trionet.open_websocket("localhost")',
+            "ValueError: url 'localhost' has no scheme; it must begin with ws:// or wss://",
+        ),
         ("trionet.open_websocket(None)", "TypeError: url must be a str like 'ws://host.example/path', not None"),
         (
             'trionet.open_websocket("ws://localhost/", subprotocols="chat")',

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import inspect
 import io
 import math
@@ -183,3 +184,24 @@ def test_every_mistake_stands_there_once():
     codes = [code for table in mistakes.TABLES.values() for code, _ in table]
     assert len(codes) >= 155
     assert len(codes) == len({*codes})
+
+
+@pytest.mark.parametrize(
+    ("entrance", "name"),
+    [
+        (lambda: trionet.open_scope(), "open_scope"),
+        (lambda: trionet.open_http_client(), "open_http_client"),
+        (lambda: trionet.open_tcp("localhost", 80), "open_tcp"),
+        (lambda: trionet.serve_tcp(nothing, 0), "serve"),
+    ],
+)
+def test_under_asyncio_it_says_that_trio_is_needed(entrance, name):
+    async def main():
+        thing = entrance()
+        if inspect.isawaitable(thing) and not hasattr(thing, "__aenter__"):
+            await thing
+        async with thing:
+            pass
+
+    with pytest.raises(RuntimeError, match=rf"{name}\(\) needs Trio: run the program with trio.run"):
+        asyncio.run(main())

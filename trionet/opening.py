@@ -5,11 +5,11 @@ Each has a scope of its own, without a nursery: so what the block raises leaves 
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Unpack
 
 from trio.lowlevel import enable_ki_protection
 
+from .block import block
 from .owner import Owner
 from .scope import Scope, hold_http_client, hold_websocket, open_single
 from .services import open_services
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["open_http_client", "open_tcp", "open_unix", "open_websocket"]
 
 
-@asynccontextmanager
+@block
 @enable_ki_protection
 async def open_tcp(
     host: str | bytes,
@@ -60,7 +60,7 @@ async def open_tcp(
         )
 
 
-@asynccontextmanager
+@block
 @enable_ki_protection
 async def open_unix(
     path: str | bytes | os.PathLike[str],
@@ -78,7 +78,7 @@ async def open_unix(
         yield await scope.connect_unix(path, socket_options=socket_options)
 
 
-@asynccontextmanager
+@block
 @enable_ki_protection
 async def open_http_client(
     *, drain_timeout: float = 5.0, **options: Unpack[ClientOptions]
@@ -141,7 +141,7 @@ async def open_http_client(
             yield client
 
 
-@asynccontextmanager
+@block
 @enable_ki_protection
 async def open_websocket(
     url: str | URL, *, drain_timeout: float = 5.0, **options: Unpack[WebSocketOptions]

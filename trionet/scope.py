@@ -14,6 +14,7 @@ from trio.lowlevel import enable_ki_protection
 
 from . import connect
 from .adopt import into_capsule
+from .block import block
 from .capsule import Detached
 from .checks import refuse_copy
 from .connection import Connection
@@ -116,7 +117,7 @@ class Scope:
         if nursery is None or self.owner.shut:
             self.owner.abort_all()
 
-    @asynccontextmanager
+    @block
     @enable_ki_protection
     async def open_scope(self, *, name: str | None = None, drain_timeout: float | None = None) -> AsyncIterator[Scope]:
         """Open a scope inside this one; see `trionet.open_scope`.
@@ -234,7 +235,7 @@ class Scope:
             sock.close()
             raise
 
-    @asynccontextmanager
+    @block
     @enable_ki_protection
     async def open_http_client(
         self, *, drain_timeout: float | None = None, **options: Unpack[ClientOptions]
@@ -256,7 +257,7 @@ class Scope:
         async with hold_http_client(Scope(owner), options) as client:
             yield client
 
-    @asynccontextmanager
+    @block
     @enable_ki_protection
     async def open_websocket(
         self, url: str | URL, *, drain_timeout: float | None = None, **options: Unpack[WebSocketOptions]
@@ -321,7 +322,7 @@ class Scope:
         return connection
 
 
-@asynccontextmanager
+@block
 @enable_ki_protection
 async def open_scope(
     *, name: str | None = None, drain_timeout: float = 5.0, observer: Observer | None = None

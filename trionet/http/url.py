@@ -82,7 +82,7 @@ def as_text(url: Any) -> str:
 
 @lru_cache(maxsize=1024)
 def _parse(url: str, websocket: bool) -> Target:
-    parts = Parts.of(url)
+    parts = Parts.of(url, schemes="ws:// or wss://") if websocket else Parts.of(url)
     scheme = _request_scheme(parts, websocket)
     host, port = parts.place()
     origin = Origin(scheme, host, DEFAULT_PORTS[scheme] if port is None else port)

@@ -46,8 +46,8 @@ class Parts(NamedTuple):
     fragment: str
 
     @classmethod
-    def of(cls, url: str, shown: str = "") -> Self:
-        """Take `url` apart; `shown` is what errors call it.
+    def of(cls, url: str, shown: str = "", schemes: str = "http:// or https://") -> Self:
+        """Take `url` apart; `shown` is what errors call it, and `schemes` what they say that it must begin with.
 
         Raises:
             ValueError: it has control characters, or no scheme.
@@ -57,7 +57,7 @@ class Parts(NamedTuple):
             raise ValueError(f"{shown} has the control character {found[0]!r}; leave it out, or percent-encode it")
         match = _PARTS.fullmatch(url)
         if match is None or not has_scheme(url):
-            raise ValueError(f"{shown} has no scheme, such as http://")
+            raise ValueError(f"{shown} has no scheme; it must begin with {schemes}")
         scheme, authority, path, query, fragment = match.groups(default="")
         return cls(shown, scheme.lower(), authority, path, query, fragment)
 

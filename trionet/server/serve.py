@@ -14,6 +14,7 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from ..adopt import take_socket
+from ..block import check_trio
 from ..checks import check_flag
 from ..listen import close_listener, tcp_listeners, unix_listener
 from ..scope import open_scope
@@ -218,6 +219,7 @@ def _set_options(listeners: list[socket.socket], options: Sequence[SocketOption]
 
 def _check_options(handler: Any, ssl_context: ssl.SSLContext | None, limits: Any) -> Limits:
     """The limits; raise if an argument cannot be right, before anything is opened."""
+    check_trio("serve")
     check_handler(handler)
     if limits is not None and not isinstance(limits, Limits):
         raise TypeError(f"limits must be a trionet.Limits, not {limits!r}")

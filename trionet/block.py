@@ -1,0 +1,76 @@
+"""What `open_scope`, `open_tcp` and their kin return: a block, which has to be entered.
+
+Each is written as a generator. Around it stands what tells those who forget ``async with``, or Trio, what to write.
+"""
+
+from __future__ import annotations
+
+import functools
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Generic, NoReturn, ParamSpec, TypeVar
+
+import trio
+from trio.lowlevel import enable_ki_protection
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from contextlib import AbstractAsyncContextManager
+    from types import TracebackType
+
+__all__ = ["Block", "block", "check_trio"]
+
+Given = TypeVar("Given", covariant=True)
+Arguments = ParamSpec("Arguments")
+
+
+class Block(Generic[Given]):
+    """An asynchronous context manager, used once."""
+
+    __slots__ = ("_manager", "_name")
+
+    def __init__(self, manager: AbstractAsyncContextManager[Given], name: str) -> None:
+        self._manager = manager
+        self._name = name
+
+    def __await__(self) -> NoReturn:
+        raise TypeError(f"{self._name}() opens a block: write `async with {self._name}(...) as ...`, without await")
+
+    def __enter__(self) -> NoReturn:
+        raise TypeError(f"{self._name}() opens an async block: write `async with`, not `with`")
+
+    def __exit__(self, *_: object) -> None:
+        """Only there so that `with` comes as far as ``__enter__``."""
+
+    @enable_ki_protection
+    async def __aenter__(self) -> Given:
+        check_trio(self._name)
+        return await self._manager.__aenter__()
+
+    @enable_ki_protection
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        return await self._manager.__aexit__(kind, exc, traceback)
+
+
+def block(generator: Callable[Arguments, AsyncIterator[Given]]) -> Callable[Arguments, Block[Given]]:
+    """Make a function that opens a block out of an async generator function, as `asynccontextmanager` does."""
+    make = asynccontextmanager(generator)
+
+    @functools.wraps(generator)
+    def opened(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Block[Given]:
+        return Block(make(*args, **kwargs), generator.__name__)
+
+    return opened
+
+
+def check_trio(name: str) -> None:
+    """Raise unless this is a task of Trio's.
+
+    Raises:
+        RuntimeError: it is not, as under ``asyncio.run()``.
+    """
+    try:
+        trio.lowlevel.current_task()
+    except RuntimeError:
+        raise RuntimeError(f"{name}() needs Trio: run the program with trio.run(main), not with asyncio") from None
