@@ -622,13 +622,13 @@ async def test_what_the_peer_said_before_it_left_can_be_read_after_a_failed_send
 async def test_a_receive_called_off_between_its_wake_up_and_its_turn_does_not_wait_again():
     """Another process has taken the bytes, and the close came before the reader's turn: it must not wait once more."""
     one, other = tcp_sockets()
-    transport = SocketTransport(one)
 
-    def nothing_there(max_bytes):
-        transport.wake_receiver()
-        raise BlockingIOError
+    class Emptied(socket.socket):
+        def recv(self, max_bytes):
+            transport.wake_receiver()
+            raise BlockingIOError
 
-    transport._recv = nothing_there
+    transport = SocketTransport(Emptied(fileno=one.detach()))
     with other:
         other.send(b"x")
         with trio.fail_after(5), pytest.raises(trio.ClosedResourceError, match="called off"):

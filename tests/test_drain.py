@@ -203,7 +203,7 @@ async def test_half_a_record_that_has_arrived_is_nothing(nursery, server_context
         server = await serving.start(lines)
         client = await serving.connect()
         transport = client._transport
-        transport._write(b"hello\n")
+        transport._tls.write(b"hello\n")
         record = transport._outgoing.read()
         transport._lower_send(record[:-5])
         assert (await server.drain(30)).clean

@@ -1058,8 +1058,8 @@ async def test_small_records_for_a_peer_that_wants_them(secure: Any) -> None:
     """OpenSSL may take less than it was given (RFC 6066 §4): the rest follows."""
     async with secure() as (client, server):
         transport = client._transport
-        real = transport._write
-        transport._write = lambda data: real(data[:5])
+        real = transport._tls.write
+        transport._tls.write = lambda data: real(data[:5])
         await client.send_all(b"twelve bytes")
         await client.send_all(b"y" * 20000)
         assert await server.receive_exactly(20012) == b"twelve bytes" + b"y" * 20000
@@ -1071,15 +1071,15 @@ async def test_small_records_for_a_peer_that_wants_them(secure: Any) -> None:
 def speak_when_read(connection: Connection, words: bytes) -> None:
     """The next time that OpenSSL is asked to read it also writes, as for a KeyUpdate: here a record with `words`."""
     transport: Any = connection._transport
-    real_read = transport._read
+    real_read = transport._tls.read
 
     def read(max_bytes: int) -> bytes:
-        transport._read = real_read
-        transport._write(words)
+        transport._tls.read = real_read
+        transport._tls.write(words)
         result: bytes = real_read(max_bytes)
         return result
 
-    transport._read = read
+    transport._tls.read = read
 
 
 async def test_answers_are_sent_by_the_reader(secure: Any) -> None:
@@ -1147,15 +1147,15 @@ async def test_an_alert_goes_behind_a_sender_at_work(secure: Any) -> None:
 def speak_whenever_read(connection: Connection, words: bytes) -> None:
     """As `speak_when_read`, every time: a peer that sends one KeyUpdate after the other."""
     transport: Any = connection._transport
-    real_read = transport._read
+    real_read = transport._tls.read
 
     def read(max_bytes: int) -> bytes:
         for _ in range(100):
-            transport._write(words)
+            transport._tls.write(words)
         result: bytes = real_read(max_bytes)
         return result
 
-    transport._read = read
+    transport._tls.read = read
 
 
 @pytest.mark.parametrize("sending", [False, True], ids=["alone", "beside a sender"])
@@ -1229,7 +1229,7 @@ async def test_waking_a_reader_that_holds_half_a_record(secure: Any) -> None:
         await server.send_all(b"behind the session tickets")
         await client.receive_some()
         transport = client._transport
-        server._transport._write(b"data")
+        server._transport._tls.write(b"data")
         record = server._transport.take_output()
         halves: list[bytes] = [record[:10], record[10:]]
 
@@ -1239,7 +1239,13 @@ async def test_waking_a_reader_that_holds_half_a_record(secure: Any) -> None:
                 transport.wake_receiver()
             return halves.pop(0)
 
-        transport._lower_receive = receive
+        class Halved:
+            receive_some = staticmethod(receive)
+
+            def __getattr__(self, name: str) -> Any:
+                return getattr(lower, name)
+
+        lower, transport._lower = transport._lower, Halved()
         with pytest.raises(trio.ClosedResourceError, match="called off"):
             await transport.receive_some(100)
         assert await transport.receive_some(100) == b"data"

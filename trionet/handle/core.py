@@ -254,7 +254,7 @@ class Core:
 
     def _hand_over(self) -> None:
         assert self._next is not None
-        successor, owner = self._next
+        (successor, owner), self._next = self._next, None
         if owner is not self._owner:
             self._owner.unregister(self)
         successor.seat(owner, instead_of=self)

@@ -51,9 +51,7 @@ class SocketTransport:
         "_credit",
         "_poll",
         "_poll_input",
-        "_raw_send",
         "_receives",
-        "_recv",
         "_sock",
         "_wakes",
         "bytes_sent",
@@ -71,8 +69,6 @@ class SocketTransport:
             # A message goes out when it is sent, not when the peer's delayed acknowledgement allows it.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._sock = sock
-        self._recv = sock.recv
-        self._raw_send = sock.send
         self._poll: Any = None
         self._poll_input: Any = None
         self._closed = False
@@ -98,7 +94,7 @@ class SocketTransport:
         if (self._credit > 0 or not self._receives % PROBE) and not self._closed:
             await checkpoint()
             try:
-                data = self._recv(max_bytes)
+                data = self._sock.recv(max_bytes)
             except BlockingIOError:
                 self._credit = max(0, self._credit - MISS)
                 if wakes != self._wakes:
@@ -118,7 +114,7 @@ class SocketTransport:
                     raise
                 # Called off. What has arrived is taken all the same: a close behind it would reset it away.
             try:
-                return self._recv(max_bytes)
+                return self._sock.recv(max_bytes)
             except BlockingIOError:
                 # Another process took the bytes, or the wake-up was spurious: wait again, unless told to give up.
                 if wakes != self._wakes:
@@ -128,7 +124,7 @@ class SocketTransport:
 
     def receive_nowait(self, max_bytes: int) -> bytes | None:
         try:
-            return self._recv(max_bytes)
+            return self._sock.recv(max_bytes)
         except BlockingIOError:
             return None
         except OSError as exc:
@@ -145,7 +141,7 @@ class SocketTransport:
 
     def unread_size(self) -> int:
         try:
-            return len(self._recv(MAX_RECEIVE, socket.MSG_PEEK))
+            return len(self._sock.recv(MAX_RECEIVE, socket.MSG_PEEK))
         except OSError:  # nothing has come; or it was reset, and whoever sent it has gone
             return 0
 
@@ -167,7 +163,7 @@ class SocketTransport:
 
     def send_some(self, data: Buffer) -> int:
         try:
-            return self._raw_send(data)
+            return self._sock.send(data)
         except BlockingIOError:
             return 0
         except OSError as exc:

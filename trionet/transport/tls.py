@@ -79,25 +79,20 @@ class TLSTransport:
         "_drained",
         "_ended",
         "_failure",
-        "_feed",
         "_incoming",
         "_info",
-        "_is_writable",
         "_look",
         "_lower",
-        "_lower_receive",
         "_lower_send",
         "_notified",
         "_outgoing",
         "_parted",
-        "_read",
         "_receiving",
         "_rest",
         "_tls",
         "_torn",
         "_unsent",
         "_wakes",
-        "_write",
         "_writing",
         "bytes_sent",
         "server_name",
@@ -108,12 +103,7 @@ class TLSTransport:
         self._tls = tls
         self._incoming = incoming
         self._outgoing = outgoing
-        self._lower_receive = lower.receive_some
         self._lower_send = lower.send_some
-        self._is_writable = lower.is_writable
-        self._feed = incoming.write
-        self._read = tls.read
-        self._write = tls.write
         self._info: TLSInfo | None = None
         self.server_name: str | None = None
         """On a server, the name that the client has asked for."""
@@ -212,7 +202,7 @@ class TLSTransport:
 
     def feed(self, data: bytes) -> None:
         """Input from the peer. A step."""
-        self._feed(data)
+        self._incoming.write(data)
 
     def take_output(self) -> bytes:
         """What OpenSSL wants to have sent. A step."""
@@ -243,10 +233,10 @@ class TLSTransport:
         self._receiving = True
         try:
             while True:
-                data = await self._lower_receive(MAX_RECEIVE)
+                data = await self._lower.receive_some(MAX_RECEIVE)
                 if not data:
                     raise CutOffError(CUT_OFF)
-                self._feed(data)
+                self._incoming.write(data)
                 plain = self._take(max_bytes)
                 if plain is not None:
                     return plain
@@ -263,7 +253,7 @@ class TLSTransport:
         while (data := self._lower.receive_nowait(MAX_RECEIVE)) is not None:
             if not data:
                 raise CutOffError(CUT_OFF)
-            self._feed(data)
+            self._incoming.write(data)
             if (plain := self._take(max_bytes)) is not None:
                 return plain
         return None
@@ -277,7 +267,7 @@ class TLSTransport:
                 if not (data := self._lower.receive_nowait(MAX_RECEIVE)):
                     return False
                 size += len(data)
-                self._feed(data)
+                self._incoming.write(data)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass
         return False
@@ -315,7 +305,7 @@ class TLSTransport:
             return b""
         plain: bytes | None
         try:
-            plain = self._read(max_bytes)
+            plain = self._tls.read(max_bytes)
         except ssl.SSLWantReadError:
             plain = None
         except ssl.SSLZeroReturnError:
@@ -352,7 +342,7 @@ class TLSTransport:
     def unread_size(self) -> int:
         with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
             if data := self._lower.receive_nowait(MAX_RECEIVE):
-                self._feed(data)
+                self._incoming.write(data)
         return self.unread_plaintext()
 
     def peer_gone(self) -> Literal["reset", "eof"] | None:
@@ -374,12 +364,12 @@ class TLSTransport:
         After 0 a part of the record may have gone out: `send_all`, called with the same bytes, sends the rest of it.
         """
         size = len(data)
-        if self._unsent or self._torn or not 0 < size <= RECORD or not self._is_writable():
+        if self._unsent or self._torn or not 0 < size <= RECORD or not self._lower.is_writable():
             return 0
         try:
-            done = self._write(data)
+            done = self._tls.write(data)
             while done < size:  # the peer wants smaller records (RFC 8449, RFC 6066 §4)
-                done += self._write(memoryview(data)[done:])
+                done += self._tls.write(memoryview(data)[done:])
         except ssl.SSLError as exc:
             raise broken(self._failure or exc) from exc
         records = self._outgoing.read()
@@ -425,9 +415,9 @@ class TLSTransport:
         size = 0
         try:
             with look.scope, suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-                while not self._ended and size < LINGER_BYTES and (data := await self._lower_receive(MAX_RECEIVE)):
+                while not self._ended and size < LINGER_BYTES and (data := await self._lower.receive_some(MAX_RECEIVE)):
                     size += len(data)
-                    self._feed(data)
+                    self._incoming.write(data)
                     self.unread_plaintext()
         finally:
             self._look = None
@@ -459,7 +449,7 @@ class TLSTransport:
     async def _lower_ready(self) -> None:
         if self._torn:
             raise trio.BrokenResourceError("an earlier send was abandoned within a TLS record")
-        if not self._is_writable():
+        if not self._lower.is_writable():
             await self._lower.wait_writable()
 
     def _encrypt(self, view: memoryview, done: int) -> list[tuple[int, int]]:
@@ -472,7 +462,7 @@ class TLSTransport:
         end = min(len(view), done + BATCH)
         try:
             while done < end:
-                done += self._write(view[done : min(done + RECORD, end)])
+                done += self._tls.write(view[done : min(done + RECORD, end)])
                 marks.append((done, self._outgoing.pending))
         except ssl.SSLError as exc:
             self._writing = False
@@ -557,7 +547,7 @@ class TLSTransport:
         except ssl.SSLError as exc:
             raise broken(self._failure or exc) from exc
         finally:
-            self._feed(later)
+            self._incoming.write(later)
         self._notified = True
         self._unsent += self._outgoing.read()
 
@@ -565,7 +555,7 @@ class TLSTransport:
         await self._lower.wait_writable()
 
     def is_writable(self) -> bool:
-        return not self._unsent and self._is_writable()
+        return not self._unsent and self._lower.is_writable()
 
     # --- the end -------------------------------------------------------------------------------------------------
 

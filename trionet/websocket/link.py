@@ -57,17 +57,18 @@ class Link(Sending):
             return
         if self._unsent:
             self.flush()
-        receive = self._transport.receive_some
-        if life.phase is _OPEN and life.receive is _IDLE and not (life.reset or life.retiring):
+        retires = life.retiring
+        if life.phase is _OPEN and life.receive is _IDLE and not (life.reset or retires):
             self._reader = current_task()  # first: outside of Trio it raises
             life.receive = _BUSY
             self._reader_since = trio.current_time()
         else:
             self._begin_receive()
-            if life.retiring:
-                receive = self._receive_arrived
         try:
-            data = await receive(MAX_RECEIVE)
+            if retires:
+                data = await self._receive_arrived(MAX_RECEIVE)
+            else:
+                data = await self._transport.receive_some(MAX_RECEIVE)
         except BaseException as exc:
             self._receive_broke(exc)
             raise
