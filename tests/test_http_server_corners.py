@@ -410,7 +410,7 @@ async def test_connect_is_not_granted_by_an_answer(status):
 
     async def handler(exchange):
         for body in (b"", b"x" * 20000, [b"x"]):
-            with pytest.raises(LocalProtocolError, match="CONNECT"):
+            with pytest.raises(trionet.RemoteProtocolError, match="CONNECT"):
                 await exchange.respond(status, body)
         await exchange.respond(403)
 
