@@ -711,3 +711,20 @@ async def test_a_wait_ends_with_the_connection(autojump_clock):
         await it.client.send_all(GET)
         await it.over.wait()
         assert ended == [Phase.CLOSED]
+
+
+async def test_a_handler_that_leaves_because_its_client_has_left_is_not_blamed(autojump_clock, nursery, caplog):
+    async def handler(exchange):
+        await exchange.wait_disconnected()
+
+    def on_error(exchange, error):
+        raise AssertionError(error)
+
+    server = await nursery.start(partial(trionet.serve_http, handler, 0, on_error=on_error))
+    async with trionet.open_tcp("127.0.0.1", server.port) as client:
+        await client.send_all(GET)
+        await client.send_eof()
+        assert (await read_answer(client)).status == 500
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+    assert server.statistics().failed == 0
+    nursery.cancel_scope.cancel()

@@ -260,6 +260,11 @@ class Link(Handle):
             self.lookout = lookout = Lookout(self, exchange)
         await lookout.wait()
 
+    def was_told_gone(self, exchange: Exchange) -> bool:
+        """Whether a task of this exchange was told that its client has gone: nobody waits for an answer."""
+        lookout = self.lookout
+        return lookout is not None and lookout.exchange is exchange and lookout.gone
+
     @enable_ki_protection
     def forget_lookout(self) -> None:
         """Keep nothing of an exchange that is over, where nobody waits any more. A step."""

@@ -179,6 +179,8 @@ async def _left_without_answer(
     connection = exchange.connection
     if connection.peer_failed:
         await _answer(exchange, 400)
+    elif connection.was_told_gone(exchange):
+        await _answer(exchange, 500)  # it may have half-closed, and read on
     elif connection.exchange is exchange and not connection.phase.terminal:
         hint = "; is there an await missing?" if inspect.isawaitable(result) else ""
         follower.count(Fault.PROGRAM)
