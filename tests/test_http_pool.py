@@ -2,6 +2,7 @@
 
 import gc
 import random
+import socket
 import ssl
 
 import pytest
@@ -184,7 +185,7 @@ async def test_http_and_https_are_two_origins_and_so_are_two_names_of_a_certific
             client.pool.release(site)
 
 
-@pytest.mark.parametrize("option", ["ssl_context", "local_address", "proxy", "unix_path"])
+@pytest.mark.parametrize("option", ["ssl_context", "local_address", "proxy", "unix_path", "socket_options"])
 async def test_what_a_client_was_opened_with_is_part_of_its_connections_alone(option, tmp_path, nursery):
     """Two clients, even beside each other in one scope, have no connection in common."""
     async with serving(HELLO) as server, trionet.open_scope() as scope:
@@ -194,6 +195,7 @@ async def test_what_a_client_was_opened_with_is_part_of_its_connections_alone(op
             "local_address": "127.0.0.1",
             "proxy": server.url,
             "unix_path": tmp_path / "socket",
+            "socket_options": [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)],
         }
         async with scope.open_http_client() as plain, scope.open_http_client(**{option: values[option]}) as other:
             for client in (plain, other, plain, other):

@@ -258,6 +258,7 @@ async def drain_inside(paths: list[str], outside: float | None = None) -> tuple[
         elif exchange.path == "/child":
             async with trio.open_nursery() as inner:
                 inner.start_soon(drain_in_child, exchange.path)
+                await trio.lowlevel.checkpoint()
         elif exchange.path == "/slow":
             await trio.sleep(1)
         else:

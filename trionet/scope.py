@@ -165,7 +165,7 @@ class Scope:
         Raises:
             ValueError, TypeError: an argument cannot be right; nothing was looked up.
             OSError: no address could be reached, or the name is unknown; the message names host and port, or the proxy.
-                Nothing was sent, so a retry is safe.
+                Nothing was sent; it says so if a retry can go better.
             UpgradeFailedError, UpgradeRefusedError: the proxy does not lead on to the host.
             ScopeClosedError: this scope is closing or closed, or was closed meanwhile.
 
