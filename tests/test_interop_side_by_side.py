@@ -415,6 +415,20 @@ async def test_arguments_are_refused_at_the_call(options, error, says):
         ours.WebSocketServer(echo, [object()], **options)
 
 
+async def test_a_handler_and_a_context_are_refused_at_the_call(client_context):
+    coroutine = echo(None)
+    for handler in (None, coroutine):
+        with pytest.raises(TypeError, match="handler must be an async function"):
+            await ours.serve_websocket(handler, HOST, 0, None)
+        with pytest.raises(TypeError, match="handler must be an async function"):
+            ours.WebSocketServer(handler, [object()])
+    coroutine.close()
+    with pytest.raises(TypeError, match=r"must be an ssl\.SSLContext"):
+        await ours.serve_websocket(echo, HOST, 0, True)
+    with pytest.raises(ValueError, match="is for the client side"):
+        await ours.serve_websocket(echo, HOST, 0, client_context)
+
+
 @pytest.mark.parametrize(("options", "error", "says"), [wrong for wrong in WRONG if "timeout" not in str(wrong[0])])
 async def test_a_stream_is_as_it_was_when_an_argument_is_refused(nursery, options, error, says):
     one, other = memory_stream_pair()

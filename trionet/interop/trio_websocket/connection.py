@@ -93,7 +93,8 @@ class WebSocketConnection(WebSocket):
         except (WebSocketClosed, RemoteProtocolError, LimitExceededError) as exc:
             raise self._closed_for_programs() from exc
         finally:
-            self._idle.unpark_all()
+            if self._idle:
+                self._idle.unpark_all()
 
     async def send_message(self, message: str | bytes | bytearray | memoryview) -> None:
         """As `WebSocket.send_message`; raises ValueError for what is neither str nor bytes.
@@ -117,7 +118,8 @@ class WebSocketConnection(WebSocket):
         except WebSocketClosed as exc:
             raise self._closed_for_programs() from exc
         finally:
-            self._idle.unpark_all()
+            if self._idle:
+                self._idle.unpark_all()
 
     async def pong(self, payload: bytes | None = None) -> None:
         """As `WebSocket.pong`.

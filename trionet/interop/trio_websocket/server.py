@@ -11,6 +11,7 @@ from trio_websocket import Endpoint
 
 from ...checks import check_seconds
 from ...scope import open_scope
+from ...tls import to_tls_server
 from .connection import logger
 from .options import CONN_TIMEOUT, MAX_MESSAGE_SIZE, MESSAGE_QUEUE_SIZE, RECEIVE_BYTES, Options
 from .request import WebSocketRequest, receive_request
@@ -60,7 +61,9 @@ async def serve_websocket(
 
     Cancellation: handlers are cancelled, connections and listeners closed.
     """
-    _check(message_queue_size, max_message_size, connect_timeout, disconnect_timeout)
+    _check(handler, message_queue_size, max_message_size, connect_timeout, disconnect_timeout)
+    if ssl_context is not None:
+        to_tls_server(ssl_context)  # checks it
     listeners: list[Any]
     if ssl_context is None:
         listeners = await trio.open_tcp_listeners(port, host=host)
@@ -103,7 +106,7 @@ class WebSocketServer:
         self._handler = handler
         self._handler_nursery = handler_nursery
         self._listeners = listeners
-        self._options = _check(message_queue_size, max_message_size, connect_timeout, disconnect_timeout)
+        self._options = _check(handler, message_queue_size, max_message_size, connect_timeout, disconnect_timeout)
         self._connect_timeout = connect_timeout
         self._disconnect_timeout = disconnect_timeout
 
@@ -172,7 +175,9 @@ async def _conclude_failed(request: WebSocketRequest) -> None:
         await request.conclude(failed=True)
 
 
-def _check(queue_size: Any, max_size: Any, connect_timeout: Any, disconnect_timeout: Any) -> Options:
+def _check(handler: Any, queue_size: Any, max_size: Any, connect_timeout: Any, disconnect_timeout: Any) -> Options:
+    if not callable(handler):
+        raise TypeError(f"handler must be an async function, not {handler!r}: pass the function itself")
     check_seconds("connect_timeout", connect_timeout)
     check_seconds("disconnect_timeout", disconnect_timeout)
     return Options.check(queue_size, max_size)
