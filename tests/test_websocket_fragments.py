@@ -429,3 +429,81 @@ async def test_two_websockets_with_a_limit_still_talk_in_parts():
             assert "".join(await taken(server)) == "x" * 80
 
         await both(send, receive)
+
+
+# --- generators ---------------------------------------------------------------------------------------------------
+
+
+class Watched:
+    """An iterable whose iterators are generators; `opened` and `closed` count them."""
+
+    def __init__(self, *parts, blocks=False):
+        self.parts, self.blocks = parts, blocks
+        self.opened = self.closed = 0
+
+    async def __aiter__(self):
+        self.opened += 1
+        try:
+            for part in self.parts:
+                yield part
+            if self.blocks:
+                await trio.sleep_forever()
+        finally:
+            self.closed += 1
+
+    def sync(self):
+        self.opened += 1
+        try:
+            yield from self.parts
+        finally:
+            self.closed += 1
+
+
+@pytest.mark.parametrize("kind", ["async generator", "generator", "iterable"])
+@pytest.mark.parametrize("how", ["whole", "wrong part", "peer gone", "cancelled", "refused"])
+async def test_the_generator_is_closed_when_the_call_ends(kind, how, autojump_clock):
+    async with trionet.open_scope(drain_timeout=0) as scope:
+        one, other = unix_pair(scope)
+        server = await server_by_hand(one, other)
+        watched = Watched("a", 1 if how == "wrong part" else "b", blocks=how == "cancelled" and kind != "generator")
+        parts = {"async generator": watched.__aiter__, "generator": watched.sync, "iterable": lambda: watched}[kind]()
+        if how == "peer gone":
+            other.abort()
+            clog_until_broken(server)
+        elif how == "refused":
+            server.abort()
+        elif how == "cancelled" and kind == "generator":
+            clog(server)
+        if how == "refused" and kind == "async generator":
+            await anext(parts)
+        elif how == "refused" and kind == "generator":
+            next(parts)
+        with trio.move_on_after(1):
+            if how in ("whole", "cancelled"):
+                await server.send_fragments(parts)
+            else:
+                with pytest.raises((TypeError, ConnectionClosed)):
+                    await server.send_fragments(parts)
+        assert watched.closed == watched.opened
+        assert watched.opened == (0 if how == "refused" and kind == "iterable" else 1)
+
+
+def clog_until_broken(server):
+    """Send behind the handle's back until the system says that the peer has gone."""
+    with pytest.raises(trio.BrokenResourceError):
+        while True:
+            server._transport.send_some(b"x")
+
+
+async def test_what_is_no_generator_is_not_closed():
+    async with trionet.open_scope(drain_timeout=0) as scope:
+        one, other = unix_pair(scope)
+        server = await server_by_hand(one, other)
+        send, receive = trio.open_memory_channel(2)
+        for part in ("a", "b"):
+            send.send_nowait(part)
+        send.close()
+        await server.send_fragments(receive)
+        receive.statistics()
+        with pytest.raises(trio.EndOfChannel):
+            receive.receive_nowait()

@@ -23,6 +23,7 @@ from trio.lowlevel import (
 )
 
 from ..errors import HandleBusyError, LocalProtocolError
+from ..generators import close_generator
 from ..ownership import Blocker, Phase
 from .keepalive import Kept
 from .sending import take_turn
@@ -112,12 +113,21 @@ class InFragments(Kept):
 
         Cancellation: the message was not begun; or, behind the first part, the WebSocket is closed as for an error.
 
+        A generator is closed when this returns or raises, also where it was refused.
+
         Source: RFC 6455 §5.4.
         """
         if isinstance(parts, (str, bytes, bytearray, memoryview)):
             raise TypeError(f"parts must be an iterable of parts, not one {type(parts).__name__}; use send_message()")
         if not isinstance(parts, (Iterable, AsyncIterable)):
             raise TypeError(f"parts must be an iterable or async iterable of str or of bytes, not {parts!r}")
+        try:
+            await self._send_in_fragments(parts)
+        finally:
+            await close_generator(parts)  # noqa: ASYNC102 - what a generator waits for at its end is its own business
+
+    @enable_ki_protection
+    async def _send_in_fragments(self, parts: Parts) -> None:
         if self._life.phase is not Phase.OPEN:
             self._refuse_send()
         await take_turn(self._composing)
@@ -280,9 +290,13 @@ class InFragments(Kept):
 @disable_ki_protection
 async def _each(parts: Any) -> AsyncGenerator[Part, None]:
     """The parts; the user's code that makes them can be interrupted by Ctrl-C."""
-    if hasattr(parts, "__aiter__"):
-        async for part in parts:
-            yield part
-    else:
-        for part in parts:
-            yield part
+    iterator = parts.__aiter__() if hasattr(parts, "__aiter__") else iter(parts)
+    try:
+        if hasattr(iterator, "__anext__"):
+            async for part in iterator:
+                yield part
+        else:
+            for part in iterator:
+                yield part
+    finally:
+        await close_generator(iterator)  # noqa: ASYNC102 - of the iterable's own making, perhaps

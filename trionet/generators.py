@@ -1,0 +1,25 @@
+"""Generators that a program gives to be sent: closed when they are not needed any more, whatever became of them.
+
+A generator that is left alone is finalized by the garbage collector: some time later, for an asynchronous one without
+being able to await, and Python warns. What it holds open (files, connections, locks) has to be let go of when the call
+that it was given to returns, also where that was refused before it began. Nothing else is closed: a channel or a file
+that was given to be iterated over is still its owner's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Generator
+from typing import Any
+
+__all__ = ["close_generator"]
+
+
+async def close_generator(source: Any) -> None:
+    """Close `source` if it is a generator; nothing happens if it has ended already.
+
+    Cancellation: is the generator's business.
+    """
+    if isinstance(source, AsyncGenerator):
+        await source.aclose()
+    elif isinstance(source, Generator):
+        source.close()
