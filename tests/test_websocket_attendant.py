@@ -6,13 +6,13 @@ from trio.testing import wait_all_tasks_blocked
 from websockets.frames import Opcode
 
 import trionet
-from trionet import ConnectionClosed, Phase, Reason
+from trionet import ConnectionClosed, Phase, Reason, to_tls_client, to_tls_server
 from trionet.websocket.assembly import MAX_KEPT
 from trionet.websocket.engine import COSTLY, FRAMES, MAX_PONGS
 from trionet.websocket.keepalive import Keepalive
 
-from .pairs import clog, receive_all, tcp_pair, unix_pair
-from .websockets_by_hand import close, frame, receive_frame, server_by_hand, text
+from .pairs import SOCKET_PAIRS, clog, memory_pair, receive_all, tcp_pair, unix_pair
+from .websockets_by_hand import both, close, frame, receive_frame, server_by_hand, text
 
 
 def keep_alive(websocket, **options):
@@ -209,7 +209,7 @@ async def test_without_a_timeout_nobody_is_given_up(autojump_clock):
 async def test_a_ping_that_is_due_waits_for_the_message_that_is_being_sent(autojump_clock):
     async with trionet.open_scope(drain_timeout=0) as scope:
         one, other = unix_pair(scope)
-        server = keep_alive(await server_by_hand(one, other), ping_interval=2, ping_timeout=2)
+        server = keep_alive(await server_by_hand(one, other), ping_interval=2, ping_timeout=None)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(server.send_message, b"x" * 1_000_000)
             await trio.sleep(20)
@@ -227,6 +227,136 @@ async def test_a_ping_for_which_there_is_no_room_goes_out_behind_a_pong_that_wai
         await other.receive_exactly(filler)
         assert await receive_frame(other) == (0x8A, b"?")
         assert (await receive_frame(other))[0] == 0x89
+
+
+async def endless():
+    while True:
+        yield b"x" * 100_000
+
+
+SENDS = {
+    "message": lambda websocket: websocket.send_message(b"x" * 1_000_000),
+    "fragments": lambda websocket: websocket.send_fragments(endless()),
+    "ping": lambda websocket: websocket.ping(),
+}
+
+
+@pytest.mark.parametrize("reading", [True, False])
+@pytest.mark.parametrize("send", SENDS.values(), ids=SENDS)
+@pytest.mark.parametrize("pair", SOCKET_PAIRS.values(), ids=SOCKET_PAIRS)
+async def test_a_peer_that_takes_nothing_is_given_up(pair, send, reading, autojump_clock):
+    """Stopped, say. Not even a ping could be sent to it, as the send under way has the turn."""
+    async with trionet.open_scope(drain_timeout=0) as scope:
+        one, other = pair(scope)
+        server = keep_alive(await server_by_hand(one, other), ping_interval=2, ping_timeout=3)
+        clog(server)
+
+        async def receive():
+            with pytest.raises(ConnectionClosed, match="1006"):
+                await server.get_message()
+
+        async with trio.open_nursery() as nursery:
+            if reading:
+                nursery.start_soon(receive)
+            began = trio.current_time()
+            with pytest.raises(ConnectionClosed, match="1006"):
+                await send(server)
+        assert 3 <= trio.current_time() - began <= 4.5
+        assert server.end.reason is Reason.IDLE_TIMEOUT
+        with pytest.raises(ConnectionClosed, match=r"took nothing of what is sent within 3 s \(ping_timeout\)"):
+            server.end.outcome.unwrap()
+
+
+async def test_a_peer_that_does_not_take_what_was_broadcast_is_given_up(autojump_clock):
+    async with trionet.open_scope(drain_timeout=0) as scope:
+        one, other = unix_pair(scope)
+        server = keep_alive(await server_by_hand(one, other), ping_interval=2, ping_timeout=3)
+        clog(server)
+        trionet.broadcast([server], "x")
+        with trio.fail_after(5):
+            assert (await server.wait_ended()).reason is Reason.IDLE_TIMEOUT
+
+
+async def test_a_peer_that_reads_slowly_is_not_given_up(autojump_clock):
+    async with trionet.open_scope(drain_timeout=0) as scope:
+        one, other = unix_pair(scope)
+        server = keep_alive(await server_by_hand(one, other), ping_interval=2, ping_timeout=3)
+        message = b"x" * 2_000_000
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(server.send_message, message)
+            received = 0
+            while received < len(message):
+                received += len(await other.receive_exactly(50_000))
+                await trio.sleep(1)
+        assert server.phase is Phase.OPEN
+
+
+async def get_whole(server):
+    assert len(await server.get_message()) == 60_000
+
+
+async def get_parts(server):
+    assert sum([len(part) async for part in server.receive_fragments()]) == 60_000
+
+
+async def get_later(server):
+    await trio.sleep(59)
+    await get_whole(server)
+
+
+@pytest.mark.parametrize("over", ["unix", "TLS", "memory"])
+@pytest.mark.parametrize("get", [get_whole, get_parts, get_later])
+async def test_a_peer_whose_bytes_keep_arriving_is_not_given_up(
+    get, over, autojump_clock, server_context, client_context
+):
+    """A frame, or a TLS record, that takes a minute. The pong can come behind it only."""
+    async with trionet.open_scope(drain_timeout=0) as scope:
+        one, other = memory_pair(scope) if over == "memory" else unix_pair(scope)
+        send = other.send_all
+        if over == "TLS":
+            one, other = await both(
+                lambda: one.upgrade(to_tls_server(server_context)),
+                lambda: other.upgrade(to_tls_client("localhost", ssl_context=client_context)),
+            )
+            send = other._transport._lower.send_all
+        server = keep_alive(await server_by_hand(one, other), ping_interval=2, ping_timeout=3)
+        data = frame(Opcode.BINARY, bytes(60_000))
+        if over == "TLS":
+            for at in range(0, len(data), 16384):
+                other._transport._write(data[at : at + 16384])
+            data = other._transport.take_output()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(get, server)
+            for at in range(0, len(data), 1000):
+                await send(data[at : at + 1000])
+                await trio.sleep(1)
+        assert server.phase is Phase.OPEN
+
+
+async def test_a_peer_that_sends_but_answers_no_ping_is_given_up_when_it_falls_silent(autojump_clock):
+    async with trionet.open_scope(drain_timeout=0) as scope:
+        one, other = unix_pair(scope)
+        server = keep_alive(await server_by_hand(one, other), ping_interval=2, ping_timeout=3)
+        for _ in range(20):
+            await other.send_all(text("x"))
+            await trio.sleep(1)
+        assert server.phase is Phase.OPEN
+        began = trio.current_time()
+        assert (await server.wait_ended()).reason is Reason.IDLE_TIMEOUT
+        assert 2 <= trio.current_time() - began <= 4
+
+
+async def test_a_peer_that_was_held_back_is_not_given_up(autojump_clock):
+    """Enough messages wait to be taken, so its pong stands behind bytes that nobody receives."""
+    async with trionet.open_scope(drain_timeout=0) as scope:
+        one, other = unix_pair(scope)
+        server = keep_alive(await server_by_hand(one, other, max_message_size=1000), ping_interval=2, ping_timeout=3)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(other.send_all, text("x" * 900) * 500)
+            await trio.sleep(60)
+            assert server.phase is Phase.OPEN
+            for _ in range(500):
+                await server.get_message()
 
 
 @pytest.mark.parametrize("wrong", [{"ping_interval": 0}, {"ping_timeout": -1}])

@@ -144,6 +144,13 @@ class Transport(Protocol):
         """Whether a send would go out now, at least in part. False also where the transport cannot tell. A step."""
         ...
 
+    def progress(self) -> object:
+        """What is different when the peer has sent or taken a byte, also in the middle of a send or of a TLS record.
+
+        None where the transport cannot tell. A step.
+        """
+        ...
+
     def wake_receiver(self) -> None:
         """A pending `receive_some` takes what has arrived, else it raises `trio.ClosedResourceError`. A step.
 

@@ -153,6 +153,10 @@ class StreamTransport:
         if scope.cancelled_caught:
             raise trio.ClosedResourceError("this stream was closed during the send")
 
+    def progress(self) -> object:
+        """A Trio stream cannot tell."""
+        return None
+
     def wake_receiver(self) -> None:
         if self._receiving is not None:
             self._receiving.cancel()

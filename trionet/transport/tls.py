@@ -87,6 +87,7 @@ class TLSTransport:
         "_notified",
         "_outgoing",
         "_parted",
+        "_pieces",
         "_receiving",
         "_rest",
         "_tls",
@@ -114,6 +115,7 @@ class TLSTransport:
         self._ended = False
         self._failure: ssl.SSLError | None = None
         self._wakes = 0
+        self._pieces = 0  # received, of which no plaintext has come yet
         # Who takes from the lower transport: a receive, or a failed send that looks for the reason.
         self._receiving = False
         self._look: _Look | None = None
@@ -240,6 +242,7 @@ class TLSTransport:
                 plain = self._take(max_bytes)
                 if plain is not None:
                     return plain
+                self._pieces += 1
                 if wakes != self._wakes:  # called off: there may be more than this half of a record
                     if (plain := self.receive_nowait(max_bytes)) is not None:
                         return plain
@@ -256,6 +259,7 @@ class TLSTransport:
             self._incoming.write(data)
             if (plain := self._take(max_bytes)) is not None:
                 return plain
+            self._pieces += 1
         return None
 
     def is_silent(self) -> bool:
@@ -558,6 +562,10 @@ class TLSTransport:
         return not self._unsent and self._lower.is_writable()
 
     # --- the end -------------------------------------------------------------------------------------------------
+
+    def progress(self) -> object:
+        lower = self._lower.progress()
+        return None if lower is None else (lower, self.bytes_sent, self._pieces)
 
     def wake_receiver(self) -> None:
         self._wakes += 1

@@ -9,7 +9,10 @@ long as there is more, the caretaker comes back when other connections and other
 are kept until they are as many as the bound allows; then the rest stays with the operating system, and TCP makes the
 peer wait. A foreign Trio stream cannot be asked without waiting: there a task has to receive.
 
-*Keepalive*: a ping now and then, and the end of a connection whose peer does not answer it.
+*Keepalive*: a ping now and then, and the end of a connection whose peer is dead. A ping asks for a sign of life until
+its pong comes, and a send that has to wait until it is done; the sign is any byte that the peer sends or takes.
+So nobody is given up who sends a long frame slowly, or reads one; and a peer that takes nothing, so that not even a
+ping could be sent to it, is.
 """
 
 from __future__ import annotations
@@ -48,7 +51,9 @@ class Keepalive:
 
     Args:
         ping_interval: Seconds between two pings, more than 0. They are looked after twice a second.
-        ping_timeout: Seconds within which the pong has to come, more than 0; else the connection is aborted.
+        ping_timeout: Seconds without a sign of life, more than 0, after which the connection is aborted: while a pong
+            is due, or while a send waits for the peer to take something. Any byte that the peer sends, and any that it
+            takes of a send, is a sign of life.
 
     Raises:
         ValueError: a number that is not more than 0.
@@ -78,7 +83,7 @@ class WebSocketStatistics(Statistics):
 class Kept(Closing):
     """A handle that is looked after."""
 
-    __slots__ = ("_batches", "_keepalive", "_latency", "_ping_at", "_ping_payload")
+    __slots__ = ("_alive_at", "_batches", "_keepalive", "_latency", "_ping_at", "_ping_payload", "_signs")
 
     def __init__(self, capsule: Detached, engine: Engine, keepalive: Keepalive | None) -> None:
         self._keepalive = keepalive
@@ -91,6 +96,9 @@ class Kept(Closing):
         # When the latest ping was sent; or, before the first one, when waiting for its time began.
         self._ping_at = trio.current_time()
         self._ping_payload = b""
+        # What is different after a sign of life, and when the latest one was seen.
+        self._signs: object = None
+        self._alive_at = self._ping_at
 
     @enable_ki_protection
     def seat(self, owner: Owner, instead_of: Any = None) -> None:
@@ -177,12 +185,31 @@ class Kept(Closing):
         """Send the ping that is due, or give up a peer who has not answered the one before. A step."""
         if self._life.phase is not Phase.OPEN or self._life.reset:
             return
-        if self._ping_payload in self._pings:
+        pinged, sending = self._ping_payload in self._pings, self._life.send is Send.BUSY
+        if pinged or sending:
+            self._look_for_life(now)
             timeout = keepalive.ping_timeout
-            if timeout is not None and now - self._ping_at >= timeout:
-                self._give_up(timeout)
+            if timeout is None:
+                return
+            if pinged and now - max(self._ping_at, self._alive_at) >= timeout:
+                self._give_up(f"no pong came within {timeout:g} s (ping_timeout), nor anything else")
+            elif sending and now - max(self._writer_since, self._alive_at) >= timeout:
+                self._give_up(f"the peer took nothing of what is sent within {timeout:g} s (ping_timeout)")
         elif keepalive.ping_interval is not None and now - self._ping_at >= keepalive.ping_interval:
             self._send_keepalive(now)
+
+    def _look_for_life(self, now: float) -> None:
+        """Note whether the peer has sent or taken anything since the tick before. A step.
+
+        Where bytes wait that are not received, as enough is kept already, the peer is not silent. A foreign stream
+        cannot tell: it is not judged while no task receives from it, nor while something is sent on it.
+        """
+        life, progress = self._life, self._transport.progress()
+        signs = (self._bytes_received, self._bytes_sent, self._writer_since, progress)
+        waits = life.receive is Receive.IDLE and not self._transport.is_silent()
+        if signs != self._signs or waits or (progress is None and life.send is Send.BUSY):
+            self._signs = signs
+            self._alive_at = now
 
     def _send_keepalive(self, now: float) -> None:
         """Send a ping; in a later tick, if a message is being sent just now. A step."""
@@ -193,9 +220,9 @@ class Kept(Closing):
         self._pings[self._ping_payload] = None  # no task waits for it
         self._send_control(self._engine.control(PING, self._ping_payload))
 
-    def _give_up(self, timeout: float) -> None:
+    def _give_up(self, why: str) -> None:
         self._close = CloseReason(1006, None)
-        self._failure = ConnectionClosed(self._close, f"{self!r}: no pong came within {timeout:g} s (ping_timeout)")
+        self._failure = ConnectionClosed(self._close, f"{self!r}: {why}")
         self._take(Event.IDLE_TIMEOUT)
 
     def _pong_came(self, payload: bytes) -> None:

@@ -56,8 +56,8 @@ def to_websocket_server(
         max_message_size: Bytes of a received message at most, after decompression; a longer one closes with 1009. None
             for no limit.
         ping_interval: Seconds between two pings that are sent by themselves; None for none.
-        ping_timeout: Seconds within which such a ping has to be answered, else the WebSocket is aborted; None for no
-            limit.
+        ping_timeout: Seconds without a sign of life, while a pong is due or a send waits for the peer, after which the
+            WebSocket is aborted; None for no limit. Any byte that the peer sends or takes is a sign of life.
         handshake_timeout: Seconds, more than 0; `math.inf` for no limit.
 
     Raises (here):
@@ -108,8 +108,8 @@ def to_websocket_client(
         max_message_size: Bytes of a received message at most, after decompression; a longer one closes with 1009. None
             for no limit.
         ping_interval: Seconds between two pings that are sent by themselves; None for none.
-        ping_timeout: Seconds within which such a ping has to be answered, else the WebSocket is aborted; None for no
-            limit.
+        ping_timeout: Seconds without a sign of life, while a pong is due or a send waits for the peer, after which the
+            WebSocket is aborted; None for no limit. Any byte that the peer sends or takes is a sign of life.
         handshake_timeout: Seconds, more than 0; `math.inf` for no limit.
 
     Raises (here):
