@@ -262,8 +262,8 @@ async def test_many_small_records(server_context: ssl.SSLContext, client_context
         )
         tls = client._transport
         for _ in range(2800):
-            tls._write(b"x")
-        tls._lower_send(tls.take_output())
+            tls._tls.write(b"x")
+        tls._lower.send_some(tls.take_output())
         received = 0
         async with short_steps():
             while received < 2800:

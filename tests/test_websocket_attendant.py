@@ -323,7 +323,7 @@ async def test_a_peer_whose_bytes_keep_arriving_is_not_given_up(
         data = frame(Opcode.BINARY, bytes(60_000))
         if over == "TLS":
             for at in range(0, len(data), 16384):
-                other._transport._write(data[at : at + 16384])
+                other._transport._tls.write(data[at : at + 16384])
             data = other._transport.take_output()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(get, server)
