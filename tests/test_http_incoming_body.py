@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import random
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -362,3 +363,83 @@ async def test_cancelled_at_every_checkpoint_of_a_request_inside_of_another(keep
             await server.all_gone()
 
         assert await at_every_checkpoint(scenario) > 5
+
+
+# --- whatever happens in the blocks -------------------------------------------------------------------------------
+
+
+def odd_answers(chance: random.Random) -> Any:
+    """A server that names what it was asked for in its body, and sends that in every way that there is."""
+
+    async def answer(connection: trionet.Connection, asked: Asked) -> None:
+        body = f"<{asked.target}>".encode()
+        wire = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+        match chance.randrange(12):
+            case 0:
+                await connection.send_all(wire[:-3])
+                await wait_all_tasks_blocked()
+                await connection.send_all(wire[-3:])
+            case 1:
+                await connection.send_all(wire[:-3])
+                connection.abort()
+            case 2:
+                await connection.send_all(wire + b"junk")
+            case 3:
+                await connection.send_all(wire.replace(b"200 OK", b"404 Not Found"))
+            case 4:
+                await connection.send_all(b"HTTP/1.1 200 OK\r\n\r\n" + body)
+                await connection.aclose()
+            case _:
+                await connection.send_all(wire)
+
+    return answer
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_no_slot_is_lost_and_no_answer_gets_to_another_whatever_happens_in_the_blocks(seed):
+    """Requests inside of requests, cut off at random, in twice as many tasks as there are slots."""
+    chance = random.Random(seed)
+    numbers = iter(range(1, 10**6))
+
+    async def produce() -> AsyncIterator[bytes]:
+        for _ in range(chance.randrange(3)):
+            await trio.lowlevel.checkpoint()
+            yield bytes(chance.choice([1, 1000, 200_000]))
+
+    async def ask(client: trionet.HTTPClient, url: str, depth: int) -> None:
+        path = f"/{next(numbers)}"
+        keep = chance.random() < 0.2
+        body = produce() if chance.random() < 0.3 else None
+        async with client.request(
+            "POST" if body else "GET", url + path, content=body, keep_connection=keep
+        ) as response:
+            if chance.random() < 0.2:
+                return
+            if chance.random() < 0.2:
+                response.raise_for_status()
+            assert await response.read() == f"<{path}>".encode()
+            if depth and not keep:  # a task that keeps a slot and waits for another one may wait for ever
+                await ask(client, url, depth - 1)
+            assert await response.read() == f"<{path}>".encode()
+            if chance.random() < 0.1:
+                raise KeyError
+
+    async def ask_often(client: trionet.HTTPClient, url: str) -> None:
+        for _ in range(20):
+            with trio.move_on_after(chance.choice([chance.random() * 0.01, 60])):
+                with contextlib.suppress(trionet.HTTPClientError, KeyError):
+                    await ask(client, url, chance.randrange(3))
+
+    async with (
+        serving(odd_answers(chance)) as server,
+        trionet.open_http_client(max_connections=4, max_connections_per_origin=4) as client,
+    ):
+        with trio.fail_after(30):
+            async with trio.open_nursery() as nursery:
+                for _ in range(8):
+                    nursery.start_soon(ask_often, client, server.url)
+        figures = client.statistics()
+        assert (figures.running, figures.waiting) == (0, 0)
+        assert figures.reused > 50
+        assert client.pool._slots.value == 4
+        assert figures.open == figures.idle == len(client.scope.handles)
