@@ -68,8 +68,11 @@ PAGES: dict[str, tuple[str, str, str]] = {
 """File name: title, module, names in the order in which one meets them."""
 
 BETWEEN_ROOMS = {
-    "Handle": "drain drained handler_failed must_wait retire scope_event seat",
-    "Detached": "check drain drained handler_failed must_wait owner pass_to retire scope_event seat transport watcher",
+    "Handle": "cut_loose drain drained handler_failed must_wait retire scope_event seat",
+    "Detached": (
+        "check drain drained end_with_wire handler_failed made must_wait owner pass_to retire scope_event seat"
+        " transport watcher"
+    ),
     "Lease": "give_up holder stop",
     "Scope": "owner",
     "Server": "accept_loop forget stop_accepting",
