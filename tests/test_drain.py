@@ -219,6 +219,45 @@ async def test_a_stream_that_cannot_be_asked_is_not_waited_for():
         assert (await one.wait_ended()).reason is Reason.LOCAL
 
 
+@pytest.mark.parametrize("when", ["before", "meanwhile"])
+async def test_a_drain_goes_on_through_detach_and_adopt(when):
+    """The connection gets another handle while its server drains: that ends as the first would have."""
+    async with trionet.open_scope() as scope:
+        one, other = SOCKET_PAIRS["tcp"](scope)
+        if when == "before":
+            one.retire()
+            capsule = one.detach()
+        else:
+            capsule = one.detach()
+            scope.owner.retire(0.0)
+        say(other, b"hello")
+        again = scope.adopt(capsule)
+        assert await again.receive_some() == b"hello"
+        with pytest.raises(trionet.HandleClosedError):
+            await again.receive_some()
+        assert (await again.wait_ended()).reason is Reason.LOCAL
+
+
+async def test_a_reader_is_let_go_while_another_task_waits_to_detach():
+    async with trionet.open_scope() as scope, trio.open_nursery() as nursery:
+        one, _other = SOCKET_PAIRS["tcp"](scope)
+
+        @nursery.start_soon
+        async def read():
+            with pytest.raises(trionet.HandleClosedError):
+                await one.receive_some()
+
+        await wait_all_tasks_blocked()
+
+        @nursery.start_soon
+        async def detach():
+            await one.detach_when_idle()
+
+        await wait_all_tasks_blocked()
+        one.retire()
+        assert (await one.wait_ended()).reason is Reason.DETACHED
+
+
 # --- HTTP -----------------------------------------------------------------------------------------------------------
 
 

@@ -55,6 +55,7 @@ class Detached:
         "_transport",
         "_watcher",
         "end",
+        "grace",
         "leftover",
         "opened_at",
         "receive_ended",
@@ -83,6 +84,8 @@ class Detached:
         self.send_ended = send_ended
         self.opened_at = opened_at
         self.end: End | None = None
+        self.grace: float | None = None
+        """With which grace it was told to retire; None if it was not. The handle that is made of it takes that over."""
 
     __reduce_ex__ = refuse_copy
 
@@ -169,7 +172,8 @@ class Detached:
         """Nothing to drain."""
 
     def retire(self, grace: float = 0.0) -> None:
-        """Nothing to wait for: whoever adopts the capsule decides."""
+        """Nothing to wait for; the handle that is made of the capsule retires. A step."""
+        self.grace = grace
 
     def handler_failed(self, error: BaseException | None = None) -> None:
         """Close the endpoint now."""

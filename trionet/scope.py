@@ -319,6 +319,8 @@ class Scope:
         connection = Connection(capsule)
         connection.seat(self.owner, instead_of=capsule)
         capsule.pass_to(connection)
+        if capsule.grace is not None:
+            connection.retire(capsule.grace)
         return connection
 
 

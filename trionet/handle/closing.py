@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import trio
 from trio.lowlevel import current_task, enable_ki_protection
 
@@ -10,6 +12,8 @@ from ..ownership import End, Event, Phase, Reason, Receive
 from .changes import Changes
 
 __all__ = ["Closing"]
+
+_OPEN_OR_RESERVED: Final = (Phase.OPEN, Phase.RESERVED)
 
 
 class Closing(Changes):
@@ -67,7 +71,7 @@ class Closing(Changes):
         life = self._life
         life.retiring = True  # an upgrade under way passes both on
         life.grace = grace
-        if life.phase is Phase.OPEN and life.receive is Receive.BUSY and self._reader_lease is None:
+        if life.phase in _OPEN_OR_RESERVED and life.receive is Receive.BUSY and self._reader_lease is None:
             self._stop_waiting()
 
     def _stop_waiting(self) -> None:

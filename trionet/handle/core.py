@@ -289,6 +289,8 @@ class Core:
             opened_at=self.opened_at,
             watcher=self._watcher,
         )
+        if self._life.retiring:
+            capsule.retire(self._life.grace)
         capsule.seat(self._owner)
         self._owner.register(capsule, instead_of=self)
         self._move_to(capsule)
