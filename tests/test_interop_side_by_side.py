@@ -479,3 +479,18 @@ async def test_two_subprotocols_are_chosen(nursery):
     with pytest.raises(trionet.LocalProtocolError, match="names several subprotocols"):
         await request.accept(subprotocol="chat", extra_headers=[("Sec-WebSocket-Protocol", "news")])
     await request.accept(subprotocol="chat", extra_headers=[("Sec-WebSocket-Protocol", "chat")])
+
+
+async def test_what_a_handler_raises_while_it_is_cancelled():
+    """Nothing can be answered any more; the exception reaches the nursery all the same. The real one loses it."""
+
+    async def handler(request):
+        nursery.cancel_scope.cancel()
+        raise ZeroDivisionError
+
+    with pytest.RaisesGroup(ZeroDivisionError, flatten_subgroups=True), trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            server = await serve(nursery, ours, handler)
+            async with await trio.open_tcp_stream(HOST, server.port) as stream:
+                await stream.send_all(REQUEST)
+                await trio.sleep_forever()
