@@ -309,14 +309,15 @@ async def waits(handle):
 async def waits_in_a_nursery(handle):
     async with trio.open_nursery() as nursery:
         nursery.start_soon(use, handle)
+        nursery.start_soon(trio.lowlevel.checkpoint)
 
 
 async def waits_and_raises_it_again(handle):
     try:
         await use(handle)
     except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
-        await trio.lowlevel.checkpoint()
-        raise exc
+        again = exc
+    raise again
 
 
 async def waits_beside_its_own_work(handle):

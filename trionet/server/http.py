@@ -140,7 +140,7 @@ def http_handler(
                 except BaseExceptionGroup as group:
                     failures, others = group.split(Exception)
                     if failures is not None:
-                        await _failed(exchange, failures, follower, on_error)
+                        await _failed(exchange, failures, follower, on_error)  # noqa: ASYNC120 - it outranks them
                     assert others is not None  # else it were an Exception
                     raise others from None
                 except trio.Cancelled:
