@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 from trio.lowlevel import checkpoint_if_cancelled, enable_ki_protection
 
+from ..generators import close_generator
 from ..handle import Lease
 from ..ownership import Phase, Receive, Send
 from .client_link import ClientLink
@@ -216,9 +217,13 @@ class RequestContext:
         if self._response is not None:
             raise RuntimeError("this request was sent already; call request() again")
         method, target, headers, content, json, expect_continue = self._arguments
-        body = make_content(content, json)
-        fields = with_defaults(headers, [("Host", self._connection.host), *content_fields(body, expect_continue)])
-        response = await self._connection.exchange(PreparedRequest(method, target, fields), body)
+        try:
+            body = make_content(content, json)
+            fields = with_defaults(headers, [("Host", self._connection.host), *content_fields(body, expect_continue)])
+            response = await self._connection.exchange(PreparedRequest(method, target, fields), body)
+        except BaseException:
+            await close_generator(content)  # noqa: ASYNC102, ASYNC120 - what it waits for is its own business
+            raise
         self._response = response
         return response
 
@@ -227,4 +232,7 @@ class RequestContext:
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         assert self._response is not None
-        await self._response.leave(exc)  # noqa: ASYNC102 - a cancelled block drains nothing
+        try:
+            await self._response.leave(exc)  # noqa: ASYNC102 - a cancelled block drains nothing
+        finally:
+            await close_generator(self._arguments[3])  # noqa: ASYNC102 - as above; it may not have been asked for

@@ -15,6 +15,7 @@ from trio.lowlevel import enable_ki_protection
 
 from ..checks import check_flag
 from ..errors import BodyNotReplayableError, RemoteProtocolError, TooManyRedirectsError
+from ..generators import close_generator
 from .content import NOTHING, make_content
 from .headers import Headers
 from .redirect import next_request
@@ -72,21 +73,22 @@ class ClientRequest:
             raise RuntimeError("this request was sent already; call request() again")
         client = self._client
         headers, content, json, params, follow, auth, expect_continue = self._arguments
-        if follow is not None:
-            check_flag("follow_redirects", follow)
-        body = NOTHING if content is None and json is None else make_content(content, json)
-        if headers or params is not None or auth is not None or expect_continue or client.cookies is not None:
-            plan = client.first_plan(
-                self._method, self._url, headers, body, params=params, auth=auth, expect_continue=expect_continue
-            )
-        else:
-            plan = client.usual_plan(self._method, self._url, body)
         try:
+            if follow is not None:
+                check_flag("follow_redirects", follow)
+            body = NOTHING if content is None and json is None else make_content(content, json)
+            if headers or params is not None or auth is not None or expect_continue or client.cookies is not None:
+                plan = client.first_plan(
+                    self._method, self._url, headers, body, params=params, auth=auth, expect_continue=expect_continue
+                )
+            else:
+                plan = client.usual_plan(self._method, self._url, body)
             response = await self._send(plan, body)
             if (client.follow_redirects if follow is None else follow) and 300 < response.status < 400:
                 response = await self._follow(response, plan, body)
         except BaseException:
             self._give_back()
+            await close_generator(content)  # noqa: ASYNC102, ASYNC120 - what it waits for is its own business
             raise
         self._response = response
         return response
@@ -97,8 +99,12 @@ class ClientRequest:
     ) -> None:
         response = self._response
         assert response is not None
-        if not response.settled:
-            await response.leave(exc)  # noqa: ASYNC102 - a cancelled block drains nothing
+        try:
+            if not response.settled:
+                await response.leave(exc)  # noqa: ASYNC102 - a cancelled block drains nothing
+        finally:
+            if (content := self._arguments[1]) is not None:
+                await close_generator(content)  # noqa: ASYNC102 - as above; it may not have been asked for
 
     # --- one hop -------------------------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from trio.lowlevel import cancel_shielded_checkpoint, checkpoint_if_cancelled, e
 
 from ..checks import check_count, check_flag, flat_view
 from ..errors import LimitExceededError, LocalProtocolError, RemoteProtocolError, UpgradeRefusedError
+from ..generators import close_generator
 from ..ownership import Event, Phase
 from .body_reader import PIECES, EndOfMessage
 from .content import ABSENT, make_content, written
@@ -351,7 +352,8 @@ class Exchange:
             status: 200 to 999.
             body: Bytes; or a str, which is sent as UTF-8, with the Content-Type text/plain unless `headers` has one; or
                 a file that was opened in binary mode, or a (sync or async) iterable of bytes, which is sent piece by
-                piece: with a Content-Length where that is known, else in chunks.
+                piece: with a Content-Length where that is known, else in chunks. A generator is closed when the call
+                ends, also if it was refused or not needed.
             json: The body as a value to be written as JSON, in the place of `body`; None is ``null``. The Content-Type
                 is application/json unless `headers` has one.
             headers: Fields. A Content-Length that is given has to be right; ``Connection: close`` ends the connection.
@@ -369,11 +371,15 @@ class Exchange:
         """
         connection = self.connection
         if connection.exchange is not self:
+            await close_generator(body)
             connection.check_exchange(self, "respond")
         if json is not ABSENT or isinstance(body, str):
             body, headers = written(body, json, headers)
         if type(body) is not bytes or len(body) > LARGE:
-            await self._respond_at_length(status, body, headers)
+            try:
+                await self._respond_at_length(status, body, headers)
+            finally:
+                await close_generator(body)  # noqa: ASYNC102 - what it waits for at its end is its own business
             return
         await checkpoint_if_cancelled()
         machine = connection.machine
