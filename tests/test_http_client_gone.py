@@ -540,6 +540,60 @@ async def test_a_client_that_ends_in_its_body_is_told_to_the_reader_and_to_who_w
         assert done[0] <= 1.05
 
 
+async def test_waiting_again_and_again_keeps_to_the_bound(autojump_clock):
+    async def handler(exchange):
+        if not kept:
+            for _ in range(20):
+                with trio.move_on_after(0.01):
+                    await exchange.wait_disconnected()
+            kept.append(it.http.machine.buffered)
+            assert it.http.lookout is None
+        await exchange.respond(200)
+
+    kept = []
+    many = get("/" + "x" * 1000) * 90
+    async with served(handler) as it:
+        await it.client.send_all(GET)
+        await wait_all_tasks_blocked()
+        await it.client.send_all(many)
+        assert (await read_answer(it.client)).status == 200
+        assert 0 < kept[0] <= MAX_AHEAD
+        for _ in range(90):
+            assert (await read_answer(it.client)).status == 200
+
+
+async def test_what_comes_behind_the_last_request_is_not_read_for_ever(autojump_clock):
+    async def handler(exchange):
+        await exchange.wait_disconnected()
+        told.append(it.http.statistics().bytes_received)
+
+    told = []
+    async with served(handler) as it:
+        await it.client.send_all(get("/", "Connection: close"))
+        await wait_all_tasks_blocked()
+        await it.client.send_all(b"x" * 90_000)
+        await it.client.send_eof()
+        await it.over.wait()
+        assert told[0] <= MAX_AHEAD + 100
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_a_stream_that_its_client_does_not_read_ends_too(autojump_clock, visit, method):
+    async def handler(exchange):
+        async with exchange.stream(200) as stream:
+            while True:
+                await stream.send(b"x" * 65536)
+
+    async with visit(handler) as (site, client):
+        await client.send_all(req(method))
+        await site.begun.wait()
+        await wait_all_tasks_blocked()
+        left = await leave(client)
+        how, when = await site.ended()
+        assert how in (trio.Cancelled, trionet.HandleClosedError)  # it was in the middle of a send
+        assert when - left <= 1.05
+
+
 async def test_a_client_that_pipelines_on_and_on_is_read_to_a_bound(autojump_clock):
     async def handler(exchange):
         if not told:

@@ -432,7 +432,8 @@ class Exchange:
 
         The head goes out with the first piece, or at once by ``stream.flush()``. When the block ends well the body is
         completed. When it raises or is cancelled, that is never done: the client sees that the answer is cut off, and
-        the connection is closed.
+        the connection is closed. A client that goes away ends it, also one that only ends its direction: see
+        `eof_is_gone` and `wait_disconnected`.
 
         Args:
             status: 200 to 999.

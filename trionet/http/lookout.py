@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Lookout", "eof_counts", "is_answered"]
 
 MAX_AHEAD: Final = 65536
-"""Bytes that are received for the tasks that wait in one exchange at most: its body, and requests behind it."""
+"""Bytes that are kept for whoever reads next at most: the exchange's body, and requests behind it."""
 
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 _ANSWERED: Final = frozenset({Half.DONE, Half.MUST_CLOSE})
@@ -91,7 +91,12 @@ class Lookout:
     def _may_receive(self) -> bool:
         life = self._link._life
         free = life.receive is Receive.IDLE and life.phase in _RECEIVING and not life.reset
-        return free and self._room > 0 and not self._yields
+        return free and not self._yields and self._most > 0
+
+    @property
+    def _most(self) -> int:
+        """How much may still be received: what comes behind the last request is dropped, and has to end too."""
+        return min(self._room, MAX_AHEAD - self._link.machine.buffered)
 
     @enable_ki_protection
     async def _receive(self) -> None:
@@ -100,7 +105,7 @@ class Lookout:
         link._begin_receive(self.exchange)
         link.looking = self
         try:
-            data = await link._transport.receive_some(self._room)
+            data = await link._transport.receive_some(self._most)
             link._took(data)
             self._room -= len(data)
         except trio.BrokenResourceError as exc:

@@ -267,9 +267,11 @@ class Link(Handle):
 
     @enable_ki_protection
     def forget_lookout(self) -> None:
-        """Keep nothing of an exchange that is over, where nobody waits any more. A step."""
+        """Keep nothing of an exchange where nobody waits any more, unless its tasks have been told. A step."""
         lookout = self.lookout
-        if lookout is not None and not lookout.waiting and lookout.exchange is not self.exchange:
+        if lookout is None or lookout.waiting:
+            return
+        if not (lookout.gone and lookout.exchange is self.exchange):
             self.lookout = None
 
     @enable_ki_protection
