@@ -35,7 +35,8 @@ Serve = Callable[..., Awaitable[None]]
 def program(source: str | Path) -> dict[str, Any]:
     """What a program defines, without running it."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trio, "run", lambda *args, **kwargs: None)
+        for module in (trio, trionet):
+            patch.setattr(module, "run", lambda *args, **kwargs: None)
         if isinstance(source, Path):
             return runpy.run_path(str(source))
         names: dict[str, Any] = {"__name__": "__main__"}
