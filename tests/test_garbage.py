@@ -5,7 +5,7 @@ Cycles would have to be found by the garbage collector, which costs a server mor
 
 import gc
 import ssl
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 
 import pytest
@@ -105,4 +105,79 @@ async def test_a_connection_that_is_over_leaves_no_cycle(conversation, server_co
             await some()
         assert found == []
         assert server.scope.owner.tree() == [server.scope.owner]  # nor does the server keep any of it
+        nursery.cancel_scope.cancel()
+
+
+# --- WebSockets, however they end ---------------------------------------------------------------------------------
+
+ASKS = (
+    b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
+BEHIND = {"close": b"\x88\x82\0\0\0\0\x03\xe8", "EOF": None, "offence": b"\x8f\x80\0\0\0\0"}
+
+
+async def until_told(websocket: trionet.WebSocket) -> None:
+    async for message in websocket:
+        if message == "close":
+            await websocket.aclose(1000)
+        elif message == "abort":
+            websocket.abort()
+        elif message == "return":
+            return
+
+
+async def on_a_connection(connection: trionet.Connection) -> None:
+    await until_told(await connection.upgrade(trionet.to_websocket_server()))
+
+
+async def on_an_exchange(exchange: Exchange) -> None:
+    await until_told(await exchange.upgrade(trionet.to_websocket_server()))
+
+
+async def by_a_client(port: int, how: str) -> None:
+    async with trionet.open_websocket(f"ws://127.0.0.1:{port}/") as websocket:
+        if how == "client aborts":
+            websocket.abort()
+        elif how == "client is cancelled":
+            with trio.CancelScope() as scope:
+                scope.cancel()
+                await websocket.aclose()
+        else:
+            await websocket.send_message(how)
+            with suppress(trionet.ConnectionClosed):
+                await websocket.get_message()
+
+
+async def by_hand(port: int, how: str) -> None:
+    async with await trio.open_tcp_stream("127.0.0.1", port) as client:
+        await client.send_all(ASKS if how != "refused" else b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert await client.receive_some()
+        if behind := BEHIND.get(how):
+            await client.send_all(behind)
+            while await client.receive_some():
+                pass
+
+
+ENDS = [(how, by_hand) for how in (*BEHIND, "refused")]
+ENDS += [(how, by_a_client) for how in ("close", "abort", "return", "client aborts", "client is cancelled")]
+
+
+@pytest.mark.parametrize("serve", [trionet.serve_tcp, trionet.serve_http])
+@pytest.mark.parametrize(("how", "talk"), ENDS)
+async def test_a_websocket_that_is_over_leaves_no_cycle(how, talk, serve):
+    async with trio.open_nursery() as nursery:
+        handler = on_a_connection if serve is trionet.serve_tcp else on_an_exchange
+        server = await nursery.start(serve, handler, 0)
+
+        async def some() -> None:
+            for _ in range(CONNECTIONS):
+                await talk(server.port, how)
+            while server.statistics().open:
+                await wait_all_tasks_blocked()
+
+        await some()
+        async with cycles() as found:
+            await some()
+        assert found == []
         nursery.cancel_scope.cancel()

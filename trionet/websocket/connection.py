@@ -158,8 +158,7 @@ class WebSocket(InFragments, trio.abc.AsyncResource):
                 self._settle()
             while not messages or self._life.phase is Phase.MOVED:
                 if self._to_raise is not None:
-                    error, self._to_raise = self._to_raise, None
-                    raise error.with_handle(self)
+                    self._raise_offence()
                 await self._read_batch()
             return messages.popleft()
         finally:

@@ -7,7 +7,7 @@ answer has to wait does a service task of the scope take over.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NoReturn
 
 import trio
 from trio.lowlevel import enable_ki_protection
@@ -137,11 +137,24 @@ class Closing(Link):
             return  # a close on this side is under way, and looks for itself
         if engine.failure is not None:
             code, error = engine.failure
-            self._failure = self._to_raise = error
+            self._to_raise = error
+            # What is raised refers to the handle by its traceback. So the record keeps another one: else both would be
+            # garbage that only the collector finds.
+            self._failure = type(error)(*error.args)
+            engine.failure = code, self._failure
             self._end_by(Event.PROTOCOL_ERROR, CloseReason(code, str(error)))
         elif engine.peer_close is not None:
             code, reason = engine.peer_close
             self._end_by(Event.PEER_GONE, CloseReason(code, reason or None))
+
+    def _raise_offence(self) -> NoReturn:
+        """Raise what the peer did wrong, which is done once."""
+        error, self._to_raise = self._to_raise, None
+        assert error is not None
+        try:
+            raise error.with_handle(self)
+        finally:
+            del error  # the frame must not keep its own traceback alive
 
     @enable_ki_protection
     def _end_by(self, event: Event, reason: CloseReason) -> None:

@@ -232,8 +232,7 @@ class InFragments(Kept):
                     self._stream = None
                     raise StopAsyncIteration
                 if self._to_raise is not None:
-                    error, self._to_raise = self._to_raise, None
-                    raise error.with_handle(self)
+                    self._raise_offence()
                 await self._read_batch(patient=True)
                 waited = True
         except BaseException:
