@@ -650,13 +650,31 @@ async def test_a_request_that_came_while_somebody_waited_is_not_waited_for_again
         if exchange.path == "/1":
             it.scope.start_soon(exchange.wait_disconnected)
             await wait_all_tasks_blocked()
-            await it.client.send_all(get("/2"))
+            assert it.client._transport.send_some(get("/2"))  # nobody has a turn in between
         await exchange.respond(200, exchange.path.encode())
 
     async with served(handler) as it:
         await it.client.send_all(get("/1"))
         with trio.fail_after(60):
             assert [(await read_answer(it.client)).body for _ in range(2)] == [b"/1", b"/2"]
+
+
+async def test_a_body_that_came_while_somebody_waited_is_not_waited_for_again(autojump_clock):
+    """All of it came into the hands of the task that waited, in the turn in which it stood aside for the reader."""
+
+    async def handler(exchange):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(exchange.wait_disconnected)
+            await wait_all_tasks_blocked()
+            assert it.client._transport.send_some(b"abc")
+            body = await exchange.read()
+            nursery.cancel_scope.cancel()
+        await exchange.respond(200, body)
+
+    async with served(handler) as it:
+        await it.client.send_all(POST % 3)
+        with trio.fail_after(60):
+            assert (await read_answer(it.client)).body == b"abc"
 
 
 async def test_a_wait_behind_the_answer_is_told_at_once_too(autojump_clock, visit):

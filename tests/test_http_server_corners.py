@@ -528,6 +528,8 @@ MANNERS = st.sampled_from(
         "raise",
         "undone",
         "hint",
+        "watch",
+        "watch-on",
     ]
 )
 TALKS = st.lists(st.tuples(MANNERS, BODIES, st.booleans()), min_size=1, max_size=12)
@@ -581,6 +583,19 @@ async def converse(exchange):
         case "hint":
             await exchange.inform(103)
             await exchange.respond(200, text + b":")
+        case "watch":
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(exchange.wait_disconnected)
+                await trio.lowlevel.checkpoint()
+                body = await exchange.read()
+                await trio.lowlevel.checkpoint()
+                nursery.cancel_scope.cancel()
+            await exchange.respond(200, text + b":" + body)
+        case "watch-on":
+            exchange.connection.scope.start_soon(exchange.wait_disconnected)
+            await trio.lowlevel.checkpoint()
+            await trio.lowlevel.checkpoint()
+            await exchange.respond(200, text + b":")
         case _:
             await exchange.respond(200, text + b":")
 
@@ -614,7 +629,7 @@ def test_every_request_of_a_random_conversation_is_answered_in_order_and_once(ta
                     if manner in ("none", "raise"):
                         assert answer.status == 500
                         continue
-                    expected = body or b"" if manner in ("read", "iterate") else b""
+                    expected = body or b"" if manner in ("read", "iterate", "watch") else b""
                     if manner == "large":
                         expected = b"z" * 30000
                     assert (answer.status, answer.body) == (200, b"%d:%b" % (number, expected))
