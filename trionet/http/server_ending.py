@@ -74,13 +74,12 @@ class Ending(Link):
     def _phase_changed(self, before: Phase) -> None:
         if self._life.phase.terminal:
             self._owner.caretaker.unwatch(self)
-        if self._life.phase is Phase.MOVED:
-            self.exchange = self._seen = (
-                None  # it refers to this handle, and is over: else they would be garbage together
-            )
             if self.lookout is not None:
                 self.lookout.tell()
                 self.lookout = None
+        if self._life.phase is Phase.MOVED:
+            # It refers to this handle, and is over: else they would be garbage together.
+            self.exchange = self._seen = None
         if self._turned is not None:
             self._turned.set()
             self._turned = None
