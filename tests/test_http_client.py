@@ -337,6 +337,36 @@ async def test_hooks_see_and_change_requests_and_see_responses():
         assert all(asked.fields["x-signed"] == "yes" for asked in server.asked)
 
 
+async def test_a_redirect_leads_on_from_where_the_hooks_have_sent_the_request():
+    """The client looked where the request was to go before the hooks: at the wrong path, host and scheme."""
+    leads_on = redirect("next")
+    async with serving(routes({"/deep/b": leads_on, "/deep/next": HELLO})) as server:
+
+        def send_elsewhere(request):
+            request.headers = trionet.http.Headers([*request.headers.items(), ("X-Hop", "1")])
+            if request.url.host == "first.invalid":
+                request.url = URL(f"{server.url}/deep/b")
+
+        async with open_http_client(event_hooks={"request": [send_elsewhere]}) as client:
+            async with client.request("GET", "http://first.invalid/a", headers={"Authorization": "x"}) as response:
+                assert await response.read() == b"hello"
+        assert [asked.target for asked in server.asked] == ["/deep/b", "/deep/next"]
+        assert [asked.head.count(b"X-Hop") for asked in server.asked] == [1, 1]
+        assert all(asked.fields["authorization"] == "x" for asked in server.asked)
+
+
+async def test_a_hook_that_asks_over_tls_is_not_led_back_to_plain_http(client_context, server_context):
+    async with serving(HELLO) as plain, serving(redirect(f"{plain.url}/"), server_context) as secure:
+
+        def secured(request):
+            request.url = URL(f"{secure.url}/")
+
+        async with open_http_client(ssl_context=client_context, event_hooks={"request": [secured]}) as client:
+            with pytest.raises(trionet.LocalProtocolError, match="it leads from https to http"):
+                await get(client, plain.url)
+        assert plain.asked == []
+
+
 @pytest.mark.parametrize("event", ["request", "response"])
 async def test_a_hook_that_raises_ends_the_request(event):
     def fail(_):
@@ -1048,6 +1078,37 @@ async def test_a_request_is_sent_once():
         with pytest.raises(RuntimeError, match="sent already"):
             async with context:
                 pass
+
+
+async def test_a_request_that_two_tasks_send_costs_no_slot():
+    """The second one's slot took the place of the first one's, which nobody gave back."""
+    outcomes = []
+
+    async def send(context):
+        try:
+            async with context as response:
+                outcomes.append(await response.read())
+        except RuntimeError as exc:
+            outcomes.append(str(exc))
+
+    async with serving(HELLO) as server, open_http_client(max_connections=1) as client:
+        context = client.request("GET", server.url)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(send, context)
+            nursery.start_soon(send, context)
+        assert sorted(outcomes, key=str) == [b"hello", "this request was sent already; call request() again"]
+        assert client.statistics().running == 0
+
+
+async def test_a_request_that_failed_can_be_sent_again():
+    async with serving(HELLO) as server, open_http_client() as client:
+        context = client.request("GET", server.url)
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            async with context:
+                pass
+        async with context as response:
+            assert await response.read() == b"hello"
 
 
 async def test_a_response_may_become_something_else():

@@ -52,7 +52,8 @@ class Plan(NamedTuple):
 class ClientRequest:
     """What `HTTPClient.request` returns: an asynchronous context manager of the `Response`."""
 
-    __slots__ = ("_arguments", "_client", "_connection", "_keep", "_method", "_response", "_site", "_url")
+    __slots__ = ("_arguments", "_client", "_connection", "_keep", "_method", "_response", "_sending", "_site",
+                 "_url")  # fmt: skip
 
     def __init__(self, client: HTTPClient, method: str, url: str | URL, keep: bool, *arguments: Any) -> None:
         self._client = client
@@ -63,16 +64,18 @@ class ClientRequest:
         self._site: Site | None = None
         self._connection: HTTPClientConnection | None = None
         self._response: Response | None = None
+        self._sending = False
 
     def __await__(self) -> NoReturn:
         raise TypeError("a request is a block: write `async with client.request(...) as response`")
 
     @enable_ki_protection
     async def __aenter__(self) -> Response:
-        if self._response is not None:
+        if self._response is not None or self._sending:
             raise RuntimeError("this request was sent already; call request() again")
         client = self._client
         headers, content, json, params, follow, auth, expect_continue = self._arguments
+        self._sending = True  # another task may have the same object, and would take this one's slot for its own
         try:
             if follow is not None:
                 check_flag("follow_redirects", follow)
@@ -83,10 +86,11 @@ class ClientRequest:
                 )
             else:
                 plan = client.usual_plan(self._method, self._url, body)
-            response = await self._send(plan, body)
+            response, plan = await self._send(plan, body)
             if (client.follow_redirects if follow is None else follow) and 300 < response.status < 400:
                 response = await self._follow(response, plan, body)
         except BaseException:
+            self._sending = False
             self._give_back()
             await close_generator(content)  # noqa: ASYNC102, ASYNC120 - what it waits for is its own business
             raise
@@ -108,8 +112,8 @@ class ClientRequest:
 
     # --- one hop -------------------------------------------------------------------------------------------------
 
-    async def _send(self, plan: Plan, content: Content) -> Response:
-        """Send what is planned, and receive the head of its response."""
+    async def _send(self, plan: Plan, content: Content) -> tuple[Response, Plan]:
+        """Send what is planned, as the hooks have it, and receive the head of its response; with what was sent."""
         client = self._client
         if client.hooks.request:
             plan = await self._ask_hooks(plan)
@@ -117,15 +121,15 @@ class ClientRequest:
         response = await self._exchange(plan.prepared, content)
         response.lend(self._give_back, keep=self._keep)
         response.url = plan.target.url
-        if client.cookies is not None:
-            client.cookies.store(plan.target.url, response.headers)
-        if client.hooks.response:
-            try:
+        try:
+            if client.cookies is not None:
+                client.cookies.store(plan.target.url, response.headers)
+            if client.hooks.response:
                 await _call(client.hooks.response, response)
-            except BaseException as exc:
-                await response.leave(exc)  # noqa: ASYNC102, ASYNC120 - the connection is aborted, at once
-                raise
-        return response
+        except BaseException as exc:
+            await response.leave(exc)  # noqa: ASYNC102, ASYNC120 - the connection is aborted, at once
+            raise
+        return response, plan
 
     async def _exchange(self, prepared: PreparedRequest, content: Content) -> Response:
         """The exchange, on an idle connection or a new one; once more, where that is known to be safe."""
@@ -143,11 +147,13 @@ class ClientRequest:
         return await connection.exchange(prepared, content)
 
     async def _ask_hooks(self, plan: Plan) -> Plan:
+        """What the hooks make of it: what a redirect leads on from."""
         from .client import HTTPRequest
 
         request = HTTPRequest(plan.prepared.method, plan.target.url, plan.headers)
         await _call(self._client.hooks.request, request)
-        return self._client.plan(request.method, parse_url(request.url), Headers(request.headers))
+        asked = self._client.plan(request.method, parse_url(request.url), Headers(request.headers))
+        return asked._replace(headers=plan.headers)  # the next hop asks them again: what they add would add up
 
     @enable_ki_protection
     def _give_back(self) -> None:
@@ -179,7 +185,7 @@ class ClientRequest:
             if onward.drops_body:
                 content = NOTHING
             plan = self._client.plan(onward.method, onward.target, onward.headers)
-            response = await self._send(plan, content)
+            response, plan = await self._send(plan, content)
 
     def _next(self, response: Response, plan: Plan, content: Content, followed: int) -> Next | None:
         """What the response asks to be sent next, if that can be done.
