@@ -101,6 +101,16 @@ def test_eof_in_the_middle_says_what_is_missing():
         reader.at_eof()
 
 
+@pytest.mark.parametrize("wire", [b"5\n", b"5;a=b\nhello\n", b"zz\n", b"0\r\nA: b\n\n", b"0\r\nA: b\r\nC: d\n"])
+def test_a_line_that_ends_with_lf_alone_is_refused_as_soon_as_it_is_there(wire):
+    """Its peer has sent all that it has: whoever waits for a CR waits for ever."""
+    inbox, reader = Inbox(), make_reader(CHUNKED)
+    with pytest.raises(RemoteProtocolError, match="bare LF"):
+        for at in range(len(wire)):
+            inbox.feed(wire[at : at + 1])
+            assert reader.read(inbox) is None
+
+
 def test_a_reader_takes_nothing_that_is_not_its_own():
     for framing, wire in ((3, b"abc"), (CHUNKED, b"3\r\nabc\r\n0\r\n\r\n")):
         inbox, reader = Inbox(wire + b"rest"), make_reader(framing)

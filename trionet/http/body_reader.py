@@ -187,6 +187,7 @@ class _Chunked:
         if line is None:
             if len(inbox) >= bound:
                 raise RemoteProtocolError(f"chunk size and extensions are longer than the {bound} bytes left for them")
+            _refuse_bare_newline(inbox)
             return False
         match = _CHUNK_LINE.fullmatch(line)
         if match is None:
@@ -209,10 +210,17 @@ class _Chunked:
         if section is None:
             if len(inbox) >= self._max_trailers:
                 raise RemoteProtocolError(f"trailers of more than {self._max_trailers} bytes (max_head)", 431)
+            _refuse_bare_newline(inbox)
             return None
         trailers = parse_trailers(section)
         _check_trailers(trailers, self._max_fields)
         return EndOfMessage(trailers)
+
+
+def _refuse_bare_newline(inbox: Inbox) -> None:
+    """A peer that ends lines with LF alone has nothing more to send: nobody should wait for its CR."""
+    if inbox.has_bare_newline():
+        raise RemoteProtocolError("bare LF in the framing of a chunked body (RFC 9112 §7.1, §2.2)")
 
 
 def _check_trailers(trailers: Headers, max_fields: int) -> None:
