@@ -967,6 +967,10 @@ TABLES = {
             "LocalProtocolError: TRACE has no content (RFC 9110 §9.3.8); send it without a body",
         ),
         (
+            'client.request("TRACE", url, auth=("me", "secret"))',
+            "LocalProtocolError: TRACE with Authorization refused: its answer shows what was sent (RFC 9110 §9.3.8); leave it out",
+        ),
+        (
             'trionet.open_http_client(base_url="http://localhost/?a=b")',
             "ValueError: base_url 'http://localhost/?a=b' has a query, behind which nothing can be appended; leave it out, and give params= with each request",
         ),

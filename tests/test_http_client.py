@@ -24,8 +24,8 @@ from .pairs import open_descriptors
 from .test_cancel_everywhere import at_every_checkpoint
 
 
-async def get(client, url, **options):
-    async with client.request("GET", url, **options) as response:
+async def get(client, url, method="GET", **options):
+    async with client.request(method, url, **options) as response:
         return response.status, await response.read()
 
 
@@ -348,8 +348,8 @@ async def test_a_redirect_leads_on_from_where_the_hooks_have_sent_the_request():
                 request.url = URL(f"{server.url}/deep/b")
 
         async with open_http_client(event_hooks={"request": [send_elsewhere]}) as client:
-            async with client.request("GET", "http://first.invalid/a", headers={"Authorization": "x"}) as response:
-                assert await response.read() == b"hello"
+            got = await get(client, "http://first.invalid/a", headers={"Authorization": "x"})
+            assert got == (200, b"hello")
         assert [asked.target for asked in server.asked] == ["/deep/b", "/deep/next"]
         assert [asked.head.count(b"X-Hop") for asked in server.asked] == [1, 1]
         assert all(asked.fields["authorization"] == "x" for asked in server.asked)
@@ -365,6 +365,23 @@ async def test_a_hook_that_asks_over_tls_is_not_led_back_to_plain_http(client_co
             with pytest.raises(trionet.LocalProtocolError, match="it leads from https to http"):
                 await get(client, plain.url)
         assert plain.asked == []
+
+
+async def test_trace_has_no_credentials(client_context, server_context):
+    """Its answer shows what was sent, to whoever can make it be asked (RFC 9110 §9.3.8)."""
+    setting = HELLO.replace(b"Content-Length", b"Set-Cookie: a=1\r\nContent-Length")
+    async with serving(setting, server_context) as server:
+        options = {"headers": {"Authorization": "x", "COOKIE": "b=2", "X-Other": "stays"}, "auth": ("me", "secret")}
+        async with open_http_client(ssl_context=client_context, cookies=True, **options) as client:
+            await get(client, server.url)
+            assert server.asked[0].fields["authorization"] == "x"
+            for url in (server.url, server.url.replace("//", "//me:secret@")):
+                await get(client, url, "TRACE")
+                assert not {"authorization", "cookie"} & set(server.asked[-1].fields)
+                assert server.asked[-1].fields["x-other"] == "stays"
+            for fields in ({"cookie": "c=3"}, {b"Authorization": b"x"}):
+                with pytest.raises(trionet.LocalProtocolError, match="TRACE with .* refused"):
+                    await get(client, server.url, "TRACE", headers=fields)
 
 
 @pytest.mark.parametrize("event", ["request", "response"])

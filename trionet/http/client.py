@@ -23,7 +23,7 @@ from .cookies import Cookies
 from .headers import Headers
 from .limits import DEFAULT_LIMITS, HTTPLimits
 from .pool import HTTPClientStatistics, Pool
-from .prepared import PreparedRequest, content_fields, with_defaults
+from .prepared import CREDENTIALS, PreparedRequest, content_fields, with_defaults
 from .proxy import Proxies, Proxy
 from .query import check_base, extend_query, merge
 from .redirect import MAX_REDIRECTS
@@ -246,10 +246,14 @@ class HTTPClient:
             LocalProtocolError, ValueError, TypeError: it cannot be sent.
         """
         target = parse_url(self._absolute(url, params))
-        fields = with_defaults(headers, self._headers.raw)
-        authorization = self._authorization if auth is None else basic_of(auth)
-        if auth is None and target.userinfo is not None:
-            authorization = basic(*target.userinfo)
+        stored = self._headers.raw
+        authorization = self._authorization if target.userinfo is None else basic(*target.userinfo)
+        if method == "TRACE":  # RFC 9110 §9.3.8
+            stored = tuple(field for field in stored if field[0].lower() not in CREDENTIALS)
+            authorization = None
+        if auth is not None:
+            authorization = basic_of(auth)
+        fields = with_defaults(headers, stored)
         extra = content_fields(content, expect_continue)
         if authorization is not None:
             extra.append(("Authorization", authorization))
@@ -269,8 +273,9 @@ class HTTPClient:
         defaults.append(("Accept-Encoding", self._accept_encoding))
         fields: list[Field] = [field for field in defaults if field[0].lower().encode() not in names]
         fields += headers.raw
-        if self.cookies is not None and b"cookie" not in names and (cookie := self.cookies.cookie_header(target.url)):
-            fields.append(("Cookie", cookie))
+        if self.cookies is not None and method != "TRACE" and b"cookie" not in names:
+            cookie = self.cookies.cookie_header(target.url)
+            fields += [("Cookie", cookie)] if cookie else []
         line = target.target
         proxy = self._connector.proxy_for(target.origin)
         if proxy is not None and target.origin.scheme == "http" and proxy.scheme in ("http", "https"):

@@ -21,13 +21,15 @@ if TYPE_CHECKING:
     from .framing import Framing
     from .headers import HeaderInput, Headers
 
-__all__ = ["PreparedRequest", "content_fields", "with_defaults"]
+__all__ = ["CREDENTIALS", "PreparedRequest", "content_fields", "with_defaults"]
 
 Field = tuple[str | bytes, str | bytes]
 
 _HAVE_CONTENT: Final = frozenset({"POST", "PUT", "PATCH"})
 _HAVE_NONE: Final = {"CONNECT": "9.3.6", "TRACE": "9.3.8"}
 """Methods whose requests must not have content, and where that is said."""
+CREDENTIALS: Final = frozenset({b"authorization", b"cookie"})
+"""Fields of a server's that TRACE must not have, as it sends back what it is sent."""
 
 
 class PreparedRequest:
@@ -60,6 +62,8 @@ class PreparedRequest:
         fields = OutgoingFields(headers)
         if b"host" not in fields.picked:
             raise LocalProtocolError("a request needs Host (RFC 9112 §3.2)")
+        if method == "TRACE":
+            _refuse_credentials(fields.lines)
         self.method = method
         self.target = target
         self.lines = b"".join([line, *fields.lines])
@@ -95,6 +99,15 @@ class PreparedRequest:
         if self.length is None and (framing or self.method in _HAVE_CONTENT):
             return b"%bContent-Length: %d\r\n\r\n" % (self.lines, framing)
         return self.lines + b"\r\n"
+
+
+def _refuse_credentials(lines: Iterable[bytes]) -> None:
+    for line in lines:
+        name = line.partition(b":")[0]
+        if name.lower() in CREDENTIALS:
+            raise LocalProtocolError(
+                f"TRACE with {name.decode()} refused: its answer shows what was sent (RFC 9110 §9.3.8); leave it out"
+            )
 
 
 def with_defaults(headers: HeaderInput | Headers, defaults: Iterable[Field]) -> list[Field]:
