@@ -517,6 +517,38 @@ async def test_trace_tells_of_a_response_that_does_not_come(autojump_clock: trio
     assert seen[0] == seen[1]
 
 
+@pytest.mark.parametrize("secure", [False, True])
+@pytest.mark.parametrize("size", [3, 50_000])
+async def test_a_trace_that_raises_leaves_nothing_behind(
+    size: int, secure: bool, contexts: tuple[ssl.SSLContext, ssl.SSLContext]
+) -> None:
+    server, trusting = contexts
+    async with serving(answer_all, server if secure else None) as url:
+        failing = 0
+        while True:
+            left = failing
+
+            async def trace(event: str, info: dict[str, Any]) -> None:
+                nonlocal left
+                left -= 1
+                if left == -1:
+                    raise ZeroDivisionError
+
+            http = client(TrionetTransport, verify=trusting)
+            with suppress(ZeroDivisionError):
+                await http.put(url, content=b"x" * size, extensions={"trace": trace})
+            home = http._transport._home  # type: ignore[attr-defined]
+            figures = home.pool.statistics()
+            assert (figures.running, figures.waiting) == (0, 0), failing
+            assert figures.open == figures.idle == len(home._owner.members), failing
+            assert (await http.get(url)).text == "hello"
+            await http.aclose()
+            if left >= 0:
+                break
+            failing += 1
+        assert failing > 8
+
+
 async def test_a_trace_that_is_not_async_is_refused(transport: Transport) -> None:
     async with serving(say_hello) as url, client(transport) as http:
         with pytest.raises(TypeError, match="async"):

@@ -123,6 +123,7 @@ class Exchange:
         try:
             return await self._ask_and_tell(connection, prepared)
         except BaseException:
+            connection.abort()  # also where the program's function has raised, with the response half received
             async with self.trace.step("http11.response_closed"):  # noqa: ASYNC102 - the program's own function
                 pass
             raise

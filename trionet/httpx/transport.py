@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ..http.pool import Pool, Site
     from ..http.url import Origin
     from ..owner import Owner
-    from .trace import Trace
+    from .trace import Step, Trace
 
 __all__ = ["TrionetTransport"]
 
@@ -248,6 +248,17 @@ class _ResponseStream(httpx.AsyncByteStream):
     async def aclose(self) -> None:
         if not self._closed:
             self._closed = True
-            async with self._exchange.trace.step("http11.response_closed"):
-                await self._exchange.end()
-                await self._network_stream.aclose()
+            step = self._exchange.trace.step("http11.response_closed")
+            try:
+                await step.begin()
+            finally:
+                await self._end(step)  # noqa: ASYNC102 - it ends at once where the task is cancelled
+            await step.complete()
+
+    async def _end(self, step: Step) -> None:
+        try:
+            await self._exchange.end()
+            await self._network_stream.aclose()
+        except BaseException as exc:
+            await step.fail(exc)  # noqa: ASYNC102 - the program's own function
+            raise

@@ -17,6 +17,7 @@ from .network_stream import NetworkStream
 if TYPE_CHECKING:
     import os
     import ssl
+    from collections.abc import Coroutine
 
     from ..connection import Connection
     from ..http.client_connection import HTTPClientConnection
@@ -80,10 +81,7 @@ class _Way(Connector):
         return self._settings.proxy_for(origin)
 
     async def _dial(self, origin: Origin, proxy: Proxy | None) -> Connection:
-        async with self._dialling(origin, proxy) as step:
-            connection = await super()._dial(origin, proxy)
-            step.return_value = NetworkStream(connection)
-        return connection
+        return await _told(self._dialling(origin, proxy), super()._dial(origin, proxy))
 
     def _dialling(self, origin: Origin, proxy: Proxy | None) -> Step:
         settings = self._settings
@@ -121,10 +119,23 @@ class _Way(Connector):
         handshake = self._handshakes.get(recipe)
         if handshake is None:
             return await super()._upgrade(connection, recipe)
-        async with self._trace.step("connection.start_tls", **handshake, timeout=self._trace.connect_timeout) as step:
-            secure = await super()._upgrade(connection, recipe)
-            step.return_value = NetworkStream(secure)
-        return secure
+        step = self._trace.step("connection.start_tls", **handshake, timeout=self._trace.connect_timeout)
+        return await _told(step, super()._upgrade(connection, recipe))
+
+
+async def _told(step: Step, opening: Coroutine[Any, Any, Connection]) -> Connection:
+    """What `opening` opens, as the step says; closed, if the program's function that is told of it raises."""
+    connection = None
+    try:
+        async with step:
+            connection = await opening
+            step.return_value = NetworkStream(connection)
+    except BaseException:
+        opening.close()
+        if connection is not None:
+            connection.abort()
+        raise
+    return connection
 
 
 @cache
