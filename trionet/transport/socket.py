@@ -25,8 +25,19 @@ from trio.lowlevel import checkpoint, notify_closing, wait_readable, wait_writab
 from .protocol import MAX_RECEIVE
 
 if sys.platform.startswith("linux"):
-    import fcntl
-    import termios
+    from fcntl import ioctl
+    from termios import TIOCOUTQ
+
+    def _waiting(sock: socket.socket) -> int:
+        """Bytes that the system has taken and the peer has not."""
+        return int.from_bytes(ioctl(sock, TIOCOUTQ, bytes(4)), sys.byteorder)
+
+else:
+
+    def _waiting(sock: socket.socket) -> int:
+        """Nobody can tell: 0."""
+        return 0
+
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -270,13 +281,6 @@ def _readiness(sock: socket.socket, *, for_input: bool) -> Callable[[int], objec
     poll = select.poll()
     poll.register(sock, select.POLLIN if for_input else select.POLLOUT)
     return poll.poll
-
-
-def _waiting(sock: socket.socket) -> int:
-    """Bytes that the system has taken and the peer has not; 0 where that cannot be told."""
-    if not sys.platform.startswith("linux"):
-        return 0
-    return int.from_bytes(fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
 
 
 def _peer_name(sock: socket.socket) -> Any:

@@ -189,7 +189,7 @@ class Inflater:
                 self._stream = None
             else:
                 self._at += len(piece) - len(stream.unconsumed_tail)
-        self.pending = not room or len(data) == EFFORT or self._at < size
+        self.pending = not room or len(found[-1]) == EFFORT or self._at < size
         return b"".join(found) if len(found) > 1 else found[0]
 
     def message_over(self) -> None:
