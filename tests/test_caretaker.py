@@ -1,5 +1,8 @@
 """The chores that are done for all connections together: one that fails does not spoil them for the others."""
 
+import weakref
+from typing import ClassVar
+
 import trio
 import trio.testing
 
@@ -113,3 +116,30 @@ async def test_what_is_to_be_flushed_while_others_are_is_flushed_too(monkeypatch
         await trio.testing.wait_all_tasks_blocked()
         assert [charge.flushes for charge in charges] == [1] * 9
         assert len(scope.owner.caretaker._services.child_tasks) == tasks == 1
+
+
+async def test_one_that_has_ended_is_not_kept_until_all_others_have_had_their_turns(autojump_clock, monkeypatch):
+    """Thousands that end meanwhile would all be freed in one step."""
+    monkeypatch.setattr("trionet.caretaker.SLICE", 0)
+    alive = []
+    async with trionet.open_scope() as scope:
+        caretaker = scope.owner.caretaker
+        for _ in range(3):
+            caretaker.watch(Passing(caretaker, alive))
+        await trio.sleep(1.5 * TICK)
+    assert alive == [0, 0, 0]
+
+
+class Passing(Charge):
+    """Ends with its first tick; `alive` gets how many of those before it are there still."""
+
+    gone: ClassVar = weakref.WeakSet()
+
+    def __init__(self, caretaker, alive):
+        super().__init__()
+        self.caretaker, self.alive = caretaker, alive
+
+    def tick(self, now):
+        self.alive.append(len(self.gone))
+        self.gone.add(self)
+        self.caretaker.unwatch(self)

@@ -113,16 +113,23 @@ class Caretaker:
 
     @enable_ki_protection
     async def _look_at_all(self, now: float, until: float) -> None:
-        """One tick of every connection; then those that have more to do, round by round, until the next one is due."""
+        """One tick of every connection; then those that have more to do, round by round, until the next one is due.
+
+        None is kept here beyond its turn: thousands that end meanwhile would all be freed in one step.
+        """
         breather = Breather()
         busy = {}
-        for charge in tuple(self._watched):
+        due = list(reversed(self._watched))
+        while due:
+            charge = due.pop()
             if (more := self._ask(charge, charge.tick, now)) is not None:
                 busy[charge] = more
             await breather.breathe()
         while busy and trio.current_time() < until:
-            for charge, more in tuple(busy.items()):
-                if not self._ask(charge, more):
+            due.extend(reversed(busy))
+            while due:
+                charge = due.pop()
+                if not self._ask(charge, busy[charge]):
                     del busy[charge]
                 await breather.breathe()
 
@@ -167,8 +174,9 @@ class Caretaker:
         breather = Breather()
         while self._due:  # also what has become due while others had their turns
             due, self._due = self._due, []
-            for charge in due:
-                charge.flush()
+            due.reverse()
+            while due:
+                due.pop().flush()
                 await breather.breathe()
 
     def _stop(self, _: Any) -> trio.lowlevel.Abort:
