@@ -1,6 +1,7 @@
 """Serving: one scope per connection, failures that end nothing else, draining, and accept errors."""
 
 import errno
+import itertools
 import logging
 import math
 import os
@@ -16,6 +17,7 @@ from trio.testing import wait_all_tasks_blocked
 
 import trionet
 from trionet import Phase, Reason
+from trionet.owner import Owner
 
 from .pairs import open_descriptors, receive_all, tcp_sockets
 
@@ -604,6 +606,49 @@ async def test_two_drains_end_together(nursery, autojump_clock):
     assert (again.drained, again.forced) == (0, ())
 
 
+async def test_what_was_cut_off_once_is_not_reported_again(nursery, autojump_clock):
+    """Its handler does not let itself be cancelled, so it is there still when the next drains end."""
+
+    async def handler(connection):
+        with trio.CancelScope(shield=True):
+            await trio.sleep(10)
+
+    server = await serve_stubborn(nursery, 1, handler)
+    for _ in range(3):
+        report = await server.drain(1)
+        assert [entry.reason for entry in report.forced] == [Reason.SCOPE_CANCELLED]
+    assert server.statistics().open == 1
+
+
+@pytest.mark.parametrize(
+    ("timeout", "kind", "method"), [(60, Owner, "retire"), (0, trionet.Server, "_cut_off")], ids=["told", "cut off"]
+)
+async def test_a_drain_of_many_connections_lets_other_tasks_run(nursery, timeout, kind, method, monkeypatch):
+    """Telling thousands, or cutting them off, in one step would hold up everything else in the program."""
+    monkeypatch.setattr("trionet.caretaker.SLICE", 0)
+    turns = []
+    original = getattr(kind, method)
+
+    def noted(self, *args):
+        turns.append("drain")
+        original(self, *args)
+
+    monkeypatch.setattr(kind, method, noted)
+    server = await serve_stubborn(nursery, 6, echo)
+
+    async def other():
+        while True:
+            turns.append("other")
+            await trio.lowlevel.checkpoint()
+
+    nursery.start_soon(other)
+    report = await server.drain(timeout, idle_grace=0)
+    assert report.drained + len(report.forced) == 6
+    at = [index for index, turn in enumerate(turns) if turn == "drain"]
+    assert len(at) >= 6
+    assert all("other" in turns[first:second] for first, second in itertools.pairwise(at[::2]))  # Trio shuffles a round
+
+
 async def test_a_cancelled_drain_cuts_off_what_is_left(nursery):
     server = await serve_stubborn(nursery, 1)
     with trio.CancelScope() as cancel:
@@ -685,6 +730,27 @@ async def test_a_moved_connection_that_outlives_the_drain_is_closed_and_reported
         assert report.drained == 0
         assert moved[0].end.reason is Reason.ABORTED
         assert await receive_all(client) == b""
+        assert server.statistics().open == 0
+
+
+async def test_a_moved_connection_is_closed_at_the_deadline_also_if_its_handler_holds_another(nursery, autojump_clock):
+    async with trionet.open_scope() as elsewhere:
+
+        async def handler(connection):
+            await connection.scope.connect_tcp("localhost", backend.port)
+            moved.append(connection.transfer(elsewhere))
+            await trio.sleep_forever()
+
+        moved = []
+        backend = await nursery.start(trionet.serve_tcp, echo, 0)
+        server = await nursery.start(trionet.serve_tcp, handler, 0)
+        await elsewhere.connect_tcp("localhost", server.port)
+        while not moved:
+            await trio.lowlevel.checkpoint()
+        report = await server.drain(3)
+        assert [entry.reason for entry in report.forced] == [Reason.SCOPE_CANCELLED, Reason.ABORTED]
+        assert moved[0].end.reason is Reason.ABORTED
+        await wait_all_tasks_blocked()
         assert server.statistics().open == 0
 
 

@@ -17,6 +17,7 @@ import trio
 from trio.lowlevel import ParkingLot, current_task, disable_ki_protection, enable_ki_protection, wait_readable
 
 from ..capsule import Detached
+from ..caretaker import Breather
 from ..checks import check_seconds
 from ..drain_report import DrainReport
 from ..errors import HandleClosedError
@@ -89,6 +90,7 @@ class Server:
         "_accepted",
         "_askers",
         "_backlog",
+        "_cut",
         "_draining",
         "_faults",
         "_grace",
@@ -128,6 +130,8 @@ class Server:
         self._accepted = 0
         # The connections whose own handlers wait in `drain`, which cannot wait for them.
         self._askers: set[Owner] = set()
+        # The connections that a drain has cut off, as long as their handlers have not ended.
+        self._cut: set[Owner] = set()
         self._draining = False
         # How many may wait in a backlog, and are accepted before a drain closes it; 0 where others go on with it.
         self._backlog = _BACKLOG if backlog is None else backlog
@@ -311,6 +315,7 @@ class Server:
     def forget(self, owner: Owner) -> None:
         """The handler of this connection has ended and its endpoint is closed. For `Watched`."""
         self._open.pop(owner, None)
+        self._cut.discard(owner)
         self._room.unpark_all()
         self._look_again()
 
@@ -369,7 +374,7 @@ class Server:
                     await self._let_go(owners, mine)
         finally:
             self.stop_accepting()
-            self._force(self._askers if asking else ())
+            await self._force(self._askers if asking else ())  # noqa: ASYNC102 - shielded in there
             self._askers.difference_update(asking)
         await trio.lowlevel.checkpoint()
         reports = [owner.report for owner in owners if owner is not mine]
@@ -389,14 +394,14 @@ class Server:
 
     async def _let_go(self, owners: dict[Owner, None], mine: Owner | None) -> None:
         """Everything of a drain but the force; those of the connections that come meanwhile are added to `owners`."""
-        self._retire()
+        await self._retire()
         await self._accept_rest()
         self.stop_accepting()
         owners |= dict.fromkeys(self._open)
-        self._retire()
+        await self._retire()
         with trio.move_on_after(self._grace):
             await self._all_over(mine)
-        self._retire()
+        await self._retire()
         await self._all_over(mine)
 
     async def _accept_rest(self) -> None:
@@ -412,10 +417,16 @@ class Server:
                 await trio.lowlevel.checkpoint()
 
     @enable_ki_protection
-    def _retire(self) -> None:
-        """Tell every connection that it is to end; told again, it looks whether the grace is over. A step."""
+    async def _retire(self) -> None:
+        """Tell every connection that it is to end; told again, it looks whether the grace is over.
+
+        In short steps: there may be thousands, and one that comes meanwhile is told as it begins.
+        """
+        breather = Breather()
         for owner in tuple(self._open):
-            owner.retire(self._grace)
+            if owner in self._open:
+                owner.retire(self._grace)
+                await breather.breathe()
 
     async def _all_over(self, mine: Owner | None) -> None:
         """Wait for all connections; for those whose handlers do not drain, if the one of `mine` does."""
@@ -428,18 +439,27 @@ class Server:
             self._stopped.unpark_all()
 
     @enable_ki_protection
-    def _force(self, spared: Collection[Owner]) -> None:
-        """Cancel what handlers are left and close their endpoints, wherever those are. A step."""
-        for owner, watched in tuple(self._open.items()):
-            if owner in spared:
-                continue
-            if owner.nursery is not None:
-                owner.nursery.cancel_scope.cancel()  # not the whole scope: it would close its handles, uncounted
-            cut = [_cut_off(inner) for inner in reversed(owner.tree())]
-            forced = [entry for report in cut for entry in report.forced] or [watched.force()]
-            lost = [entry for report in cut for entry in report.lost]
-            before = owner.report
-            owner.report = replace(before, forced=(*before.forced, *forced), lost=(*before.lost, *lost))
+    async def _force(self, spared: Collection[Owner]) -> None:
+        """Cut off all connections but the `spared` ones, in short steps. It is not cancelled."""
+        breather = Breather()
+        with trio.CancelScope(shield=True):
+            for owner, watched in tuple(self._open.items()):
+                if owner in self._open and owner not in spared:
+                    self._cut_off(owner, watched)
+                    await breather.breathe()
+
+    @enable_ki_protection
+    def _cut_off(self, owner: Owner, watched: Watched) -> None:
+        """Cancel what is left of this connection's handler and close its endpoints, wherever those are. A step."""
+        if owner.nursery is not None:
+            owner.nursery.cancel_scope.cancel()  # not the whole scope: it would close its handles, uncounted
+        cut = [_close_all(inner) for inner in reversed(owner.tree())]
+        forced = [entry for report in cut for entry in report.forced]
+        forced += watched.force(alone=not forced and owner not in self._cut)
+        self._cut.add(owner)
+        lost = [entry for report in cut for entry in report.lost]
+        before = owner.report
+        owner.report = replace(before, forced=(*before.forced, *forced), lost=(*before.lost, *lost))
 
 
 @disable_ki_protection
@@ -447,7 +467,7 @@ async def _unprotected(conversation: Awaitable[object]) -> None:
     await conversation
 
 
-def _cut_off(owner: Owner) -> DrainReport:
+def _close_all(owner: Owner) -> DrainReport:
     """Close everything this owner has: what that was. Taken out of its report, to stand in that of the connection."""
     before, owner.report = owner.report, DrainReport()
     owner.abort_all()

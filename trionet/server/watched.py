@@ -116,14 +116,20 @@ class Watched(Follower):
         self._done()
 
     @enable_ki_protection
-    def force(self) -> Forced:
-        """Close the endpoint if it lives on outside of the connection's scope; in any case, say what was cut off."""
+    def force(self, *, alone: bool) -> list[Forced]:
+        """Close the endpoint if it lives on outside of the connection's scope: what was cut off. A step.
+
+        Args:
+            alone: Whether the handler itself is to be named, if nothing else was cut off.
+        """
         member = self._member
-        if member is None:
-            return Forced(f"handler of {self._owner.name}, without a connection", self.opened_at, Reason.ABORTED, ())
-        name, blockers = repr(member), member.blockers
-        member.abort()
-        return Forced(name, member.opened_at, Reason.ABORTED, blockers)
+        if member is not None and member.end is None:
+            name, blockers = repr(member), member.blockers
+            member.abort()
+            return [Forced(name, member.opened_at, Reason.ABORTED, blockers)]
+        if not alone:
+            return []
+        return [Forced(f"handler of {self._owner.name}, without a connection", self.opened_at, Reason.ABORTED, ())]
 
     def _done(self) -> None:
         self._parts -= 1
