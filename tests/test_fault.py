@@ -437,6 +437,24 @@ REFUSED = {
 }
 
 
+@on_each_websocket
+async def test_a_peer_writes_no_lines_of_a_traceback(kind, caplog, tls, tmp_path):
+    """A close's reason may have line breaks; the traceback of a handler that fails by it goes into the log too."""
+
+    async def handler(websocket):
+        try:
+            await websocket.get_message()
+        except trionet.ConnectionClosed as exc:
+            raise RuntimeError(f"lost: {websocket.closed}") from exc
+
+    async with court(kind, handler, caplog, tls, tmp_path) as it:
+        await it.client.send_all(close(4001, "bye\nERROR forged\r\x1b[2J\u2028ERROR"))
+        await it.settled()
+        it.is_the_programs(RuntimeError)
+    assert "reason=bye\\nERROR forged\\r\\x1b[2J\\u2028ERROR>" in caplog.text
+    assert not any(line.startswith("ERROR forged") or "\x1b" in line for line in caplog.text.splitlines())
+
+
 @pytest.mark.parametrize("request_bytes", REFUSED)
 @pytest.mark.parametrize("over", ["tcp", "tls", "http", "loop"])
 async def test_a_refused_websocket_handshake_is_answered_and_one_line(over, request_bytes, caplog, tls, tmp_path):

@@ -255,6 +255,21 @@ async def test_a_message_that_is_none(tw, nursery):
             await ws.send_message(5)
 
 
+async def test_the_reason_of_a_peer_writes_no_lines_of_a_log(nursery):
+    async def handler(request):
+        ws = await request.accept()
+        await ws.aclose(4000, "bye\nERROR forged")
+
+    server = await serve(nursery, trio_websocket, handler)
+    ws = await ours.connect_websocket(nursery, HOST, server.port, "/", use_ssl=False)
+    with pytest.raises(ours.ConnectionClosed) as caught:
+        await ws.get_message()
+    assert caught.value.reason.reason == "bye\nERROR forged"
+    for shown in (str(caught.value), repr(caught.value), repr(ws.closed)):
+        assert "reason=bye\\nERROR forged>" in shown
+        assert "\n" not in shown
+
+
 async def test_after_the_close_everything_raises(tw, other, nursery):
     closes = []
 

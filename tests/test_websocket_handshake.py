@@ -584,6 +584,13 @@ async def test_a_refusal_can_be_read_and_the_handle_goes_on(answer, body):
         assert await one.receive_exactly(4) == b"next"
 
 
+async def test_a_refusal_writes_no_lines_of_a_log():
+    """A reason phrase may have bytes that are line breaks, and the beginnings of commands to a terminal, in latin-1."""
+    async with trionet.open_scope(drain_timeout=0) as scope:
+        _, refusal = await answered(scope, b"HTTP/1.1 403 No\x85ERROR\x9b2J\r\nContent-Length: 0\r\n\r\n")
+        assert str(refusal).endswith("403 No\\x85ERROR\\x9b2J")
+
+
 @pytest.mark.parametrize(
     "answer",
     [

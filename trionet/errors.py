@@ -8,7 +8,8 @@ This module stands at the bottom of the house: every other one may raise from it
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self
+import re
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import trio
 
@@ -33,7 +34,15 @@ __all__ = [
     "UpgradeFailedError",
     "UpgradeRefusedError",
     "errors_on",
+    "printable",
 ]
+
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+def printable(thing: object) -> str:
+    """What `thing` says, on one line: a peer that may choose a part of it must not write lines of the log."""
+    return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], str(thing))
 
 
 class TrionetError(Exception):
@@ -48,6 +57,10 @@ class TrionetError(Exception):
 
     By this a server tells what a client did wrong from what the handler did, which may use many other connections.
     """
+
+    def __str__(self) -> str:
+        """The message, on one line: it may quote the peer, and a traceback in a log shows it as it is."""
+        return printable(super().__str__())
 
     def with_handle(self, handle: Any) -> Self:
         """The same error, with `handle` set: for ``raise RemoteProtocolError("...").with_handle(self)``."""

@@ -12,7 +12,6 @@ did to it, such as to use it after closing it.
 
 from __future__ import annotations
 
-import re
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
 
     from ..capsule import Watcher
 
-__all__ = ["Fault", "Verdict", "fault_of_end", "judge", "only", "printable"]
+__all__ = ["Fault", "Verdict", "fault_of_end", "judge", "only"]
 
 
 class Fault(StrEnum):
@@ -88,7 +87,6 @@ _BY_REASON: Final = {
     Reason.IDLE_TIMEOUT: Fault.SILENT,
     Reason.PROTOCOL_ERROR: Fault.PROTOCOL,
 }
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _BY_STATUS: Final = {
     408: Fault.SILENT,
     413: Fault.LIMIT,
@@ -166,11 +164,6 @@ def _part(exc: BaseException, wanted: Callable[[BaseException], bool]) -> BaseEx
     part = exc.subgroup(lambda leaf: not isinstance(leaf, BaseExceptionGroup) and wanted(leaf))
     assert part is not None
     return part
-
-
-def printable(thing: object) -> str:
-    """What `thing` says, on one line: a client that may choose a part of it must not write lines of the log."""
-    return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], str(thing))
 
 
 def only(exc: BaseException) -> BaseException:

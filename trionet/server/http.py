@@ -14,13 +14,20 @@ from typing import TYPE_CHECKING, Any
 import outcome
 import trio
 
-from ..errors import HandleBrokenError, HandleClosedError, LocalProtocolError, RemoteProtocolError, TrionetError
+from ..errors import (
+    HandleBrokenError,
+    HandleClosedError,
+    LocalProtocolError,
+    RemoteProtocolError,
+    TrionetError,
+    printable,
+)
 from ..handle.core import shown_address
 from ..http.answer_status import answer_status, error_text
 from ..http.limits import DEFAULT_LIMITS, HTTPLimits
 from ..http.server import to_http_server
 from ..ownership import Reason
-from .fault import Fault, Verdict, fault_of_end, judge, printable
+from .fault import Fault, Verdict, fault_of_end, judge
 from .serve import check_handler, serve_tcp
 from .watched import REMEDY, followed
 

@@ -20,14 +20,14 @@ from ..capsule import Detached
 from ..caretaker import Breather
 from ..checks import check_seconds
 from ..drain_report import DrainReport
-from ..errors import HandleClosedError
+from ..errors import HandleClosedError, printable
 from ..handle.core import shown_address
 from ..listen import close_listener, hide_listener
 from ..owner import Owner
 from ..scope import Scope, open_child
 from ..tls import to_tls_server
 from ..transport.socket import SocketTransport
-from .fault import Fault, printable
+from .fault import Fault
 from .watched import Watched
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Final
 from trio.lowlevel import enable_ki_protection
 
 from ..drain_report import Forced
-from ..errors import LocalProtocolError
+from ..errors import LocalProtocolError, printable
 from ..ownership import Reason
-from .fault import Fault, judge, printable
+from .fault import Fault, judge
 
 if TYPE_CHECKING:
     from ..owner import Owner

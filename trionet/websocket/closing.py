@@ -9,9 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 import trio_websocket
-from trio_websocket import CloseReason
 
-from ..errors import HandleBrokenError, HandleClosedError, LocalProtocolError
+from ..errors import HandleBrokenError, HandleClosedError, LocalProtocolError, printable
 
 if TYPE_CHECKING:
     from ..ownership import End
@@ -25,6 +24,20 @@ MAX_REASON: Final = 123
 """Bytes of a close frame's reason at most (RFC 6455 §5.5)."""
 
 _SENDABLE: Final = frozenset({1000, 1001, 1002, 1003, *range(1007, 1015), *range(3000, 5000)})
+
+
+class CloseReason(trio_websocket.CloseReason):
+    """Code and reason with which a WebSocket was closed.
+
+    Attributes:
+        code: The number: 1005 for a close without one, 1006 for an end without a close.
+        name: What the number means, in words.
+        reason: The text, as the peer has sent it, line breaks included; None for none.
+    """
+
+    def __repr__(self) -> str:
+        """As trio-websocket's, but on one line: the peer may write what it likes, but no lines of a log."""
+        return printable(super().__repr__())
 
 
 class ConnectionClosed(trio_websocket.ConnectionClosed, HandleClosedError):
@@ -45,7 +58,7 @@ class ConnectionClosed(trio_websocket.ConnectionClosed, HandleClosedError):
 
     def __str__(self) -> str:
         text, why = str(self.args[0]), str(self.reason)
-        return text if self.reason is None or text == why else f"{text} ({why})"
+        return printable(text if self.reason is None or text == why else f"{text} ({why})")
 
 
 class ConnectionBroken(ConnectionClosed, HandleBrokenError):
