@@ -226,6 +226,20 @@ async def test_a_certificate_is_as_wrong_the_next_time(server_context):
             await fail(client, method, server.url, expected)
 
 
+async def test_a_certificate_that_the_server_misses_is_missed_the_next_time(
+    server_context, client_context, monkeypatch
+):
+    """With TLS 1.3 the server says so behind the handshake: the request has been sent by then."""
+    monkeypatch.setattr(server_context, "verify_mode", ssl.CERT_REQUIRED)
+    async with (
+        serving(HELLO, server_context) as server,
+        trionet.open_http_client(ssl_context=client_context) as client,
+    ):
+        expected = Failure(trionet.HandleBrokenError, "the peer sent the alert 'certificate required'", (None, False))
+        for method in ("GET", "POST"):
+            await fail(client, method, server.url, expected)
+
+
 async def test_a_handshake_that_takes_too_long_is_too_slow(autojump_clock):
     async def handle(connection: trionet.Connection) -> None:
         await trio.sleep_forever()

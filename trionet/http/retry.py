@@ -23,6 +23,11 @@ _PASSING: Final = frozenset({408, 425, 429})
 """Statuses below 500 with which a proxy says that it may do later what it did not do now."""
 _PASSING_REPLIES: Final = frozenset({1, 3, 4, 5, 6})
 """The same for the replies of SOCKS5 (RFC 1928 §6): what it could not reach, unlike what it does not allow or know."""
+_CERTIFICATE_ALERTS: Final = (
+    "_ALERT_ACCESS_DENIED", "_ALERT_BAD_CERTIFICATE", "_ALERT_CERTIFICATE_EXPIRED", "_ALERT_CERTIFICATE_REQUIRED",
+    "_ALERT_CERTIFICATE_REVOKED", "_ALERT_CERTIFICATE_UNKNOWN", "_ALERT_UNKNOWN_CA", "_ALERT_UNSUPPORTED_CERTIFICATE",
+)  # fmt: skip
+"""How OpenSSL's names end of the alerts about a certificate (RFC 8446 §6.2)."""
 _KINDS: Final[dict[Any, type[Any]]] = {}
 """The classes of a client's errors, by the class that says what happened."""
 
@@ -45,7 +50,7 @@ def mark(exc: Exception, method: str, *, lasts: bool = False) -> None:
     """
     if method not in IDEMPOTENT:
         _say(exc, False, f"{method} is not idempotent and may have been carried out: a retry is not safe")
-    elif lasts:
+    elif lasts or _rejects_certificate(exc):
         _say(exc, None, "")
     else:
         _say(exc, True, f"{method} is idempotent: a retry is safe")
@@ -91,6 +96,16 @@ def _lasts(exc: BaseException | None) -> bool:
         cause = exc.__cause__
         return _lasts(cause) if isinstance(cause, (UpgradeRefusedError, RemoteProtocolError)) else _is_verdict(cause)
     return isinstance(exc, RemoteProtocolError) and not isinstance(exc.__cause__, EOFError)
+
+
+def _rejects_certificate(exc: BaseException | None) -> bool:
+    """Whether the server has said by an alert that it does not accept this side's certificate, or misses one.
+
+    With TLS 1.3 it says so behind the handshake, where it comes as a failure of the connection (RFC 8446 §4.4.2.4).
+    """
+    while exc is not None and not isinstance(exc, ssl.SSLError):
+        exc = exc.__cause__
+    return exc is not None and (exc.reason or "").endswith(_CERTIFICATE_ALERTS)
 
 
 def _is_verdict(cause: BaseException | None) -> bool:
