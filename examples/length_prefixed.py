@@ -79,7 +79,7 @@ class to_messages:  # noqa: N801 - named for the way it reads: conn.upgrade(to_m
     async def handshake(self, wire: Wire) -> None:
         """Say hello, and wait for the peer's."""
         self._wire = wire
-        wire.set_deadline(self._timeout, "the handshake of to_messages()")
+        wire.set_deadline(self._timeout, "the handshake of to_messages()", "timeout")
         await wire.send_all(HELLO)
         answer = await wire.receive_until(b"\n", max_bytes=64)
         if answer == NO:

@@ -163,6 +163,14 @@ TABLES = {
             "TypeError: upgrade needs a recipe, such as to_tls_client('host.example'), not <function to_tls_client at N>; call it",
         ),
         (
+            "conn.upgrade(Recipe(handshake=nothing))",
+            "TypeError: upgrade needs a recipe, such as to_tls_client('host.example'), not Recipe(...), which has no method commit",
+        ),
+        (
+            "conn.upgrade(Recipe(handshake=plain, commit=plain))",
+            "TypeError: Recipe.handshake must be an async function, but that of Recipe(...) returned None",
+        ),
+        (
             "conn.upgrade(trionet.to_tls_server(client_context))",
             "ValueError: to_tls_server: <ssl.SSLContext object at N> is for the client side (PROTOCOL_TLS_CLIENT); use ssl.create_default_context(ssl.Purpose.CLIENT_AUTH) with load_cert_chain()",
         ),

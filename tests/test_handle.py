@@ -574,6 +574,10 @@ async def test_the_latest_deadline_of_a_handshake_counts(autojump_clock):
         wire.set_deadline(3, "all of it")
         await wire.receive_some()
 
+    async def named(wire):
+        wire.set_deadline(2, "all of it", "patience")
+        await wire.receive_some()
+
     async def none(wire):
         wire.set_deadline(1, "the first part")
         wire.set_deadline(math.inf, "all of it")
@@ -582,11 +586,13 @@ async def test_the_latest_deadline_of_a_handshake_counts(autojump_clock):
 
     async with trionet.open_scope() as scope:
         one, _ = memory_pair(scope)
-        with pytest.raises(trionet.UpgradeFailedError, match="^all of it did not finish within 3 s"):
+        with pytest.raises(trionet.UpgradeFailedError, match="^all of it did not finish within 3 s$"):
             await one.upgrade(Deadlines(second))
         assert (trio.current_time(), one.phase) == (3, Phase.OPEN)
+        with pytest.raises(trionet.UpgradeFailedError, match=r"^all of it did not finish within 2 s \(patience\)$"):
+            await one.upgrade(Deadlines(named))
         assert (await one.upgrade(Deadlines(none))).phase is Phase.OPEN
-        assert trio.current_time() == 8
+        assert trio.current_time() == 10
 
 
 async def test_a_handshake_that_has_come_to_its_end_is_not_too_late(autojump_clock):

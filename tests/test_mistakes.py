@@ -48,6 +48,16 @@ async def with_a_yield(_):
     yield
 
 
+class Recipe:
+    """A recipe of somebody's own, with the methods that it is given."""
+
+    def __init__(self, **methods):
+        vars(self).update({"prepare": plain} | methods)
+
+    def __repr__(self):
+        return "Recipe(...)"
+
+
 async def respond_twice(x):
     await x.respond(200)
     await x.respond(200)
@@ -66,7 +76,7 @@ async def send_when_over(x):
 
 WORDS = {
     function.__name__: function
-    for function in (nothing, plain, without_arguments, with_a_yield, respond_twice, send, send_when_over)
+    for function in (Recipe, nothing, plain, without_arguments, with_a_yield, respond_twice, send, send_when_over)
 } | {"trionet": trionet, "io": io, "socket": socket, "ssl": ssl, "math": math}
 
 

@@ -62,6 +62,25 @@ async def test_a_handler_that_raises_gives_a_500_and_the_connection_goes_on(serv
     assert server.statistics().failed == 1
 
 
+async def test_a_handler_that_returns_nothing_to_await_is_told_what_it_must_be(serve, caplog):
+    """A lambda may return an awaitable: that it does not is seen when it is called."""
+    server = await serve(lambda exchange: None)
+    async with trionet.open_tcp("127.0.0.1", server.port) as client:
+        assert (await ask(client, GET)).status == 500
+    assert "must be an async function of one exchange, which " in caplog.text
+    assert "<lambda> is not: object NoneType can't be used in 'await' expression" in caplog.text
+
+
+async def test_a_type_error_of_a_handler_is_shown_as_it_is(serve, caplog):
+    async def adds(exchange):
+        return "1" + 1
+
+    server = await serve(adds)
+    async with trionet.open_tcp("127.0.0.1", server.port) as client:
+        assert (await ask(client, GET)).status == 500
+    assert "failed: can only concatenate" in caplog.text
+
+
 async def test_a_handler_that_does_not_answer_gives_a_500(serve):
     server = await serve()
     async with trionet.open_tcp("127.0.0.1", server.port) as client:

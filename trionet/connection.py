@@ -163,7 +163,8 @@ class Connection(Handle, trio.abc.HalfCloseableStream):
         """Exactly the next `n` bytes.
 
         Raises:
-            RemoteProtocolError: EOF came first; the bytes that did come stay unread.
+            RemoteProtocolError: EOF came first; the bytes that did come stay unread. Also where none did: `peek`
+                tells that end, such as one between two lines, from more.
             HandleBusyError, HandleBrokenError, HandleClosedError, HandleMovedError: as for `receive_some`.
 
         Cancellation: not one byte is lost.
@@ -171,9 +172,7 @@ class Connection(Handle, trio.abc.HalfCloseableStream):
         check_count("n", n, 1)
         waited = await self._fill(lambda: len(self._leftover) >= n)
         if len(self._leftover) < n:
-            raise RemoteProtocolError(
-                f"the peer ended the stream after {len(self._leftover)} of {n} bytes; they are still unread"
-            ).with_handle(self)
+            raise self._ended_early(f"of {n} bytes")
         return await self._deliver(n, waited)
 
     @enable_ki_protection
@@ -186,7 +185,8 @@ class Connection(Handle, trio.abc.HalfCloseableStream):
 
         Raises:
             LimitExceededError: no delimiter within `max_bytes`; the bytes stay unread.
-            RemoteProtocolError: EOF came first; the bytes that did come stay unread.
+            RemoteProtocolError: EOF came first; the bytes that did come stay unread. Also where none did: `peek`
+                tells that end, such as one between two lines, from more.
             HandleBusyError, HandleBrokenError, HandleClosedError, HandleMovedError: as for `receive_some`.
 
         Cancellation: not one byte is lost.
@@ -217,9 +217,15 @@ class Connection(Handle, trio.abc.HalfCloseableStream):
                 f"no {delimiter!r} in the first {max_bytes} bytes (max_bytes); they are still unread: "
                 f"raise max_bytes, or close the connection"
             ).with_handle(self)
-        raise RemoteProtocolError(
-            f"the peer ended the stream after {size} bytes without {delimiter!r}; they are still unread"
-        ).with_handle(self)
+        raise self._ended_early(f"bytes without {delimiter!r}")
+
+    def _ended_early(self, what: str) -> RemoteProtocolError:
+        """The stream is over before all that was asked for has come; or before anything, where it may well end."""
+        if size := len(self._leftover):
+            text = f"the peer ended the stream after {size} {what}; they are still unread"
+        else:
+            text = f"the peer ended the stream after 0 {what}; where it may end, ask first: peek(1) gives b'' there"
+        return RemoteProtocolError(text).with_handle(self)
 
     @enable_ki_protection
     async def _deliver(self, size: int, waited: bool) -> bytes:

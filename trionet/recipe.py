@@ -118,7 +118,7 @@ class TalkingRecipe(OwnRecipe[Successor]):
 
     async def handshake(self, wire: Wire) -> None:
         """As `Recipe.handshake`."""
-        wire.set_deadline(self._timeout, self.what)
+        wire.set_deadline(self._timeout, self.what, "handshake_timeout")
         try:
             await self.talk(wire)
         except (UpgradeFailedError, UpgradeRefusedError):

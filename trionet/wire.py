@@ -42,7 +42,8 @@ class Wire:
         sent: Whether the handshake has given a byte to the transport. From then on it cannot be undone.
         ended: Whether the peer's EOF was seen.
         scope: What the handshake runs in, so that it ends when the handle is closed, or its time is up.
-        time_limit: What has to be over, and the seconds for it, as `set_deadline` was told; None without a deadline.
+        time_limit: What has to be over, the seconds for it and their name, as `set_deadline` was told; None without a
+            deadline.
     """
 
     __slots__ = (
@@ -68,13 +69,13 @@ class Wire:
         self.waited = False
         self.opened_at = opened_at
         self.scope = trio.CancelScope()
-        self.time_limit: tuple[str, float] | None = None
+        self.time_limit: tuple[str, float, str] | None = None
         self._consumed = bytearray()
         self._capsules: tuple[Detached, ...] = ()
 
     __reduce_ex__ = refuse_copy
 
-    def set_deadline(self, seconds: float, what: str) -> None:
+    def set_deadline(self, seconds: float, what: str, argument: str = "") -> None:
         """From now on the handshake has so many seconds; then the upgrade fails with `UpgradeFailedError`.
 
         A later call replaces an earlier one.
@@ -82,9 +83,10 @@ class Wire:
         Args:
             seconds: More than 0; `math.inf` for no deadline.
             what: What the error says that it took too long.
+            argument: The name of the argument with which the program has set the seconds, for the error.
         """
         if seconds != math.inf or self.time_limit is not None:
-            self.time_limit = what, seconds
+            self.time_limit = what, seconds, argument
             self.scope.deadline = trio.current_time() + seconds
 
     async def receive_some(self, max_bytes: int = MAX_RECEIVE) -> bytes:

@@ -23,6 +23,8 @@ from .core import attributes
 from .operations import Operations
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from ..capsule import Detached
     from ..recipe import Recipe
 
@@ -170,7 +172,7 @@ class Changes(Operations):
         try:
             self._still_claimed()
             with wire.scope as scope:
-                await recipe.handshake(wire)
+                await _conversation(recipe, wire)
             if scope.cancelled_caught:
                 self._still_claimed()
                 raise _too_late(wire)
@@ -264,8 +266,9 @@ def _is_peers(exc: BaseException, wire: Wire) -> bool:
 def _too_late(wire: Wire) -> UpgradeFailedError:
     if wire.time_limit is None:
         return UpgradeFailedError("the recipe cancelled the scope of its own handshake (Wire.scope)")
-    what, seconds = wire.time_limit
-    return _TooSlowError(f"{what} did not finish within {seconds:g} s (handshake_timeout)")
+    what, seconds, argument = wire.time_limit
+    hint = f" ({argument})" if argument else ""
+    return _TooSlowError(f"{what} did not finish within {seconds:g} s{hint}")
 
 
 class _TooSlowError(UpgradeFailedError, trio.TooSlowError):
@@ -274,13 +277,21 @@ class _TooSlowError(UpgradeFailedError, trio.TooSlowError):
 
 def _check_recipe(recipe: Any) -> None:
     """Raise unless this is a recipe: a forgotten pair of parentheses is the usual mistake."""
-    try:
-        if not isinstance(recipe, type) and recipe.prepare and recipe.handshake and recipe.commit:
-            return
-    except AttributeError:
-        pass
+    missing = [name for name in ("prepare", "handshake", "commit") if not callable(getattr(recipe, name, None))]
+    if not missing and not isinstance(recipe, type):
+        return
     hint = "; call it" if callable(recipe) else ""
+    if 0 < len(missing) < 3:
+        hint = f", which has no method {missing[0]}{hint}"
     raise TypeError(f"upgrade needs a recipe, such as to_tls_client('host.example'), not {recipe!r}{hint}")
+
+
+def _conversation(recipe: Recipe[Any], wire: Wire) -> Awaitable[None]:
+    """What the recipe's handshake has to say, if that is an async function."""
+    conversation = recipe.handshake(wire)
+    if not hasattr(conversation, "__await__"):
+        raise TypeError(f"Recipe.handshake must be an async function, but that of {recipe!r} returned {conversation!r}")
+    return conversation
 
 
 def _check_successor(successor: Any, wire: Wire) -> None:

@@ -143,7 +143,7 @@ def http_handler(
                         await _left_without_answer(exchange, name, result, follower, on_error)
                 except Exception as exc:  # noqa: BLE001 - a handler's failure ends its own exchange only
                     judged = True
-                    await _failed(exchange, exc, follower, on_error)
+                    await _failed(exchange, _explained(exc, name), follower, on_error)
                 except BaseExceptionGroup as group:
                     failures, others = group.split(Exception)
                     if failures is not None:
@@ -163,6 +163,15 @@ def http_handler(
                 _report_end(http, exc, follower)
 
     return serve_connection
+
+
+def _explained(exc: Exception, name: str) -> Exception:
+    """The same; or, where calling the handler did not come as far as its first line, why not."""
+    traceback = exc.__traceback__
+    if isinstance(exc, TypeError) and traceback is not None and traceback.tb_next is None:
+        error = TypeError(f"the handler must be an async function of one exchange, which {name} is not: {exc}")
+        return error.with_traceback(traceback)
+    return exc
 
 
 async def _failed(exchange: Exchange, exc: Exception, follower: Follower, on_error: ErrorHook | None) -> None:
