@@ -9,6 +9,7 @@ import httpx
 import trio
 
 from ..errors import BodyNotReplayableError
+from ..generators import close_generator
 from ..http.content import CHUNK, NOTHING, Chunks, Content, make_content
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class Paced(Content):
         length: Bytes; None if that is not known.
         replayable: Whether it can be made again.
         timeouts: How long a piece may take, and the head of the response behind the last one.
+        source: What HTTPX takes the pieces from. A generator is closed when no more of it is wanted.
 
     Attributes:
         scope: What the deadline is of; None when the head of the response has come.
@@ -51,12 +53,18 @@ class Paced(Content):
         when_sent: Called when there is no more, if it is not None.
     """
 
-    __slots__ = ("_pieces", "_timeouts", "_used", "error", "scope", "when_sent", "writing")
+    __slots__ = ("_pieces", "_source", "_timeouts", "_used", "error", "scope", "when_sent", "writing")
 
     def __init__(
-        self, pieces: Callable[[], AsyncIterator[bytes]], length: int | None, replayable: bool, timeouts: Timeouts
+        self,
+        pieces: Callable[[], AsyncIterator[bytes]],
+        length: int | None,
+        replayable: bool,
+        timeouts: Timeouts,
+        source: Any = None,
     ) -> None:
         super().__init__(length, replayable, None, None)
+        self._source = source
         self._pieces = pieces
         self._timeouts = timeouts
         self._used = False
@@ -70,7 +78,7 @@ class Paced(Content):
         if self._used and not self.replayable:
             raise BodyNotReplayableError("this body was sent before, and can be produced only once")
         self._used = self.writing = True
-        return _Pieces(self, self._pieces())
+        return _Pieces(self, self._pieces(), self._source)
 
     def give(self, phase: str) -> None:
         """What comes now has the time of this phase; of none, if it is the program's own business."""
@@ -82,9 +90,11 @@ class Paced(Content):
 class _Pieces(Chunks):
     """One time that a body is made."""
 
-    def __init__(self, body: Paced, pieces: AsyncIterator[bytes]) -> None:
+    def __init__(self, body: Paced, pieces: AsyncIterator[bytes], source: Any) -> None:
         self._body = body
         self._pieces = pieces
+        self._source = source
+        self._begun = False
 
     def __aiter__(self) -> Self:
         return self
@@ -92,6 +102,7 @@ class _Pieces(Chunks):
     async def __anext__(self) -> bytes:
         body = self._body
         body.give("")
+        self._begun = True
         try:
             while (piece := await anext(self._pieces, None)) == b"":
                 pass
@@ -111,6 +122,8 @@ class _Pieces(Chunks):
         close = getattr(self._pieces, "aclose", None)
         if close is not None:
             await close()
+        if self._begun:  # else it is as it was given, and can be sent by another attempt of the program's
+            await close_generator(self._source)
 
 
 async def content_of(request: httpx.Request) -> Content:
@@ -124,4 +137,5 @@ async def content_of(request: httpx.Request) -> Content:
         return make_content(data) if data else NOTHING
     if not isinstance(stream, httpx.AsyncByteStream):
         raise httpx.LocalProtocolError("an AsyncClient cannot send a synchronous body; use an async iterator")
-    return Paced(stream.__aiter__, None, False, Timeouts.of(request))
+    # HTTPX leaves a generator to the garbage collector, which would find it some time later.
+    return Paced(stream.__aiter__, None, False, Timeouts.of(request), getattr(stream, "_stream", None))

@@ -62,9 +62,9 @@ class Exchange:
         try:
             with within(self._timeouts.pool, httpx.PoolTimeout), errors(httpx.ConnectError):
                 self._site = await self._pool.acquire(origin)
-            self.response = await self._send(prepared)
-        except BaseException:
-            self._give_back()
+            await self._send(prepared)
+        except BaseException as exc:
+            await self._give_up(exc)  # noqa: ASYNC102 - at once
             raise
 
     def _prepare(self, origin: Origin) -> PreparedRequest:
@@ -80,20 +80,21 @@ class Exchange:
             raise httpx.LocalProtocolError(str(exc)) from exc
 
     @enable_ki_protection
-    async def _send(self, prepared: PreparedRequest) -> Response:
+    async def _send(self, prepared: PreparedRequest) -> None:
         """On an idle connection or a new one; once more, where that is known to be safe."""
         assert self._site is not None
         self._connection = connection = self._pool.take_idle(self._site)
         if connection is not None:
             try:
-                return await self._exchange(connection, prepared)
+                await self._exchange(connection, prepared)
+                return
             except httpx.TransportError as exc:
                 dead = isinstance(exc.__cause__, trio.BrokenResourceError)
                 if not dead or connection.answered or prepared.method not in IDEMPOTENT or not self._replayable:
                     raise
             self._pool.retried += 1
         self._connection = connection = await self._open(self._site)
-        return await self._exchange(connection, prepared)
+        await self._exchange(connection, prepared)
 
     @property
     def _replayable(self) -> bool:
@@ -116,19 +117,20 @@ class Exchange:
         raise AssertionError("the last attempt returns or raises")
 
     @enable_ki_protection
-    async def _exchange(self, connection: HTTPClientConnection, prepared: PreparedRequest) -> Response:
+    async def _exchange(self, connection: HTTPClientConnection, prepared: PreparedRequest) -> None:
         """Send the request on `connection`, within its times, and tell of it."""
         if not self.trace.on:
-            return await self._ask(connection, prepared)
+            await self._ask(connection, prepared)
+            return
         try:
-            return await self._ask_and_tell(connection, prepared)
+            await self._ask_and_tell(connection, prepared)
         except BaseException:
             connection.abort()  # also where the program's function has raised, with the response half received
             async with self.trace.step("http11.response_closed"):  # noqa: ASYNC102 - the program's own function
                 pass
             raise
 
-    async def _ask_and_tell(self, connection: HTTPClientConnection, prepared: PreparedRequest) -> Response:
+    async def _ask_and_tell(self, connection: HTTPClientConnection, prepared: PreparedRequest) -> None:
         """The same, in the steps of httpcore. The head, and a small body, leave in one send, and are told of before."""
         async with self.trace.http("send_request_headers"):
             pass
@@ -159,7 +161,6 @@ class Exchange:
             list(response.headers.raw),
         )
         await receiving.complete()
-        return response
 
     @enable_ki_protection
     async def _ask(self, connection: HTTPClientConnection, prepared: PreparedRequest) -> Response:
@@ -172,7 +173,7 @@ class Exchange:
             if body is not None:
                 body.scope = scope
             with errors(httpx.ReadError, body):
-                response = await connection.exchange(prepared, self._content)
+                self.response = response = await connection.exchange(prepared, self._content)
             response.decodes = False  # HTTPX does that
             if body is not None:
                 body.scope = None
@@ -202,6 +203,18 @@ class Exchange:
         try:
             with errors(httpx.ReadError, self._body):
                 await self.response.leave(None)
+        finally:
+            self._give_back()
+
+    @enable_ki_protection
+    async def _give_up(self, exc: BaseException) -> None:
+        """The exchange has failed with `exc`, maybe behind the head of its response, while the body is still sent.
+
+        Cancellation: not a cancellation point. A producer of a body is cancelled, and should heed that.
+        """
+        try:
+            if self.response is not None:
+                await self.response.leave(exc)
         finally:
             self._give_back()
 
