@@ -94,6 +94,36 @@ async def test_an_upload_of_the_response_that_is_given_up_ends():
             nursery.cancel_scope.cancel()
 
 
+@pytest.mark.parametrize("what", ["connection", "client", "scope"])
+async def test_the_producer_of_a_body_closes_without_waiting_for_itself(what):
+    """The request waits for the rest of its body, and whoever closes waited for the request."""
+    connections: list[Any] = []
+    closed: list[bool] = []
+
+    with trio.fail_after(5):
+        async with serving(HELLO) as server, trionet.open_http_client(drain_timeout=math.inf) as client:
+
+            async def body() -> AsyncIterator[bytes]:
+                yield b"a"
+                if what == "connection":
+                    (connection,) = client.pool._open
+                    connections.append(connection)
+                    await connection.aclose()
+                elif what == "client":
+                    await client.aclose()
+                else:
+                    await client.scope.owner.let_go()
+                closed.append(not client.statistics().open)
+                yield b"b"
+
+            with pytest.raises(trionet.HandleClosedError):
+                async with client.request("POST", server.url, content=body()):
+                    pass
+            assert client.statistics().running == client.statistics().open == 0
+            assert server.asked == []
+    assert closed in ([True], [])  # its next step is cancelled with the connection
+
+
 async def test_a_response_that_another_task_reads_is_waited_for():
     """The lease ends with the body; whose block it is does not matter then."""
     go_on = trio.Event()

@@ -488,6 +488,84 @@ async def test_over_tls(ca: trustme.CA) -> None:
                 await http.get(url)
 
 
+async def test_a_trace_function_that_raises_at_an_early_answer_stops_the_body() -> None:
+    """Nobody asks for more of it, but its producer was waited for all the same, in a task that nobody knew of."""
+    events = []
+
+    async def body() -> AsyncIterator[bytes]:
+        try:
+            yield b"a"
+            await trio.sleep_forever()
+        finally:
+            events.append("closed")
+
+    async def trace(name: str, info: dict[str, Any]) -> None:
+        if name == "http11.receive_response_headers.complete":
+            raise KeyError(name)
+
+    async with serving(say_hello) as url, client() as http:
+        with pytest.raises(KeyError):
+            await http.post(url, content=body(), extensions={"trace": trace})
+        assert events == ["closed"]
+        figures = pool_of(http).statistics()
+        assert (figures.open, figures.running) == (0, 0)
+
+
+async def test_the_producer_of_a_body_closes_the_transport_without_waiting_for_itself() -> None:
+    """It runs in a task of the transport, which waited for all of those to end, shielded."""
+    transport = TrionetTransport(trust_env=False)
+
+    async def silent(conn: trionet.Connection) -> None:
+        while await conn.receive_some():
+            pass
+
+    async def body() -> AsyncIterator[bytes]:
+        yield b"a"
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(transport.aclose)
+        yield b"b"
+
+    with trio.move_on_after(5) as deadline:
+        async with serving(silent) as url, httpx.AsyncClient(transport=transport) as http:
+            with pytest.raises(httpx.ReadError):
+                await http.post(url, content=body())
+    assert not deadline.cancelled_caught
+    with pytest.raises(RuntimeError, match="from its first request to its close"):
+        _ = transport.pool
+
+
+@pytest.mark.parametrize("how", ["refused", "cut off", "cancelled", "sent"])
+async def test_a_generator_is_closed_when_its_body_is_not_wanted_any_more(how: str) -> None:
+    events = []
+
+    async def body() -> AsyncIterator[bytes]:
+        try:
+            for _ in range(3):
+                yield bytes(100)
+            while how != "sent":
+                await trio.lowlevel.checkpoint()
+                yield bytes(100_000)
+        finally:
+            events.append("closed")
+
+    async def answer(conn: trionet.Connection) -> None:
+        await read_head(conn)
+        if how == "refused":
+            await conn.send_all(b"HTTP/1.1 413 No\r\nContent-Length: 5\r\n\r\nlarge")
+        elif how == "sent":
+            await read_chunked(conn)
+            await conn.send_all(ANSWER)
+        elif how == "cancelled":
+            scope.cancel()
+            await trio.sleep_forever()
+
+    async with serving(answer) as url, client() as http:
+        with trio.CancelScope() as scope, suppress(httpx.ReadError):
+            await http.post(url, content=body())
+            events.append("answered")
+        assert events in (["closed"], ["closed", "answered"])
+
+
 async def test_through_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     heads = []
 

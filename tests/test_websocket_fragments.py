@@ -1,5 +1,7 @@
 """Messages in parts, both ways: exactness, whose message it is, and what becomes of one that cannot be finished."""
 
+import math
+
 import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
@@ -232,6 +234,59 @@ async def test_a_close_waits_for_the_message_and_a_transfer_is_refused():
             assert (await receive_frame(other))[0] == 0x88
             await other.send_all(close())
         assert server.closed.code == 1000
+
+
+@pytest.mark.parametrize("begun", [True, False])
+async def test_what_makes_the_parts_closes_without_waiting_for_itself(begun):
+    codes = []
+    async with trionet.open_scope(drain_timeout=math.inf) as scope:
+        one, other = unix_pair(scope)
+        server = await server_by_hand(one, other)
+
+        async def parts():
+            if begun:
+                yield "a"
+            await server.aclose(4000)
+            yield "b"
+
+        async def answer():
+            if begun:
+                assert await receive_frame(other) == (0x01, b"a")
+            first, payload = await receive_frame(other)
+            assert first == 0x88
+            codes.append(int.from_bytes(payload[:2], "big"))
+            await other.send_all(close())
+
+        with trio.fail_after(5):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(answer)
+                with pytest.raises(ConnectionClosed):
+                    await server.send_fragments(parts())
+        assert codes == [server.closed.code] == [1011 if begun else 4000]
+
+
+async def test_what_makes_the_parts_of_one_message_cannot_send_another():
+    """It would wait for its own turn to end."""
+    async with trionet.open_scope() as scope:
+        one, other = unix_pair(scope)
+        server = await server_by_hand(one, other)
+        refused = []
+
+        async def parts():
+            yield "a"
+            for send in (server.send_message("whole"), server.send_fragments(["x", "y"])):
+                with pytest.raises(HandleBusyError, match="waits for the task that asks: send_fragments") as caught:
+                    await send
+                refused.append(caught.value.blockers[0].operation)
+            trionet.broadcast([server], "posted")
+            await server.pong()
+            yield "b"
+
+        with trio.fail_after(5):
+            await server.send_fragments(parts())
+        assert refused == ["send_fragments"] * 2
+        got = [await receive_frame(other) for _ in range(5)]
+        assert got == [(0x01, b"a"), (0x8A, b""), (0x00, b"b"), (0x80, b""), (0x81, b"posted")]
 
 
 async def test_a_torn_part_breaks_the_websocket():

@@ -75,7 +75,7 @@ class Changes(Operations):
         if isinstance(refuse := self._life.decide(Event.RESERVE), Refuse):
             raise self._refusal(refuse, Event.RESERVE)
         if self._waits_for_asker():
-            raise self._self_wait_error()
+            raise self._self_wait_error(Event.RESERVE)
         self._quiet = quiet = trio.Event()
         self._take(Event.RESERVE)
         try:

@@ -343,10 +343,10 @@ class Core:
         remedy = " (or detach_when_idle())" if event is Event.DETACH else ""
         return HandleBusyError(f"{what} is in use: {held}. Wait for it, or cancel it{remedy}", blockers)
 
-    def _self_wait_error(self) -> HandleBusyError:
+    def _self_wait_error(self, event: Event) -> HandleBusyError:
         held = "; ".join(map(str, self.blockers))
         return HandleBusyError(
-            f"{Event.RESERVE.value} refused: {self!r} waits for the task that asks: {held}. End that first",
+            f"{event.value} refused: {self!r} waits for the task that asks: {held}. End that first",
             self.blockers,
         )
 

@@ -23,10 +23,11 @@ class Lease:
         since: When it began, on the clock of `trio.current_time`, in seconds.
         task: Name of the task that asked for it.
         holder: That task.
-        stop: Tells what goes on for the work in tasks of its own to end, a step; None if nothing does.
+        stop: Tells what goes on for the work in a task of its own to end, a step; None if nothing does.
+        worker: That task, once it runs.
     """
 
-    __slots__ = ("_on_end", "holder", "name", "since", "stop", "task")
+    __slots__ = ("_on_end", "holder", "name", "since", "stop", "task", "worker")
 
     def __init__(self, name: str, on_end: Callable[[Lease], None]) -> None:
         self._on_end: Callable[[Lease], None] | None = on_end
@@ -34,6 +35,7 @@ class Lease:
         self.holder = task = current_task()
         self.task = task.name
         self.stop: Callable[[], None] | None = None
+        self.worker: trio.lowlevel.Task | None = None
         self.since = trio.current_time()
 
     @enable_ki_protection

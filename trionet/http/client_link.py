@@ -295,8 +295,8 @@ class ClientLink(Handle):
     async def aclose(self) -> None:
         """Close gracefully: wait for the exchange under way, say goodbye, release.
 
-        A task that calls it inside the block of its own response gives that up: nobody else would read the rest. See
-        `Handle.aclose`.
+        A task that calls it inside the block of its own response gives that up: nobody else would read the rest. So
+        does the producer of a body, without which its request cannot be completed. See `Handle.aclose`.
 
         Cancellation: the handle is aborted (`ABORTED`).
         """
@@ -314,6 +314,8 @@ class ClientLink(Handle):
     def _give_up_own(self) -> None:
         if self._waits_for_asker():
             self._leases[0].give_up()
+        elif self._leases and self._leases[0].worker is current_task():
+            self.abort()  # by the producer of a body, which goes no further until the connection has ended
 
     @enable_ki_protection
     def give_up(self, event: Event) -> None:

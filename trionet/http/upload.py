@@ -82,12 +82,14 @@ class Upload:
 
     @enable_ki_protection
     async def _run(self) -> None:
-        trio.lowlevel.current_task().name = f"upload of {self.lease.name}"
+        self.lease.worker = task = trio.lowlevel.current_task()
+        task.name = f"upload of {self.lease.name}"
         try:
             with self._scope:
                 await self._send_request()
         finally:
             self.over = True
+            self.lease.worker = None
             self._ended.set()
             if self.when_over is not None:
                 self.when_over()

@@ -17,7 +17,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 import trio
-from trio.lowlevel import current_trio_token, enable_ki_protection, spawn_system_task
+from trio.lowlevel import current_task, current_trio_token, enable_ki_protection, spawn_system_task
 
 from ..http.pool import Pool
 from ..owner import Owner
@@ -26,6 +26,8 @@ from ..services import open_services
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+
+    from trio.lowlevel import Task
 
     from ..http.client_connection import HTTPClientConnection
 
@@ -51,7 +53,7 @@ class Home:
         self._token = current_trio_token()
         self._owner: Owner | None = None
         self._pool: Pool | None = None
-        spawn_system_task(self._run, name="trionet.httpx")
+        self._task = spawn_system_task(self._run, name="trionet.httpx")
 
     @property
     def over(self) -> bool:
@@ -72,13 +74,22 @@ class Home:
     async def aclose(self) -> None:
         """Close every connection, at once, and wait until the tasks behind them have ended.
 
+        The producer of a request's body runs in one of them. If it calls this it is not waited for, nor does it wait.
+
         Cancellation: not a cancellation point; a producer of a body is cancelled, and should heed that.
         """
         with trio.CancelScope(shield=True):
             await self._opened.wait()
             self.pool.shut()
             self._scope.cancel()
-            await self._ended.wait()
+            if not self._is_own(current_task()):
+                await self._ended.wait()
+
+    def _is_own(self, task: Task) -> bool:
+        """Whether this task is behind the connections, or below one that is."""
+        while task is not self._task and task.parent_nursery is not None:
+            task = task.parent_nursery.parent_task
+        return task is self._task
 
     def abandon(self) -> None:
         """Nobody can use it any more, and nobody has closed it. May be called in any thread, as finalizers are."""

@@ -195,6 +195,7 @@ class WebSocket(InFragments, trio.abc.AsyncResource):
             HandleBrokenError: an earlier message was abandoned half-way, or the connection failed. It is a
                 `ConnectionClosed` too.
             HandleMovedError: the connection lives on in another handle.
+            HandleBusyError: the task is itself in the middle of `send_fragments`, whose end it would wait for.
             TypeError: it is neither str nor bytes-like.
             LocalProtocolError: text with lone surrogates; nothing was sent.
 

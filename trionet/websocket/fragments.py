@@ -11,7 +11,7 @@ import inspect
 from collections.abc import AsyncIterable, Iterable
 from contextlib import aclosing
 from enum import Enum, auto
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import trio
 from trio.lowlevel import (
@@ -24,7 +24,7 @@ from trio.lowlevel import (
 
 from ..errors import HandleBusyError, LocalProtocolError
 from ..generators import close_generator
-from ..ownership import Blocker, Phase
+from ..ownership import Blocker, Event, Phase
 from .keepalive import Kept
 from .sending import take_turn
 
@@ -38,6 +38,10 @@ if TYPE_CHECKING:
     Parts = Iterable[Part] | AsyncIterable[Part]
 
 __all__ = ["Fragments", "InFragments"]
+
+
+_ABANDONED: Final = (1011, "a message was abandoned")
+"""What a peer is told that will not get the rest of a message."""
 
 
 class _State(Enum):
@@ -86,10 +90,12 @@ class Fragments:
 class InFragments(Kept):
     """A handle that sends and receives messages in parts."""
 
-    __slots__ = ("_stream",)
+    __slots__ = ("_stream", "_unfinished")
 
     def _renew(self) -> None:
         super()._renew()
+        # Whether the first frame of a message has been sent whose last one has not.
+        self._unfinished = False
         self._stream: Fragments | None = None
 
     # --- sending -------------------------------------------------------------------------------------------------
@@ -106,10 +112,12 @@ class InFragments(Kept):
 
         Raises:
             TypeError, ValueError: it is a single message, has no part, or parts of both kinds.
-            ConnectionClosed, HandleBrokenError, HandleMovedError, LocalProtocolError: as `send_message`.
+            ConnectionClosed, HandleBrokenError, HandleMovedError, HandleBusyError, LocalProtocolError: as
+                `send_message`.
             Whatever `parts` raises.
 
-        If it raises behind the first part, the WebSocket is closed with 1011: the peer never sees a valid end.
+        If it raises behind the first part, the WebSocket is closed with 1011: the peer never sees a valid end. So it is
+        if what makes the parts calls `aclose`.
 
         Cancellation: the message was not begun; or, behind the first part, the WebSocket is closed as for an error.
 
@@ -130,7 +138,7 @@ class InFragments(Kept):
     async def _send_in_fragments(self, parts: Parts) -> None:
         if self._life.phase is not Phase.OPEN:
             self._refuse_send()
-        await take_turn(self._composing)
+        await self._take_message_turn()
         try:
             await checkpoint_if_cancelled()
             if not self._writing.held:  # else it is a control frame's turn, or that of what is due
@@ -140,7 +148,7 @@ class InFragments(Kept):
             try:
                 await self._send_parts(parts, lease)
             finally:
-                self._fragmenting = False
+                self._fragmenting = self._unfinished = False
                 lease.end()
         finally:
             self._unsent += self._posted
@@ -157,6 +165,7 @@ class InFragments(Kept):
                     text = isinstance(part, str)
                     if kind is None:
                         await self._send_frame(engine.first, part, lease=lease)
+                        self._unfinished = True
                         kind = str if text else bytes
                     elif text != (kind is str):
                         raise TypeError(f"a part is {type(part).__name__}, the ones before are {kind.__name__}")
@@ -176,8 +185,23 @@ class InFragments(Kept):
         """A message has begun that will not end: nothing but a close may follow it (RFC 6455 §5.4). A step."""
         self._posted.clear()
         if self._life.phase is Phase.OPEN:
-            self._words = (1011, "a message was abandoned")
+            self._words = _ABANDONED
             self._close_in_background()
+
+    def _waits_for_asker(self) -> bool:
+        """Whether the task that asks is sending a message in parts: then it is what makes them that asks."""
+        return bool(self._leases) and self._leases[0].holder is current_task()
+
+    @enable_ki_protection
+    async def _close_with(self, code: int, reason: str) -> None:
+        """As for `Closing`; but what makes the parts of a message does not wait for the rest of them: none comes."""
+        if self._waits_for_asker():
+            if self._life.phase is Phase.OPEN:
+                self._words = _ABANDONED if self._unfinished else (code, reason)
+            self._take(Event.ACLOSE)  # first: nobody else gets the handle when the lease ends
+            self._posted.clear()
+            self._leases[0].give_up()
+        await super()._close_with(code, reason)
 
     # --- receiving -----------------------------------------------------------------------------------------------
 

@@ -72,11 +72,21 @@ class Sending(Handle):
         """Send where the short way is not open: others send, something is due, or it is refused."""
         if self._life.phase is not Phase.OPEN:
             self._refuse_send()
-        await take_turn(self._composing)
+        await self._take_message_turn()
         try:
             await self._send_frame(self._engine.message, message)
         finally:
             self._composing.release()
+
+    async def _take_message_turn(self) -> None:
+        """Have the turn to send a message.
+
+        Raises:
+            HandleBusyError: it is the caller's own, who makes the parts of another message: nobody would give it back.
+        """
+        if self._waits_for_asker():
+            raise self._self_wait_error(Event.SEND)
+        await take_turn(self._composing)
 
     @enable_ki_protection
     async def _send_control_in_turn(self, opcode: int, payload: bytes) -> None:
