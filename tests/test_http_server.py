@@ -643,6 +643,34 @@ async def test_a_head_is_timed_and_not_the_heads_before_it(autojump_clock):
         assert it.http.phase is Phase.OPEN
 
 
+async def test_a_head_that_does_not_come_to_its_end_holds_up_no_close(autojump_clock, caplog):
+    """A close waits for the request that has begun, as long as the head may take: its drain deadline may be far."""
+    async with served(replying(), limits=HTTPLimits(head_timeout=5), drain_timeout=300) as it:
+        await it.client.send_all(GET[:9])
+        await wait_all_tasks_blocked()
+        await it.http.aclose()
+        assert 5 <= trio.current_time() <= 7.1
+        answer = await read_answer(it.client)
+        assert answer.status == 408
+        assert answer.fields["connection"] == "close"
+        assert (await it.ended()).reason is Reason.IDLE_TIMEOUT
+        assert it.failure is None
+        assert not caplog.records
+
+
+async def test_a_body_that_does_not_go_on_holds_up_no_close(autojump_clock):
+    async def handler(exchange):
+        with pytest.raises(trionet.HandleClosedError):
+            await exchange.read()
+
+    async with served(handler, limits=HTTPLimits(idle_timeout=10), drain_timeout=300) as it:
+        await it.client.send_all(POST % 3)
+        await wait_all_tasks_blocked()
+        await it.http.aclose()
+        assert 10 <= trio.current_time() <= 11.1
+        assert (await it.ended()).reason is Reason.IDLE_TIMEOUT
+
+
 async def test_limits_can_be_switched_off(autojump_clock):
     limits = HTTPLimits(idle_timeout=math.inf, head_timeout=math.inf, send_timeout=math.inf)
     async with served(replying(), limits=limits) as it:

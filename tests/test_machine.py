@@ -50,7 +50,7 @@ CONTRACT = {
     Event.PROTOCOL_ERROR: (
         "closed (protocol error) | closed (protocol error) | closed (upgrade failed) | closed (protocol error) | - | -"
     ),
-    Event.IDLE_TIMEOUT: "closed (idle timeout) | closed (idle timeout) | - | - | - | -",
+    Event.IDLE_TIMEOUT: "closed (idle timeout) | closed (idle timeout) | - | closed (idle timeout) | - | -",
     Event.ACLOSE: "draining | draining | closed (local) | - | - | -",
     Event.DRAINED: "busy | busy | busy | closed (local) | - | -",
     Event.DRAIN_TIMEOUT: "- | - | - | closed (drain timeout) | - | -",

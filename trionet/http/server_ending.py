@@ -383,7 +383,7 @@ class Ending(Link):
         self._failure = RemoteProtocolError(f"no whole request within {seconds:g} s (head_timeout)", 408)
         self.machine.fail(self._failure)
         data = self.machine.respond(408, _TEXT, f"{self._failure}\n".encode())
-        if self._life.phase is Phase.OPEN and not self._life.unsent:
+        if not self._life.unsent:
             with suppress(trio.BrokenResourceError):
                 self._transport.send_some(data)
         self._take(Event.IDLE_TIMEOUT)

@@ -252,7 +252,7 @@ _ROWS: Final[dict[Event, tuple[Rule | Refuse, ...]]] = {
         _close(Reason.IDLE_TIMEOUT),
         _close(Reason.IDLE_TIMEOUT),
         _NOTHING,
-        _NOTHING,
+        _close(Reason.IDLE_TIMEOUT),
         _NOTHING,
         _NOTHING,
     ),
