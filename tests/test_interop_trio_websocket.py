@@ -619,6 +619,34 @@ async def test_a_client_that_resets_before_the_answer(nursery):
     assert caught.value.reason.code == 1006
 
 
+@pytest.mark.parametrize("answer", [None, "accept", "reject"])
+async def test_a_client_that_resets_before_the_answer_ends_no_server(answer, nursery):
+    asked, gone = trio.Event(), trio.Event()
+
+    async def handler(request):
+        if asked.is_set():
+            await request.accept()
+            return
+        asked.set()
+        await gone.wait()
+        if answer == "accept":
+            with pytest.raises(ours.ConnectionClosed):
+                await request.accept()
+        elif answer == "reject":
+            with pytest.raises(ours.ConnectionClosed):
+                await request.reject(403)
+
+    server = await serve(nursery, ours, handler)
+    stream = await trio.open_tcp_stream(HOST, server.port)
+    await stream.send_all(REQUEST)
+    await asked.wait()
+    stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    await stream.aclose()
+    gone.set()
+    async with ours.open_websocket(HOST, server.port, "/", use_ssl=False):
+        pass
+
+
 async def test_a_socket_that_has_no_port(nursery):
     one, other = socket.socketpair()
     one.setblocking(False)

@@ -7,6 +7,7 @@ handshake is answered, on a connection that goes on.
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
@@ -139,12 +140,16 @@ class WebSocketRequest:
         Raises:
             LocalProtocolError: the status is 1xx, or the request is answered already.
             ValueError: a field cannot be sent.
+            ConnectionClosed: the client has gone.
 
         Cancellation: as `Exchange.respond`.
         """
         self._check_undecided("reject()")
         fields: list[tuple[Any, Any]] = [*(extra_headers or ()), ("Connection", "close")]
-        await self._exchange.respond(status_code, body or b"", headers=fields)
+        try:
+            await self._exchange.respond(status_code, body or b"", headers=fields)
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
+            raise ConnectionClosed(CloseReason(1006, None)) from exc
 
     async def wait_decided(self) -> End:
         """The end of the HTTP connection: its successor is the WebSocket, if the handshake was accepted.
@@ -156,12 +161,15 @@ class WebSocketRequest:
     async def conclude(self, *, failed: bool) -> None:
         """The handler is through: close what it has left open, within the scope's ``drain_timeout``.
 
+        Never raises an error: a client that is gone by then is no concern of the other connections.
+
         Cancellation: the scope closes it.
         """
         if self._connection is not None:
             await self._connection.aclose(1011 if failed else 1000)
         elif not self._exchange.status and self._exchange.connection.phase is Phase.OPEN:
-            await self._exchange.respond(500, headers=[("Connection", "close")])
+            with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+                await self._exchange.respond(500, headers=[("Connection", "close")])
 
 
 async def receive_request(
