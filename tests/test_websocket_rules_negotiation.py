@@ -244,26 +244,26 @@ async def answered(values: list[str], compression):
         return result, request.headers.get_list("Sec-WebSocket-Extensions")
 
 
-# What is wanted, and which parameters an offer for that must have.
+# What is wanted, and which parameters the offers for that must have: where a window is asked for, one does without.
 OFFERED = {
-    "all that there is": (settings(15, 15), {CLIENT: None}),
-    "the default": (trionet.PerMessageDeflate, None),
-    "the server's window": (settings(10, 15), {SERVER: "10", CLIENT: None}),
-    "the client's window": (settings(15, 10), {CLIENT: "10"}),
-    "no takeover by the server": (settings(15, 15, True), {SERVER_ALONE: None, CLIENT: None}),
-    "no takeover by the client": (settings(15, 15, False, True), {CLIENT_ALONE: None, CLIENT: None}),
+    "all that there is": (settings(15, 15), [{CLIENT: None}]),
+    "the default": (trionet.PerMessageDeflate(), [{SERVER: "12", CLIENT: "12"}, {CLIENT: "12"}]),
+    "the server's window": (settings(10, 15), [{SERVER: "10", CLIENT: None}, {CLIENT: None}]),
+    "the client's window": (settings(15, 10), [{CLIENT: "10"}]),
+    "no takeover by the server": (settings(15, 15, True), [{SERVER_ALONE: None, CLIENT: None}]),
+    "no takeover by the client": (settings(15, 15, False, True), [{CLIENT_ALONE: None, CLIENT: None}]),
     "everything": (
-        settings(8, 9, True, True), {SERVER_ALONE: None, CLIENT_ALONE: None, SERVER: "8", CLIENT: "9"}),
+        settings(8, 9, True, True),
+        [{SERVER_ALONE: None, CLIENT_ALONE: None, SERVER: "8", CLIENT: "9"},
+         {SERVER_ALONE: None, CLIENT_ALONE: None, CLIENT: "9"}]),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("wanted", "offer"), OFFERED.values(), ids=OFFERED)
-async def test_what_the_client_offers(wanted, offer):
-    if offer is None:
-        wanted = wanted()
-        offer = {SERVER: str(wanted.server_max_window_bits), CLIENT: str(wanted.client_max_window_bits)}
+@pytest.mark.parametrize(("wanted", "offers"), OFFERED.values(), ids=OFFERED)
+async def test_what_the_client_offers(wanted, offers):
+    """§7.1.3 shows an offer with a window, and a second one for servers that cannot keep to it."""
     websocket, (value,) = await answered([], wanted)
-    assert parameters(value) == offer
+    assert [parameters(offer.strip()) for offer in value.split(",")] == offers
     assert websocket.compression is None  # the server did not accept it
 
 
@@ -279,6 +279,10 @@ AGREED = {
     "the client keeps to its own window all the same": (settings(15, 9), NAME, (15, 9, False, False)),
     "the window that was asked for": (settings(10), f"{NAME}; {SERVER}=10", (10, 12, False, False)),
     "a smaller one": (settings(10), f"{NAME}; {SERVER}=8", (8, 12, False, False)),
+    "a larger one, to the second offer": (settings(10), f"{NAME}; {SERVER}=11", (11, 12, False, False)),
+    "no word of it, to the second offer": (settings(10), NAME, (15, 12, False, False)),
+    "what a server says that knows nothing of windows": (
+        settings(10), f"{NAME}; {SERVER_ALONE}; {CLIENT_ALONE}", (15, 12, True, True)),
     "of the server's own accord": (settings(15, 15), f"{NAME}; {SERVER}=9", (9, 15, False, False)),
     "the client is told": (settings(15, 15), f"{NAME}; {CLIENT}=9", (15, 9, False, False)),
     "the client is told its own": (settings(15, 12), f"{NAME}; {CLIENT}=12", (15, 12, False, False)),
@@ -307,8 +311,6 @@ REFUSED = {
     **{name: (settings(), [f"{GOOD}; {bad}"]) for name, bad in BAD_PARAMETERS.items() if not bad.startswith(SERVER)},
     **{name: (settings(), [f"{NAME}; {bad}"]) for name, bad in BAD_PARAMETERS.items() if bad.startswith(SERVER)},
     "the client's window without a number": (settings(), [f"{GOOD}; {CLIENT}"]),
-    "a larger window of the server": (settings(10), [f"{NAME}; {SERVER}=11"]),
-    "no word of the server's window": (settings(10), [NAME]),
     "a larger window of the client": (settings(15, 10), [f"{NAME}; {CLIENT}=11"]),
     "no word of the server's takeover": (settings(15, 15, True), [NAME]),
     "twice in one field": (settings(15), [f"{NAME}, {NAME}"]),

@@ -40,7 +40,8 @@ class PerMessageDeflate:
     Args:
         server_no_context_takeover: The server compresses each message for itself: less memory, larger messages.
         client_no_context_takeover: The client does so.
-        server_max_window_bits: Of the server's compression, 8 to 15.
+        server_max_window_bits: Of the server's compression, 8 to 15. A client's is a wish: servers that cannot keep to
+            it, and there are many, compress with what they have; `WebSocket.compression` says what that is.
         client_max_window_bits: Of the client's compression, 8 to 15. A client that cannot be told keeps to 15.
         level: zlib's, from 0 (none) and 1 (fast) to 9 (small).
         mem_level: zlib's, from 1 (least memory) to 9 (fast).

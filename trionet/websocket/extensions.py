@@ -93,16 +93,20 @@ def _accept(offer: dict[str, str | None], granted: PerMessageDeflate) -> PerMess
 
 
 def make_offer(wanted: PerMessageDeflate) -> str:
-    """The field that offers compression."""
+    """The field that offers compression.
+
+    A server need not be able to limit its window. One that is not declines the offer that asks for that, so there is a
+    second one, as RFC 7692 §7.1.3 shows it; or it takes what it can of the first, and says so by leaving that out.
+    """
     offer: Parameters = []
     if wanted.server_no_context_takeover:
         offer.append((_SERVER_ALONE, None))
     if wanted.client_no_context_takeover:
         offer.append((_CLIENT_ALONE, None))
-    if wanted.server_max_window_bits < 15:
-        offer.append((_SERVER_BITS, str(wanted.server_max_window_bits)))
     offer.append((_CLIENT_BITS, str(wanted.client_max_window_bits) if wanted.client_max_window_bits < 15 else None))
-    return _field(offer)
+    if wanted.server_max_window_bits == 15:
+        return _field(offer)
+    return _field([(_SERVER_BITS, str(wanted.server_max_window_bits)), *offer], offer)
 
 
 def check_agreement(values: Sequence[str], wanted: PerMessageDeflate | None) -> PerMessageDeflate | None:
@@ -132,6 +136,7 @@ def check_agreement(values: Sequence[str], wanted: PerMessageDeflate | None) -> 
 
 
 def _agree(given: dict[str, str | None], wanted: PerMessageDeflate) -> PerMessageDeflate | None:
+    """What the parameters of an answer make of the offers; any window of the server's will do, as the last one says."""
     server_bits, client_bits = 15, wanted.client_max_window_bits
     for name, value in given.items():
         match name, _BITS.get(value or ""):
@@ -143,8 +148,6 @@ def _agree(given: dict[str, str | None], wanted: PerMessageDeflate) -> PerMessag
                 client_bits = bits
             case _:
                 return None
-    if server_bits > wanted.server_max_window_bits:
-        return None
     if wanted.server_no_context_takeover and _SERVER_ALONE not in given:
         return None
     return replace(
@@ -165,5 +168,5 @@ def _unique(given: Sequence[tuple[str, Any]]) -> dict[str, str | None] | None:
     return found if len(found) == len(given) else None
 
 
-def _field(parameters: Parameters) -> str:
-    return build_extension([(_NAME, parameters)])  # type: ignore[list-item]
+def _field(*offers: Parameters) -> str:
+    return build_extension([(_NAME, parameters) for parameters in offers])  # type: ignore[misc]
