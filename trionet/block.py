@@ -50,7 +50,7 @@ class Block(Generic[Given]):
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> bool | None:
-        return await self._manager.__aexit__(kind, exc, traceback)
+        return await self._manager.__aexit__(kind, exc, traceback)  # noqa: ASYNC102 - it knows how to end
 
 
 def block(generator: Callable[Arguments, AsyncIterator[Given]]) -> Callable[Arguments, Block[Given]]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 __all__ = ["SocketOption", "check_socket_options", "set_socket_options"]
 
@@ -46,8 +46,9 @@ def set_socket_options(sock: socket.socket, options: Iterable[SocketOption]) -> 
     Raises:
         OSError: the system knows no such option, or not this value; the message names it.
     """
+    setsockopt: Callable[..., None] = sock.setsockopt  # in either of its forms
     for option in options:
         try:
-            sock.setsockopt(*option)
+            setsockopt(*option)
         except OSError as exc:
             raise type(exc)(exc.errno, f"socket option {option!r} refused: {exc.strerror}") from exc

@@ -171,6 +171,7 @@ class Inflater:
     def more(self, most: int) -> bytes:
         """What is pending: at most `most` bytes, and not more than `effort` allows; that may be nothing."""
         found: list[bytes] = []
+        data = b""
         rest, room = self._rest, most
         size = len(rest)
         # Even without input there may be output that has waited for room.
