@@ -1,6 +1,7 @@
 """`serve_http`: a handler for exchanges, its failures, the hook that hears of them, and the access log."""
 
 import logging
+import socket
 import ssl
 
 import outcome
@@ -172,6 +173,36 @@ async def test_the_access_log(serve, caplog):
     lines = [record.getMessage() for record in caplog.records if record.name == "trionet.access"]
     assert lines[0].startswith('127.0.0.1 "GET /a?b HTTP/1.1" 200 0.0')
     assert lines[1].startswith('127.0.0.1 "GET /raises HTTP/1.1" 500 ')
+
+
+async def test_the_access_log_has_no_status_where_nobody_was_answered(serve, caplog):
+    """A client that resets the connection is no 500 of this server's."""
+    caplog.set_level(logging.INFO, logger="trionet.access")
+    server = await serve()
+    async with trionet.open_tcp("127.0.0.1", server.port) as client:
+        await client.send_all((POST % 9).replace(b"/", b"/reads", 1) + b"half")
+        await wait_all_tasks_blocked()
+        vanish(client)
+    await wait_all_tasks_blocked()
+    lines = [record.getMessage() for record in caplog.records if record.name == "trionet.access"]
+    assert [line.split()[1:5] for line in lines] == [['"POST', "/reads", 'HTTP/1.1"', "0"]]
+    figures = server.statistics()
+    assert (figures.failed, figures.peer_faults["reset"], figures.open) == (0, 1, 0)
+
+
+async def test_the_name_of_a_unix_client_writes_no_lines_of_the_log(nursery, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    await nursery.start(trionet.serve_unix, trionet.http_handler(app), tmp_path / "sock")
+    for number, request in enumerate((GET, b"junk\r\n\r\n")):
+        with trio.socket.socket(socket.AF_UNIX) as client:
+            await client.bind(str(tmp_path / f"{number}\nFAKE \x1b[31m"))
+            await client.connect(str(tmp_path / "sock"))
+            await client.send(request)
+            assert await client.recv(100)
+        await wait_all_tasks_blocked()
+    lines = [record.getMessage() for record in caplog.records]
+    assert ["FAKE" in line and line.isprintable() for line in lines] == [True, True]
+    nursery.cancel_scope.cancel()
 
 
 async def test_over_tls_and_on_a_unix_socket(serve, nursery, server_context, client_context, tmp_path):

@@ -392,13 +392,14 @@ def _task_name(task: Any) -> str:
 
 
 def shown_address(address: Any) -> str:
-    """A socket address as people write it."""
+    """A socket address as people write it, on one line: who binds a Unix socket may give it any name."""
     if address is None:
         return "?"
     if isinstance(address, tuple) and len(address) > 1:
         host, port = str(address[0]), address[1]
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    return str(address) or "unnamed"
+    name = str(address)
+    return (name if name.isprintable() else ascii(name)[1:-1]) or "unnamed"
 
 
 _CARRY_OUT: Final[dict[Effect, Callable[[Core], None]]] = {

@@ -113,6 +113,11 @@ class Link(Handle):
         """Whether the client has broken the protocol, or the connection has."""
         return self.machine.peer is Half.BROKEN or self._life.poisoned
 
+    @property
+    def was_reset(self) -> bool:
+        """Whether the connection has been reset, so that no answer can be sent."""
+        return self._life.reset
+
     @enable_ki_protection
     def take_back(self, before: tuple[Any, ...]) -> None:
         """Forget the answer that was begun since the snapshot `before`; not a byte of it is out. A step."""

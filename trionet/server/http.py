@@ -253,7 +253,7 @@ def _tell_successor(connection: Any, exc: BaseException) -> None:
 async def _answer(exchange: Exchange, status: int) -> None:
     """Answer for a handler that did not, if anybody is there to be told."""
     connection = exchange.connection
-    if connection.exchange is exchange and not connection.phase.terminal:
+    if connection.exchange is exchange and not connection.phase.terminal and not connection.was_reset:
         with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
             await exchange.respond(status, error_text(status), headers=_TEXT)
 
@@ -271,7 +271,7 @@ def _tell(exchange: Exchange, exc: BaseException, on_error: ErrorHook | None) ->
 def _log_access(http: HTTPServerConnection, exchange: Exchange, seconds: float) -> None:
     head = exchange.head
     remote = http.remote_address
-    client = remote[0] if isinstance(remote, tuple) else remote or "-"
+    client = remote[0] if isinstance(remote, tuple) else shown_address(remote) if remote else "-"
     _ACCESS.info(
         '%s "%s %s HTTP/%s" %d %.6f', client, head.method, head.target, head.http_version, exchange.status, seconds
     )
