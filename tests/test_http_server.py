@@ -483,16 +483,45 @@ async def test_a_body_that_does_not_come_is_waited_for_a_second(autojump_clock):
 
 async def test_the_bounds_on_an_unread_body_can_be_set(autojump_clock):
     async with served(replying(), limits=HTTPLimits(drain_bytes=0, drain_timeout=math.inf)) as it:
-        await it.client.send_all(POST % 10)
+        await it.client.send_all(CHUNKED)
         assert (await read_answer(it.client)).status == 200
         await trio.sleep(10)
         assert it.http.phase is Phase.OPEN
-        await it.client.send_all(b"x")
+        await it.client.send_all(b"1\r\nx\r\n")
         assert await it.client.receive_some() == b""
     async with served(replying(), limits=HTTPLimits(drain_timeout=0)) as it:
         assert (await ask(it.client, POST % 2 + b"xx")).status == 200
         assert (await ask(it.client, POST % 2 + b"x")).status == 200
         assert await it.client.receive_some() == b""
+
+
+@pytest.mark.parametrize(("size", "says"), [(100, None), (101, "close")])
+async def test_an_answer_says_close_where_more_of_the_body_is_unread_than_is_dropped(size, says):
+    """Its client would send the next request behind the body, and lose it."""
+    async with served(replying(), limits=HTTPLimits(drain_bytes=100)) as it:
+        assert (await ask(it.client, POST % size)).fields.get("connection") == says
+        await it.client.send_all(bytes(size))
+        if says is None:
+            assert (await ask(it.client, GET)).status == 200
+        else:
+            assert await it.client.receive_some() == b""
+
+
+async def test_an_answer_behind_a_long_body_that_was_read_does_not_end_the_connection():
+    async def handler(exchange):
+        if exchange.path == "/begins":
+            assert await anext(exchange)
+        else:
+            await exchange.read()
+        await exchange.respond(200)
+
+    async with served(handler, limits=HTTPLimits(drain_bytes=100)) as it:
+        begins = (POST % 150).replace(b"POST /", b"POST /begins")
+        for request in (POST % 150, begins):
+            await it.client.send_all(request + bytes(60))
+            await wait_all_tasks_blocked()
+            await it.client.send_all(bytes(90))
+            assert "connection" not in (await read_answer(it.client)).fields
 
 
 async def test_a_malformed_body_that_nobody_reads_is_no_request_either():

@@ -312,8 +312,14 @@ class H1Server(H1Machine):
         *,
         reason: str | None = None,
     ) -> bytes:
-        """The bytes of a whole response. Raises what `send_head` raises."""
-        if self._usual and self.ours is _HEAD and type(body) is bytes and self.keep_alive:
+        """The bytes of a whole response. Raises what `send_head` raises.
+
+        Where more of the request's body is unread than is dropped behind a response, the connection ends with it. It
+        says so, since a client that has sent all of that body would send the next request behind it (RFC 9112 §9.6).
+        """
+        most = self.limits.drain_bytes
+        too_much = self._framing > most and self.peer is _BODY and self.body_left > most
+        if self._usual and self.ours is _HEAD and type(body) is bytes and self.keep_alive and not too_much:
             line = _USUAL_LINES.get(status)
             lines = usual_lines(headers)
             if line is not None and lines is not None and reason is None and not self.received_eof:
@@ -322,7 +328,7 @@ class H1Server(H1Machine):
                     self.peer = _DONE
                 return b"".join((line, lines, b"Content-Length: %d\r\n" % len(body), date_line(), b"\r\n", body))
         size = body.nbytes if isinstance(body, memoryview) else len(body)
-        parts, framing = self._answer(status, headers, size, reason)
+        parts, framing = self._answer(status, headers, size, reason, last=too_much)
         if framing:  # without a body's writer: all of it is here
             parts.append(body)
         self._step_ours(Step.END)
@@ -358,9 +364,12 @@ class H1Server(H1Machine):
         return b"".join(parts)
 
     def _answer(
-        self, status: int, headers: HeaderInput | Headers, length: int | None, reason: str | None
+        self, status: int, headers: HeaderInput | Headers, length: int | None, reason: str | None, *, last: bool = False
     ) -> tuple[list[Buffer], Framing]:
-        """Take the step to a response's body: the parts of the head, and how the body is framed."""
+        """Take the step to a response's body: the parts of the head, and how the body is framed.
+
+        The connection ends with the `last` one.
+        """
         if self.ours is not Half.HEAD:
             raise LocalProtocolError(f"no request waits for an answer: our side is {self.ours.value}")
         if not 200 <= _checked_status(status) <= 999:
@@ -369,7 +378,7 @@ class H1Server(H1Machine):
         fields = OutgoingFields(headers)
         parts: list[Buffer] = [_first_line(status, reason), *fields.lines]
         framing = self._frame(status, fields, length, parts)
-        keep_alive = self._goes_on(status, fields, framing)
+        keep_alive = not last and self._goes_on(status, fields, framing)
         if b"date" not in fields.picked:
             parts.append(date_line())
         if not keep_alive:
