@@ -11,7 +11,6 @@ version = release
 extensions = ["myst_parser"]
 exclude_patterns = ["_build"]
 
-myst_enable_extensions = ["deflist"]
 myst_heading_anchors = 3
 
 html_theme = "furo"

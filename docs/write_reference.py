@@ -40,7 +40,7 @@ PAGES: dict[str, tuple[str, str, str]] = {
         "Serving", "trionet",
         "run serve_http http_handler serve_tcp serve_unix serve Server ServerStatistics Limits",
     ),
-    "http-server": ("HTTP servers", "trionet", "HTTPServerConnection Exchange HTTPLimits Headers"),
+    "http-server": ("HTTP servers", "trionet", "HTTPServerConnection Exchange ResponseStream HTTPLimits Headers"),
     "http-client": (
         "HTTP clients", "trionet",
         "open_http_client HTTPClient HTTPClientStatistics HTTPClientConnection HTTPRequest Response",
@@ -75,13 +75,14 @@ BETWEEN_ROOMS = {
     ),
     "Lease": "give_up holder stop",
     "Scope": "owner",
-    "Server": "accept_loop forget stop_accepting",
+    "Server": "accept_loop count forget stop_accepting",
     "Wire": "end ended failure opened_at put_back received scope take",
     "Exchange": "accept_upgrade body_complete refuse_upgrade head",
     "Headers": "from_wire",
     "HTTPServerConnection": (
-        "answer answer_rest body_read check_exchange exchange flush flush_all machine parked peer_failed receive_body"
-        " send send_parts settle_exchange take_back take_body tear tick"
+        "answer answer_rest body_read check_exchange exchange flush flush_all forget_lookout machine parked peer_failed"
+        " receive_body send send_parts settle_exchange take_back take_body tear tick wait_client_gone was_reset"
+        " was_told_gone"
     ),
     "HTTPClient": "first_plan hooks plan pool usual_plan",
     "HTTPClientConnection": (
@@ -95,6 +96,12 @@ BETWEEN_ROOMS = {
 }
 """Members that trionet's rooms use among themselves: not for programs."""
 
+SPECIAL = {
+    "__aiter__": "async for ... in", "__iter__": "for ... in", "__contains__": "name in", "__getitem__": "[name]",
+    "__len__": "len()",
+}  # fmt: skip
+"""Methods that a program uses without writing their names, and what it writes; where they have a text of their own."""
+
 
 # --- what there is -----------------------------------------------------------------------------------------------
 
@@ -106,9 +113,14 @@ def members_of(cls: type) -> list[str]:
     for base in cls.__mro__:
         if base.__module__.startswith("trionet."):
             for name in [*vars(base), *attribute_docs(base)]:
-                if not name.startswith("_") and name not in hidden:
+                if is_shown(base, name) and name not in hidden:
                     found[name] = None
     return [*found]
+
+
+def is_shown(cls: type, name: str) -> bool:
+    """Whether a member has a public name, or is a special method of a class which says what that does."""
+    return not name.startswith("_") or (name in SPECIAL and bool(getattr(vars(cls)[name], "__doc__", None)))
 
 
 def attribute_docs(cls: type) -> dict[str, str]:
@@ -169,7 +181,7 @@ def items(text: str) -> list[str]:
 
 def code(text: str) -> str:
     """reStructuredText's double back-quotes as Markdown's single ones."""
-    return re.sub(r"``(.+?)``", r"`\1`", text)
+    return re.sub(r"``((?:[^`\n]|\n(?!\n))+)``", r"`\1`", text)
 
 
 # --- pages -------------------------------------------------------------------------------------------------------
@@ -178,17 +190,35 @@ def code(text: str) -> str:
 def signature(name: str, thing: Any) -> str:
     """How it is called; one argument a line where it is long."""
     try:
-        text = str(inspect.signature(thing))
+        text = str(bare(inspect.signature(thing)))
     except (TypeError, ValueError):
         return name
     text = re.sub(r"HTTPLimits\([^)]*\)", "HTTPLimits()", text)
-    text = re.sub(r"<function (\w+)[^>]*>", r"\1", text).replace("'", "")
+    text = re.sub(r"<function (\w+)[^>]*>", r"\1", text)
+    text = re.sub(r"<(\w+\.\w+): [^>]*>", r"\1", text)  # of an enumeration
     prefix = "async " if inspect.iscoroutinefunction(inspect.unwrap(thing)) else ""
     whole = f"{prefix}{name}{text}"
     if len(whole) <= 100:
         return whole
     inside, _, returns = text[1:].rpartition(")")
     return f"{prefix}{name}(\n" + "".join(f"    {part},\n" for part in split(inside)) + f"){returns}"
+
+
+class Bare(str):
+    """An annotation that is shown as it is written: a signature has it as a str, and would quote it."""
+
+    __slots__ = ()
+    __repr__ = str.__str__
+
+
+def bare(signature: inspect.Signature) -> inspect.Signature:
+    """The same without quotes around its annotations; defaults keep theirs."""
+
+    def shown(annotation: Any) -> Any:
+        return Bare(annotation) if isinstance(annotation, str) else annotation
+
+    parameters = [part.replace(annotation=shown(part.annotation)) for part in signature.parameters.values()]
+    return signature.replace(parameters=parameters, return_annotation=shown(signature.return_annotation))
 
 
 def split(arguments: str) -> list[str]:
@@ -254,6 +284,8 @@ def member(name: str, thing: Any, text: str | None) -> list[str]:
         return []  # it is described in the text of the class
     else:
         doc, shown = text, name
+    if name in SPECIAL:
+        return [f"### {SPECIAL[name]}", "", markdown(doc), ""]
     head = [f"### {name}", ""]
     if shown != name:
         head += ["```python", shown, "```", ""]

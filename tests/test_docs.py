@@ -52,10 +52,24 @@ def test_links_have_texts_and_lead_somewhere(page):
     for words, target in re.findall(r"\[([^\]]*)\]\(([^)\s]+)\)", text):
         assert words, f"a link to {target} without a text"
         if "://" not in target:
-            assert (page.parent / target.partition("#")[0]).exists(), f"{target} is not there"
+            path, _, anchor = target.partition("#")
+            there = page.parent / path if path else page
+            assert there.exists(), f"{target} is not there"
+            assert not anchor or anchor in anchors(there.read_text(encoding="utf-8")), f"no heading for {target}"
+
+
+def anchors(text: str) -> set[str]:
+    """What code hosts, and the built documentation, make of the headings of a page."""
+    headings = re.findall(r"^#+ (.+)$", re.sub(r"```.*?```", "", text, flags=re.DOTALL), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
 
 
 @pytest.mark.parametrize("page", ALL, ids=by_name)
 def test_nothing_needs_a_tool_to_be_read(page):
-    directives = re.findall(r"^(?:```|:::)\{(.+?)\}", page.read_text(encoding="utf-8"), re.MULTILINE)
+    text = page.read_text(encoding="utf-8")
+    directives = re.findall(r"^(?:```|:::)\{(.+?)\}", text, re.MULTILINE)
     assert {*directives} <= {"toctree"}
+    prose = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    assert not re.findall(r"^\([\w-]+\)=$", prose, re.MULTILINE), "a label for Sphinx, which others show as text"
+    assert not re.findall(r"^: ", prose, re.MULTILINE), "a definition list, which not every code host knows"
+    assert FOLDER not in page.parents or "``" not in prose, "a docstring's double back-quotes"

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
         HTTPRequest,
         HTTPServerConnection,
         Response,
+        ResponseStream,
         to_connection,
         to_http_client,
         to_http_server,
@@ -111,6 +112,7 @@ __all__ = [
     "Recipe",
     "RemoteProtocolError",
     "Response",
+    "ResponseStream",
     "Scope",
     "ScopeClosedError",
     "Server",
@@ -150,7 +152,7 @@ __all__ = [
 
 _HTTP = (
     "Exchange HTTPClient HTTPClientConnection HTTPClientStatistics HTTPLimits HTTPRequest HTTPServerConnection Headers"
-    " Response to_connection to_http_client to_http_server to_http_tunnel to_socks5_tunnel"
+    " Response ResponseStream to_connection to_http_client to_http_server to_http_tunnel to_socks5_tunnel"
 )
 _WEBSOCKET = (
     "CloseReason ConnectionClosed Fragments PerMessageDeflate WebSocket WebSocketStatistics broadcast"

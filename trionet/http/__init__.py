@@ -14,6 +14,7 @@ from .headers import Headers
 from .limits import HTTPLimits
 from .pool import HTTPClientStatistics
 from .response import Response
+from .response_stream import ResponseStream
 from .server import HTTPServerConnection, to_http_server
 from .switching import to_connection
 from .tunnel import to_http_tunnel, to_socks5_tunnel
@@ -28,6 +29,7 @@ __all__ = [
     "HTTPServerConnection",
     "Headers",
     "Response",
+    "ResponseStream",
     "to_connection",
     "to_http_client",
     "to_http_server",

@@ -81,12 +81,14 @@ class Headers:
         return list(found.values())
 
     def __getitem__(self, name: str) -> str:
+        """As `get`; `KeyError` if there is none of this name."""
         value = self.get(name)
         if value is None:
             raise KeyError(name)
         return value
 
     def __contains__(self, name: object) -> bool:
+        """Whether there is a field of this name."""
         return isinstance(name, str) and bool(self.get_list(name))
 
     def __iter__(self) -> Iterator[str]:
