@@ -25,6 +25,10 @@ EXAMPLES = {
     "http_app": (r"200 b'hello\\n'\n{'sum': 6}\nb'0\\n1\\n2\\n'\n201 b'1000000 bytes\\n'\n404\n1 connection\n"),
     "length_prefixed": r"b'stressed'\n1 closed gracefully, 0 by force, in .* s\n",
     "one_port": r"from a line protocol\n200 b'hello\\n'\nover HTTP\n",
+    "reverse_proxy": (
+        r"200 GET /a\?b=c: 0 bytes\n200 POST /a\?b=c: 200000 bytes\nthe backend heard 'hello'\n"
+        r"1 closed gracefully, 0 by force, in .* s\n"
+    ),
     "starttls": r"TLSv1\.3 b'250 a secret\\r\\n'\n\d closed gracefully, 0 by force, in .* s\n",
 }
 """What each one that ends by itself prints."""

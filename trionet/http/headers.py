@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Final
+from typing import Any, Final, overload
 
 __all__ = ["HeaderInput", "Headers", "as_pairs", "check_name", "check_value", "is_token", "split_lines", "split_list"]
 
@@ -59,6 +59,10 @@ class Headers:
         """All fields as (name, value) pairs, in order; a repeated name occurs repeatedly."""
         return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in self.raw]
 
+    @overload
+    def get(self, name: str, default: str) -> str: ...
+    @overload
+    def get(self, name: str, default: str | None = None) -> str | None: ...
     def get(self, name: str, default: str | None = None) -> str | None:
         """The value of this name; several are joined by commas, as RFC 9110 §5.3 allows. For Set-Cookie: `get_list`."""
         values = self.get_list(name)
