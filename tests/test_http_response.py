@@ -90,6 +90,34 @@ async def test_a_body_that_does_not_come_costs_no_more_time_than_leaving_does(au
         assert trio.current_time() - began == HTTPLimits().drain_timeout
 
 
+async def test_a_nursery_around_the_status_error_changes_nothing():
+    async def look(response: trionet.Response) -> None:
+        response.raise_for_status()
+
+    async with serving(error(b"no such thing")) as server, trionet.open_http_client() as client:
+        for _ in range(2):
+            found = []
+            try:
+                async with client.request("GET", server.url) as response, trio.open_nursery() as nursery:
+                    async with trio.open_nursery() as inner:
+                        inner.start_soon(look, response)
+                    nursery.cancel_scope.cancel()
+            except* trionet.HTTPStatusError as group:
+                found = [exc for nested in group.exceptions for exc in nested.exceptions]
+            assert [exc.body for exc in found] == [b"no such thing"]
+        assert server.accepted == 1
+
+
+async def test_a_status_error_in_company_drains_nothing():
+    async with serving(error(b"abc")) as server, trionet.open_http_client() as client:
+        with pytest.raises(ExceptionGroup):
+            async with client.request("GET", server.url) as response:
+                with pytest.raises(trionet.HTTPStatusError) as caught:
+                    response.raise_for_status()
+                raise ExceptionGroup("both", [caught.value, KeyError()])
+        assert client.statistics().open == 0
+
+
 async def test_another_error_drains_nothing():
     """Also a status error: the one of another response."""
     async with serving(error(b"abc")) as server, trionet.open_http_client() as client:

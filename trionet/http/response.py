@@ -150,12 +150,15 @@ class Response(IncomingBody):
     @enable_ki_protection
     async def leave(self, exc: BaseException | None, rest: list[bytes] | None = None) -> None:
         """As `IncomingBody.leave`; the status error that this response has raised drains, and is given the rest."""
-        if self._ended or not isinstance(exc, HTTPStatusError) or exc.response is not self:
+        error = exc
+        while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+            error = error.exceptions[0]  # a nursery inside of the block wraps it
+        if self._ended or not isinstance(error, HTTPStatusError) or error.response is not self:
             await super().leave(exc, rest)
             return
         found: list[bytes] = []
         await super().leave(exc, found)
-        exc.body += self._decoded(b"".join(found))
+        error.body += self._decoded(b"".join(found))
 
     def _decoded(self, rest: bytes) -> bytes:
         """What was drained, decoded as far as that is little work, and as far as it can be. A step."""
