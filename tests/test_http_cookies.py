@@ -153,6 +153,86 @@ def test_what_a_cookie_promises_by_its_name_holds(cookies: Cookies, field: str, 
     assert (cookies.cookie_header(URL(url).with_scheme("https")) is not None) is kept
 
 
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        "Domain=",
+        "Domain",
+        "Domain=evil.example; Domain=host.example",
+        "Max-Age",
+        "Max-Age=1e9",
+        "Max-Age=" + "9" * 4000,
+        "Max-Age=x; Expires=Wed, 01 Jan 2090 00:00:00 GMT",
+        "Expires=0",
+        "Expires=01 Jan 99999 00:00:00 GMT",
+        "Expires=Wed, 01-Jan-69 00:00:00 GMT",
+        "Max-Age=60; Expires=Thu, 01 Jan 1970 00:00:00 GMT",
+        "Version=x",
+        'Version=1; Port="81"',
+        "Port",
+        "Discard=x; Comment; CommentURL=y",
+        'Path="/"',
+        "Path=a",
+        "Path",
+        "Path=/other; path=/",
+        "=; ; =x",
+        "Partitioned; Priority=High",
+    ],
+)
+def test_an_attribute_that_means_nothing_costs_no_cookie(cookies: Cookies, attributes: str) -> None:
+    """The library dropped the cookie, or complained of a bug of its own in a warning with a traceback."""
+    url = URL("http://host.example/a")
+    cookies.store(url, setting(f"a=1; {attributes}"))
+    assert cookies.cookie_header(url) == "a=1"
+    assert cookies.cookie_header(url.with_port(82)) == "a=1"
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    ["Max-Age=-5", "Max-Age=0; Expires=Wed, 01 Jan 2090 00:00:00 GMT", "Expires=Thu, 01-Jan-70 00:00:00 GMT"],
+)
+def test_what_ends_a_cookie_ends_it(cookies: Cookies, attributes: str) -> None:
+    url = URL("http://host.example/")
+    cookies.store(url, setting("a=1"))
+    cookies.store(url, setting(f"a=2; {attributes}"))
+    assert cookies.cookie_header(url) is None
+
+
+@pytest.mark.parametrize(
+    ("host", "domain", "kept"),
+    [
+        ("localhost", "localhost", True),
+        ("localhost", ".LocalHost", True),
+        ("10.9.0.1", "10.9.0.1", True),
+        ("[::1]", "::1", True),
+        ("localhost", "local", False),
+        ("10.9.0.1", "0.1", False),
+        ("10.9.0.1", ".9.0.1", False),
+        ("[::1]", "1", False),
+        ("deep.localhost", "localhost", False),
+    ],
+)
+def test_a_host_without_a_domain_sets_cookies_for_itself_alone(
+    cookies: Cookies, host: str, domain: str, kept: bool
+) -> None:
+    """The library gave one address's cookies to all addresses with the same end."""
+    url = URL(f"http://{host}/")
+    cookies.store(url, setting(f"a=1; Domain={domain}"))
+    assert (cookies.cookie_header(url) == "a=1") is kept
+    for other in ("192.168.0.1", "other", "deep.localhost", "a.local"):
+        assert other == host or cookies.cookie_header(URL(f"http://{other}/")) is None
+
+
+def test_what_a_program_may_look_for_stays(cookies: Cookies) -> None:
+    cookies.store(
+        URL("https://www.host.example/"), setting("a=b=c; httponly; Secure; SameSite=Lax; Domain=host.example")
+    )
+    (cookie,) = cookies.jar
+    assert (cookie.value, cookie.secure, cookie.domain) == ("b=c", True, ".host.example")
+    assert cookie.has_nonstandard_attr("httponly")
+    assert cookie.get_nonstandard_attr("SameSite") == "Lax"
+
+
 @pytest.mark.parametrize("path", ["/", "/shop", "/shop/cart"])
 @pytest.mark.parametrize(
     "field",

@@ -1,8 +1,8 @@
 """Cookies: what servers have set, and which of it a request gets (RFC 6265).
 
-The rules are those of the standard library's cookie jar: domain, path, Secure, expiry; and what it does not know of RFC
-6265bis is in `set_cookie`. It speaks to requests and responses of urllib, so here they are imitated as far as it looks
-at them. It knows no list of public suffixes.
+The rules are those of the standard library's cookie jar: domain, path, Secure, expiry; and where it knows others than
+RFC 6265bis, `set_cookie` puts that right. It speaks to requests and responses of urllib, so here they are imitated as
+far as it looks at them. It knows no list of public suffixes.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import urlsplit
 
-from .set_cookie import may_be_kept
+from .set_cookie import may_be_kept, rewritten
 
 if TYPE_CHECKING:
     from http.cookiejar import Cookie, CookieJar
@@ -63,8 +63,9 @@ class Cookies:
         if not fields:
             return
         request = _Request(url)
-        for field in fields:  # one after the other: each may depend on what the one before has set
-            if self._may_keep(field, request):
+        for given in fields:  # one after the other: each may depend on what the one before has set
+            field = rewritten(given, request.origin_req_host)
+            if field is not None and self._may_keep(field, request):
                 self._jar.extract_cookies(cast("Any", _Response([field])), cast("Any", request))
         self._forget_surplus()
 
