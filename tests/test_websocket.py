@@ -810,12 +810,29 @@ async def test_an_offender_that_pours_on_keeps_nobody(autojump_clock):
 
         async def pour():
             with pytest.raises(trio.BrokenResourceError):
-                for _ in range(1000):  # rather than for ever
+                for _ in range(10_000):  # rather than for ever
                     await other.send_all(b"x" * 16384)
 
         before = trio.current_time()
         await both(pour, server.aclose)
         assert trio.current_time() == before
+
+
+async def test_a_message_far_too_big_can_be_sent_to_its_end_and_the_report_be_read():
+    """Who sends before it reads would see a reset instead of the 1009, if the rest of its message was not taken."""
+    async with trionet.open_scope(drain_timeout=5) as scope:
+        one, other = tcp_pair(scope)
+        server = await server_by_hand(one, other)
+
+        async def receive():
+            with pytest.raises(LimitExceededError):
+                await server.get_message()
+
+        async def send():
+            await other.send_all(frame(Opcode.BINARY, bytes(2**25)))
+            assert await receive_frame(other) == (0x88, b"\x03\xf1message too big")
+
+        await both(receive, send)
 
 
 async def test_a_peer_that_is_gone_when_a_close_is_due():

@@ -283,7 +283,7 @@ async def test_a_client_that_pours_on_after_a_refusal_keeps_nobody(autojump_cloc
 
         async def pour():
             with pytest.raises(trio.BrokenResourceError):
-                for _ in range(1000):  # rather than for ever
+                for _ in range(10_000):  # rather than for ever
                     await other.send_all(b"x" * 16384)
 
         async def refuse():
@@ -294,6 +294,21 @@ async def test_a_client_that_pours_on_after_a_refusal_keeps_nobody(autojump_cloc
         before = trio.current_time()
         await both(pour, refuse)
         assert trio.current_time() == before
+
+
+async def test_a_request_far_too_long_can_be_sent_to_its_end_and_the_refusal_be_read():
+    async with trionet.open_scope(drain_timeout=5) as scope:
+        one, other = tcp_pair(scope)
+
+        async def refuse():
+            with pytest.raises(UpgradeFailedError, match="431"):
+                await one.upgrade(to_websocket_server())
+
+        async def send():
+            await other.send_all(REQUEST[:-2] + b"X: " + b"x" * 2**25)
+            assert (await other.receive_until(b"\r\n", max_bytes=100)).startswith(b"HTTP/1.1 431 ")
+
+        await both(refuse, send)
 
 
 async def test_two_accept_fields_are_one_too_many():

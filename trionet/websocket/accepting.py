@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["ServerRecipe"]
 
 LINGER_SECONDS: Final = 1.0
-LINGER_BYTES: Final = 65536
+LINGER_BYTES: Final = 2**26
 EMPTY_LINES: Final = 16
 """How many may stand before a request (RFC 9112 §2.2 asks for one at least): an endless row is no request."""
 

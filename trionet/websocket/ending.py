@@ -27,7 +27,7 @@ __all__ = ["Closing"]
 TOO_SLOW: Final = (1013, "too slow")
 """What a peer is told that does not read what it is sent."""
 LINGER_SECONDS: Final = 1.0
-LINGER_BYTES: Final = 2**20
+LINGER_BYTES: Final = 2**26
 """How long, and for how much, a close waits for the peer to end the connection, where it need not wait at all."""
 
 
