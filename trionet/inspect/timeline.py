@@ -75,12 +75,7 @@ class Life:
 class Timeline:
     """Records what happens to the handles of scopes and servers. Pass it to them as ``observer=``.
 
-    Example:
-        ::
-
-            timeline = Timeline()
-            async with trionet.open_scope(observer=timeline) as scope: ...
-            print(timeline)
+    ``async with trionet.open_scope(observer=timeline) as scope``, and then ``print(timeline)``.
 
     With handles of both ends in one program, give each scope an observer of its own, as `side` makes them. A timeline
     belongs to one Trio run.
