@@ -259,8 +259,9 @@ async def test_a_peer_that_takes_nothing_is_given_up(pair, send, reading, autoju
             if reading:
                 nursery.start_soon(receive)
             began = trio.current_time()
-            with pytest.raises(ConnectionClosed, match="1006"):
+            with pytest.raises(ConnectionClosed, match="1006") as caught:
                 await send(server)
+        assert str(caught.value).count("1006") == 1
         assert 3 <= trio.current_time() - began <= 4.5
         assert server.end.reason is Reason.IDLE_TIMEOUT
         with pytest.raises(ConnectionClosed, match=r"took nothing of what is sent within 3 s \(ping_timeout\)"):

@@ -106,7 +106,7 @@ class Link(Sending):
             self._receive_failed(exc)
         except HandleBrokenError as broken:
             self._close = self._close or CloseReason(1006, None)
-            raise ConnectionBroken(self._close, str(broken)).with_handle(self) from exc
+            raise ConnectionBroken(self._close, broken.args[0]).with_handle(self) from exc
 
     def _attend(self) -> None:
         """The batch had more than messages: pongs, the peer's close, an offence, or a ping to be answered. A step."""

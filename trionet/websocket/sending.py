@@ -259,7 +259,7 @@ class Sending(Handle):
             self._send_failed(exc, sent)
         except HandleBrokenError as broken:
             self._close = self._close or CloseReason(1006, None)
-            raise ConnectionBroken(self._close, str(broken), sent).with_handle(self) from exc
+            raise ConnectionBroken(self._close, broken.args[0], sent).with_handle(self) from exc
 
     @enable_ki_protection
     def _send_broke(self, exc: BaseException, sent: int) -> NoReturn:
