@@ -160,6 +160,11 @@ def test_an_environment_that_is_wrong_is_named() -> None:
         Proxies.from_environment({"HTTPS_PROXY": "http://a.example", "NO_PROXY": "host:http"})
 
 
+def test_a_malformed_no_proxy_is_called_by_its_name():
+    with pytest.raises(ValueError, match="NO_PROXY has an entry that is no host: 'ü"):
+        Proxies.from_environment({"HTTPS_PROXY": "http://a.example", "NO_PROXY": "ü" * 80})
+
+
 @pytest.mark.parametrize(
     ("no_proxy", "direct", "proxied"),
     [
@@ -181,6 +186,12 @@ def test_an_environment_that_is_wrong_is_named() -> None:
         ("[::1]", ["http://[::1]:80"], ["http://[::2]"]),
         ("[::1]:81", ["http://[::1]:81"], ["http://[::1]:80"]),
         ("fe80::/10", ["http://[fe80::1%25eth0]"], ["http://[::1]"]),
+        ("[fe80::]/10", ["http://[fe80::1%25eth0]"], ["http://[::1]"]),
+        ("fe80::1%eth0", ["http://[fe80::1%25eth0]"], ["http://[fe80::2%25eth0]"]),
+        ("10.0.0.0/8", ["http://[::ffff:10.1.2.3]"], ["http://[::ffff:11.1.2.3]"]),
+        ("::ffff:10.0.0.1", ["http://10.0.0.1", "http://[::ffff:10.0.0.1]"], ["http://10.0.0.2"]),
+        ("http://[::1]:80/", ["http://[::1]"], ["http://[::1]:81"]),
+        ("host.example/", ["http://host.example"], ["http://nothost.example"]),
         ("a.example, b.example  c.example,,", ["http://a.example", "http://b.example", "http://c.example"], []),
         ("a.example,*", ["http://anything.example", "https://127.0.0.1"], []),
         ("", [], ["http://host.example"]),

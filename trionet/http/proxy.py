@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Proxies", "Proxy"]
 
+_BRACKETED: Final = re.compile(r"\A\[([^\[\]]*)\](/[0-9]+)?\Z")
 _PORTS: Final = {"http": 80, "https": 443, "socks5": 1080, "socks5h": 1080}
 _SPOKEN: Final = "http, https, socks5 or socks5h"
 
@@ -202,6 +203,7 @@ class _Direct(NamedTuple):
 
 def _parse_direct(entry: str) -> _Direct:
     scheme, separator, rest = entry.rpartition("://")
+    rest = rest.removesuffix("/")
     network = _network(rest)
     if network is not None:
         return _Direct(_scheme(scheme, separator), "", False, network, None)
@@ -211,7 +213,10 @@ def _parse_direct(entry: str) -> _Direct:
     below_only = name.startswith(".")
     name = name.lstrip(".")
     if not name.isascii() and network is None:
-        name = ascii_host(name)
+        try:
+            name = ascii_host(name)
+        except ValueError as exc:
+            raise ValueError(f"NO_PROXY has an entry that is no host: {exc}") from exc
     return _Direct(_scheme(scheme, separator), name.lower(), below_only, network, port)
 
 
@@ -230,16 +235,18 @@ def _split_port(text: str, entry: str) -> tuple[str, int | None]:
 
 def _network(text: str) -> _Network | None:
     """An address, or a network with its prefix length."""
-    if text.startswith("[") and text.endswith("]"):
-        text = text[1:-1]
+    text = _BRACKETED.sub(r"\1\2", text)
+    address = _address(text)
     try:
-        return ipaddress.ip_network(text, strict=False)
+        return ipaddress.ip_network(text if address is None else address, strict=False)
     except ValueError:
         return None
 
 
 def _address(host: str) -> _Address | None:
+    """An address without its zone. One of IPv4 that is written as one of IPv6 is reached over IPv4 (RFC 4291 §2.5.5.2)."""
     try:
-        return ipaddress.ip_address(host.partition("%")[0])
+        address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
         return None
+    return getattr(address, "ipv4_mapped", None) or address
