@@ -305,6 +305,36 @@ async def test_a_client_that_is_aborted_may_have_sent_it(method):
             await fail(client, method, server.url, Failure(trionet.HandleClosedError, "interrupted", (True, False)))
 
 
+@pytest.mark.parametrize("status", [302, 303])
+@pytest.mark.parametrize("there", ["nobody", "ended", "cut off", "garbage"])
+async def test_what_was_carried_out_before_its_redirect_is_not_safe_to_be_sent_again(status, there):
+    """The error was that of a GET of which nothing was sent; but the program had asked for a POST, and got it."""
+
+    async def answer(connection: trionet.Connection, asked: Asked) -> None:
+        if asked.target == "/":
+            location = "http://127.0.0.1:1/" if there == "nobody" else "/there"
+            await connection.send_all(whole(b"", f"Location: {location}".encode(), status=b"%d See" % status))
+        else:
+            await connection.send_all({"cut off": HELLO[:-1], "garbage": b"x\r\n\r\n"}.get(there, b""))
+            await connection.aclose()
+
+    async with serving(answer) as server, trionet.open_http_client() as client:
+        with pytest.raises(trionet.HTTPClientError, match=r"\(POST is not idempotent and [^()]*not safe\)$") as caught:
+            async with client.request("POST", f"{server.url}/", content=b"x") as response:
+                await response.read()
+        assert caught.value.retry_safe is False
+        assert str(caught.value).count("retry") == 1
+
+
+async def test_what_was_not_carried_out_before_its_redirect_is_safe_to_be_sent_again():
+    leads_on = whole(b"", b"Location: http://127.0.0.1:1/", status=b"307 Elsewhere")
+    async with serving(leads_on) as server, trionet.open_http_client() as client:
+        with pytest.raises(ConnectionRefusedError) as caught:
+            async with client.request("POST", f"{server.url}/", content=b"x"):
+                pass
+        assert caught.value.retry_safe is True
+
+
 async def test_a_body_that_cannot_be_sent_on():
     wire = whole(b"", b"Location: /", status=b"307 Again")
     async with serving(wire) as server, trionet.open_http_client() as client:

@@ -19,7 +19,7 @@ from ..generators import close_generator
 from .content import NOTHING, make_content
 from .headers import Headers
 from .redirect import next_request
-from .retry import IDEMPOTENT, mark
+from .retry import IDEMPOTENT, mark, mark_carried_out
 from .url import parse_url
 
 if TYPE_CHECKING:
@@ -170,12 +170,13 @@ class ClientRequest:
     async def _follow(self, response: Response, plan: Plan, content: Content) -> Response:
         """Go where the response leads, and on, until there is one that leads nowhere."""
         history: list[Response] = []
+        asked = ""  # what the program has asked for and got, where that is not to be done a second time
         while True:
             try:
                 onward = self._next(response, plan, content, len(history))
             except Exception as exc:
                 await response.leave(exc)  # noqa: ASYNC120 - the connection is aborted, at once
-                mark(exc, plan.prepared.method, lasts=True)
+                mark(exc, asked or plan.prepared.method, lasts=True)
                 raise
             if onward is None:
                 response.history = tuple(history)
@@ -184,8 +185,21 @@ class ClientRequest:
             history.append(response)
             if onward.drops_body:
                 content = NOTHING
+            if onward.method != plan.prepared.method not in IDEMPOTENT:
+                asked = plan.prepared.method
             plan = self._client.plan(onward.method, onward.target, onward.headers)
+            response, plan = await self._send_on(plan, content, asked)
+
+    async def _send_on(self, plan: Plan, content: Content, asked: str) -> tuple[Response, Plan]:
+        """As `_send`; what goes wrong is judged by what was `asked` for and got before, if anything was."""
+        try:
             response, plan = await self._send(plan, content)
+        except Exception as exc:
+            if asked:
+                mark_carried_out(exc, asked)
+            raise
+        response.asked = asked or response.method
+        return response, plan
 
     def _next(self, response: Response, plan: Plan, content: Content, followed: int) -> Next | None:
         """What the response asks to be sent next, if that can be done.

@@ -40,6 +40,9 @@ class IncomingBody:
         method: Of the request.
         lease: The exchange's.
         upload: The rest of the request, if that is still being sent.
+
+    Attributes:
+        asked: By which method it is judged whether a retry is safe: of an earlier request, if that has led to this one.
     """
 
     __slots__ = (
@@ -54,12 +57,13 @@ class IncomingBody:
         "_returned",
         "_seen",
         "_upload",
+        "asked",
         "method",
         "trailers",
     )
 
     def __init__(self, connection: HTTPClientConnection, method: str, lease: Lease, upload: Upload | None) -> None:
-        self.method = method
+        self.method = self.asked = method
         self.trailers = END.trailers
         self._connection = connection
         self._lease = lease
@@ -166,7 +170,7 @@ class IncomingBody:
         if self._upload is not None:
             self._upload.raise_error()
         if not isinstance(exc, trio.BusyResourceError):
-            self._connection.exchange_failed(exc, self.method)
+            self._connection.exchange_failed(exc, self.asked)
             if not self._keeps:
                 self._give_back()
 

@@ -293,7 +293,7 @@ class Response(IncomingBody):
             try:
                 self._decoder = make_decoder(named)
             except RemoteProtocolError as exc:
-                mark(exc, self.method, lasts=True)
+                mark(exc, self.asked, lasts=True)
                 raise
         self._chosen = True
 
@@ -302,7 +302,7 @@ class Response(IncomingBody):
             decoder.end()
         except Exception as exc:
             cut_off = "content-length" not in self.headers and "transfer-encoding" not in self.headers
-            mark(exc, self.method, lasts=not cut_off)  # a body that only EOF ends may have been cut off by it
+            mark(exc, self.asked, lasts=not cut_off)  # a body that only EOF ends may have been cut off by it
             raise
 
     def _too_long(self, max_bytes: int, what: str) -> LimitExceededError:

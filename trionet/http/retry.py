@@ -7,6 +7,7 @@ certificate that is wrong or a head that is too long, says nothing about a retry
 
 from __future__ import annotations
 
+import re
 import ssl
 from typing import Any, Final
 
@@ -14,7 +15,7 @@ import trio
 
 from ..errors import HTTPClientError, RemoteProtocolError, TrionetError, UpgradeFailedError, UpgradeRefusedError
 
-__all__ = ["IDEMPOTENT", "as_client_error", "mark", "mark_unsent", "unreachable"]
+__all__ = ["IDEMPOTENT", "as_client_error", "mark", "mark_carried_out", "mark_unsent", "unreachable"]
 
 IDEMPOTENT: Final = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PUT", "TRACE"})
 """The methods whose requests mean the same when they are carried out twice (RFC 9110 §9.2.2)."""
@@ -28,6 +29,8 @@ _CERTIFICATE_ALERTS: Final = (
     "_ALERT_CERTIFICATE_REVOKED", "_ALERT_CERTIFICATE_UNKNOWN", "_ALERT_UNKNOWN_CA", "_ALERT_UNSUPPORTED_CERTIFICATE",
 )  # fmt: skip
 """How OpenSSL's names end of the alerts about a certificate (RFC 8446 §6.2)."""
+_OF_A_RETRY: Final = re.compile(r" \((?:[^()]*a retry is safe|nothing (?:of the request )?was sent)\)\Z")
+"""What a message says of a retry."""
 _KINDS: Final[dict[Any, type[Any]]] = {}
 """The classes of a client's errors, by the class that says what happened."""
 
@@ -54,6 +57,21 @@ def mark(exc: Exception, method: str, *, lasts: bool = False) -> None:
         _say(exc, None, "")
     else:
         _say(exc, True, f"{method} is idempotent: a retry is safe")
+
+
+def mark_carried_out(exc: Exception, method: str) -> None:
+    """The server has led on from a request with `method` that it has carried out, and then came `exc`. A step.
+
+    Whatever was said of a retry was said of the request that the redirect has asked for, which nobody sends by itself.
+    """
+    if not isinstance(exc, HTTPClientError) or exc.retry_safe is False:
+        return
+    exc.retry_safe = False
+    why = f" ({method} is not idempotent and was carried out: a retry is not safe)"
+    if isinstance(exc, OSError) and exc.strerror is not None:
+        exc.strerror = _OF_A_RETRY.sub("", exc.strerror) + why
+    else:
+        exc.args = (_OF_A_RETRY.sub("", str(exc)) + why, *exc.args[1:])
 
 
 def as_client_error(exc: TrionetError) -> None:
