@@ -367,6 +367,14 @@ async def test_a_hook_that_asks_over_tls_is_not_led_back_to_plain_http(client_co
         assert plain.asked == []
 
 
+async def test_proxy_credentials_of_a_request_replace_those_of_the_proxy():
+    async with serving(HELLO) as proxy, open_http_client(proxy=proxy.url.replace("//", "//me:secret@")) as client:
+        await get(client, "http://host.example/")
+        await get(client, "http://host.example/", headers={"proxy-authorization": "mine"})
+        assert [asked.fields["proxy-authorization"] for asked in proxy.asked] == [basic("me", "secret"), "mine"]
+        assert proxy.asked[1].head.lower().count(b"proxy-authorization") == 1
+
+
 async def test_trace_has_no_credentials(client_context, server_context):
     """Its answer shows what was sent, to whoever can make it be asked (RFC 9110 §9.3.8)."""
     setting = HELLO.replace(b"Content-Length", b"Set-Cookie: a=1\r\nContent-Length")

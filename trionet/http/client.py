@@ -280,7 +280,7 @@ class HTTPClient:
         proxy = self._connector.proxy_for(target.origin)
         if proxy is not None and target.origin.scheme == "http" and proxy.scheme in ("http", "https"):
             line = f"http://{target.authority}{target.target}"  # RFC 9112 §3.2.2
-            if proxy.authorization is not None:
+            if proxy.authorization is not None and b"proxy-authorization" not in names:
                 fields.append(("Proxy-Authorization", proxy.authorization))
         return Plan(target, headers, PreparedRequest(method, line, fields))
 

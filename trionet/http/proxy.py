@@ -244,7 +244,7 @@ def _network(text: str) -> _Network | None:
 
 
 def _address(host: str) -> _Address | None:
-    """An address without its zone. One of IPv4 that is written as one of IPv6 is reached over IPv4 (RFC 4291 §2.5.5.2)."""
+    """An address without its zone. What is written ``::ffff:10.0.0.1`` is reached over IPv4 (RFC 4291 §2.5.5.2)."""
     try:
         address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
