@@ -16,10 +16,11 @@ from trionet import Headers, HTTPLimits, LocalProtocolError, Phase, Reason, Remo
 from trionet.http.exchange import LARGE
 from trionet.http.h1 import Signal
 from trionet.http.h1_server import H1Server
+from trionet.http.server import to_http_server
 from trionet.http.server_link import MAX_UNSENT
 
 from .http_served import CHUNKED, GET, POST, Unbuffered, ask, get, read_answer, replying, served, vanish
-from .pairs import clog, receive_all, unix_pair
+from .pairs import SOCKET_PAIRS, clog, receive_all, tcp_pair, unix_pair
 
 # --- answers -----------------------------------------------------------------------------------------------------
 
@@ -623,6 +624,57 @@ async def test_an_idle_connection_is_closed(autojump_clock):
         assert 10 <= trio.current_time() - began <= 11.1
         assert (await it.ended()).reason is Reason.IDLE_TIMEOUT
         assert it.failure is None
+
+
+def send_now(transport, data, receiver):
+    """Send in one step, at whose end the data is in the receiver's socket."""
+    assert transport.send_some(data) == len(data)
+    while not receiver._transport.input_waits():
+        pass  # the system may be a moment late
+
+
+@pytest.mark.parametrize("data", [GET[9:], b"x"], ids=["head", "body"])
+@pytest.mark.parametrize("pair", SOCKET_PAIRS.values(), ids=SOCKET_PAIRS)
+async def test_what_has_come_by_the_time_is_not_reset_away(pair, data):
+    """Something has held the program up, so that nobody had a turn to take it before the caretaker looked."""
+    begin = POST % 1 if data == b"x" else GET[:9]
+
+    async def handler(exchange):
+        await exchange.respond(200, await exchange.read())
+
+    async with served(handler, make_pair=pair) as it:
+        for start in (b"", begin):  # between two requests, and within one
+            await it.client.send_all(start)
+            await wait_all_tasks_blocked()
+            send_now(it.client._transport, data if start else GET, it.http)
+            it.http.tick(trio.current_time() + 80)
+            assert (await read_answer(it.client)).status == 200
+            assert it.http.phase is Phase.OPEN
+
+
+async def test_half_a_record_that_has_come_by_the_time_is_no_request(server_context, client_context, autojump_clock):
+    """A TLS client that sends some bytes at each tick is given one tick, and not one more each time."""
+    async with trionet.open_scope(drain_timeout=0) as scope:
+        one, other = tcp_pair(scope)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(other.upgrade, trionet.to_tls_client("localhost", ssl_context=client_context))
+            tls = await one.upgrade(trionet.to_tls_server(server_context))
+        http = await tls.upgrade(to_http_server())
+        nursery.cancel_scope.cancel()
+
+        async def loop():
+            async for _ in http:
+                pass
+
+        scope.start_soon(loop)
+        await wait_all_tasks_blocked()
+        raw = other.end.successor._transport.lower
+        for phase in (Phase.OPEN, Phase.CLOSED):
+            send_now(raw, b"\x17" if phase is Phase.OPEN else b"\x03", http)
+            http.tick(trio.current_time() + 80)
+            assert http.phase is phase
+            await wait_all_tasks_blocked()
+        assert http.end.reason is Reason.IDLE_TIMEOUT
 
 
 async def test_a_body_that_does_not_go_on_is_given_up(autojump_clock):

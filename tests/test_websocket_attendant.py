@@ -241,6 +241,27 @@ SENDS = {
 }
 
 
+@pytest.mark.parametrize("pair", SOCKET_PAIRS.values(), ids=SOCKET_PAIRS)
+async def test_a_pong_that_has_come_by_the_time_counts(pair, autojump_clock):
+    """Something has held the program up, so that the reader had no turn to take it before the caretaker looked."""
+    async with trionet.open_scope(drain_timeout=0) as scope:
+        one, other = pair(scope)
+        server = keep_alive(await server_by_hand(one, other), ping_interval=5, ping_timeout=3)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(server.get_message)
+            _, payload = await receive_frame(other)
+            await trio.sleep(2)
+            pong = frame(Opcode.PONG, payload)
+            assert other._transport.send_some(pong) == len(pong)
+            while not server._transport.input_waits():
+                pass  # the system may be a moment late
+            server.tick(trio.current_time() + 20)
+            assert server.phase is Phase.OPEN
+            await wait_all_tasks_blocked()
+            assert server.statistics().latency == pytest.approx(2, abs=0.6)
+            nursery.cancel_scope.cancel()
+
+
 @pytest.mark.parametrize("reading", [True, False])
 @pytest.mark.parametrize("send", SENDS.values(), ids=SENDS)
 @pytest.mark.parametrize("pair", SOCKET_PAIRS.values(), ids=SOCKET_PAIRS)

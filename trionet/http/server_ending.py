@@ -43,7 +43,8 @@ class Ending(Link):
     """A handle that knows how an HTTP connection ends."""
 
     __slots__ = (
-        "_clock", "_final", "_grace_ends", "_handler", "_head", "_in_a_row", "_linger", "_seen", "_stuck", "_turned"
+        "_clock", "_final", "_grace_ends", "_handler", "_head", "_in_a_row", "_linger", "_seen", "_spared", "_stuck",
+        "_turned",
     )  # fmt: skip
 
     def __init__(self, capsule: Detached, limits: HTTPLimits) -> None:
@@ -63,7 +64,9 @@ class Ending(Link):
         # What the caretaker has seen when it looked the last time.
         self._seen: tuple[Exchange | None, str | None] | None = None
         self._head: tuple[int, float] | None = None
-        self._stuck: tuple[float, int | None, float] | None = None
+        self._stuck: tuple[float, object, float] | None = None
+        # The receive, or the head, that was late and had input to take, and so was given one tick more.
+        self._spared: object = None
 
     @enable_ki_protection
     def seat(self, owner: Owner, instead_of: Any = None) -> None:
@@ -358,7 +361,9 @@ class Ending(Link):
             self._client_gone(gone)
 
     def _look_at_send(self, now: float) -> None:
-        mark = (self._writer_since, self._transport.bytes_sent)
+        # A system that has its buffers full takes no more before a good part is empty: a slow client's doing shows in
+        # what it takes out of them.
+        mark = (self._writer_since, self._transport.progress())
         if self._stuck is None or self._stuck[:2] != mark:
             self._stuck = (*mark, now)
         elif now - self._stuck[2] >= self.limits.send_timeout:
@@ -369,13 +374,23 @@ class Ending(Link):
             start = self._bytes_received - size  # of the head, in all that was received
             if self._head is None or self._head[0] != start:
                 self._head = (start, self._reader_since)
-            if now - self._head[1] >= self.limits.head_timeout:
+            if now - self._head[1] >= self.limits.head_timeout and not self._has_input(self._head):
                 self._late_head()
             return
-        if now - self._reader_since >= self.limits.idle_timeout:
+        if now - self._reader_since >= self.limits.idle_timeout and not self._has_input(self._reader_since):
             self._take(Event.IDLE_TIMEOUT)
         elif self._life.retiring and self.exchange is None:
             self._stop_waiting()
+
+    def _has_input(self, late: object) -> bool:
+        """Whether what is `late` has come by now, and its reader had no turn to take it: a close would reset it away.
+
+        So it is where something else has held the program up. The reader has the time to the next tick, but only once.
+        """
+        if self._spared == late or not self._transport.input_waits():
+            return False
+        self._spared = late
+        return True
 
     def _late_head(self) -> None:
         """A request that does not come to its end (408, RFC 9110 §15.5.9)."""

@@ -151,6 +151,13 @@ class Transport(Protocol):
         """
         ...
 
+    def input_waits(self) -> bool:
+        """Whether something has come for a pending `receive_some` whose task has had no turn since. A step.
+
+        Bytes, EOF or a reset; over TLS also what is no data of the application. False where the transport cannot tell.
+        """
+        ...
+
     def wake_receiver(self) -> None:
         """A pending `receive_some` takes what has arrived, else it raises `trio.ClosedResourceError`. A step.
 

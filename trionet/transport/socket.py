@@ -247,6 +247,9 @@ class SocketTransport:
         # What waits in the system's own buffer gets less as the peer takes it (tcp(7) and unix(7), SIOCOUTQ).
         return None if self._closed else (self.bytes_sent, _waiting(self._sock))
 
+    def input_waits(self) -> bool:
+        return not self._closed and not self.is_silent()
+
     def wake_receiver(self) -> None:
         self._wakes += 1
         notify_closing(self._sock)

@@ -157,6 +157,10 @@ class StreamTransport:
         """A Trio stream cannot tell."""
         return None
 
+    def input_waits(self) -> bool:
+        """A Trio stream cannot tell."""
+        return False
+
     def wake_receiver(self) -> None:
         if self._receiving is not None:
             self._receiving.cancel()

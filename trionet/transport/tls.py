@@ -567,6 +567,9 @@ class TLSTransport:
         lower = self._lower.progress()
         return None if lower is None else (lower, self.bytes_sent, self._pieces)
 
+    def input_waits(self) -> bool:
+        return self._lower.input_waits()
+
     def wake_receiver(self) -> None:
         self._wakes += 1
         self._lower.wake_receiver()

@@ -201,12 +201,14 @@ class Kept(Closing):
     def _look_for_life(self, now: float) -> None:
         """Note whether the peer has sent or taken anything since the tick before. A step.
 
-        Where bytes wait that are not received, as enough is kept already, the peer is not silent. A foreign stream
-        cannot tell: it is not judged while no task receives from it, nor while something is sent on it.
+        Where bytes wait that are not received, as enough is kept already or as a reader has had no turn to take them,
+        the peer is not silent. A foreign stream cannot tell: it is not judged while no task receives from it, nor while
+        something is sent on it.
         """
-        life, progress = self._life, self._transport.progress()
+        life, transport = self._life, self._transport
+        progress = transport.progress()
         signs = (self._bytes_received, self._bytes_sent, self._writer_since, progress)
-        waits = life.receive is Receive.IDLE and not self._transport.is_silent()
+        waits = not transport.is_silent() if life.receive is Receive.IDLE else transport.input_waits()
         if signs != self._signs or waits or (progress is None and life.send is Send.BUSY):
             self._signs = signs
             self._alive_at = now
