@@ -201,7 +201,7 @@ class Owner:
         """What is owned, in the order of opening."""
         return tuple(sorted(self._members, key=self._members.__getitem__))
 
-    def check_run(self, what: str) -> None:
+    def check_run(self, what: object) -> None:
         """Raise unless this is called in the scope's own Trio run: another thread must not change anything here.
 
         Raises:
@@ -212,13 +212,15 @@ class Owner:
                 return
         except RuntimeError:
             pass
+        name = what.value if isinstance(what, Event) else what
         raise RuntimeError(
-            f"{what} refused: it was called outside of the Trio run that owns the connection, such as in another "
+            f"{name} refused: it was called outside of the Trio run that owns the connection, such as in another "
             f"thread; nothing has changed. Call it from there with trio.from_thread.run_sync(..., trio_token=...)"
         ) from None
 
     def check_open(self, what: str) -> None:
-        """Raise `ScopeClosedError` if nothing new may be opened here."""
+        """Raise `ScopeClosedError` if nothing new may be opened here, and what `check_run` raises."""
+        self.check_run(what)
         if self.shut:
             state = "closed" if self.closed else "closing"
             raise ScopeClosedError(
@@ -229,7 +231,6 @@ class Owner:
     @enable_ki_protection
     def register(self, member: Any, instead_of: Any = None) -> None:
         """Own this `Member` from now on; in the place of `instead_of`, if that is given and owned here."""
-        self.check_run("opening a connection")
         serial = self._members.pop(instead_of, None) if instead_of is not None else None
         if serial is None:
             self._serial = serial = self._serial + 1
