@@ -629,6 +629,20 @@ async def test_a_client_that_is_slow_to_ask_is_answered_and_one_line(caplog, tls
         it.is_the_peers("silent")
 
 
+async def test_a_handler_can_say_that_its_client_was_too_slow(caplog, tls, tmp_path, autojump_clock):
+    async def impatient(handle):
+        with trio.move_on_after(9):
+            await handle.read()
+        raise trionet.RemoteProtocolError("no body within 9 s", status_hint=408).with_handle(of(handle))
+
+    async with court(Kind("", over="http"), impatient, caplog, tls, tmp_path) as it:
+        await it.client.send_all(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n")
+        assert (await read_answer(it.client)).status == 408
+        await trio.sleep(5)
+        await it.settled()
+        it.is_the_peers("silent")
+
+
 async def test_a_connection_that_only_waits_too_long_is_no_news(caplog, tls, tmp_path, autojump_clock):
     limits = trionet.HTTPLimits(idle_timeout=3)
     async with court(Kind("", over="http"), waits, caplog, tls, tmp_path, http_limits=limits) as it:
