@@ -210,7 +210,8 @@ class Exchange:
         Source: RFC 9112 §6, RFC 9110 §10.1.1.
         """
         connection = self.connection
-        check_count("max_bytes", max_bytes)
+        if type(max_bytes) is not int or max_bytes < 0:
+            check_count("max_bytes", max_bytes)
         await checkpoint_if_cancelled()
         if self._gathered is None and self._trailers is None:
             body = connection.take_body(self, max_bytes)
