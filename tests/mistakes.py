@@ -519,7 +519,7 @@ TABLES = {
         ),
         (
             "trionet.open_scope().__enter__()",
-            "TypeError: open_scope() opens an async block: write `async with`, not `with`",
+            "TypeError: open_scope() opens a block: write `async with open_scope(...) as ...`, not `with`",
         ),
     ],
     "exchange": [
@@ -846,7 +846,19 @@ TABLES = {
         ),
         (
             'await client.request("GET", url)',
-            "TypeError: a request is a block: write `async with client.request(...) as response`",
+            "TypeError: a request is a block: write `async with client.request(...) as response`, without await",
+        ),
+        (
+            'client.request("GET", url).status',
+            "AttributeError: a request is a block: write `async with client.request(...) as response`, and ask that for 'status'",
+        ),
+        (
+            'client.request("GET", url).__enter__()',
+            "TypeError: a request is a block: write `async with client.request(...) as response`, not `with`",
+        ),
+        (
+            'trionet.open_http_client().request("GET", url)',
+            "AttributeError: open_http_client() opens a block: write `async with open_http_client(...) as ...`, and ask that for 'request'",
         ),
         ('response.headers["nothing"]', "KeyError: 'nothing'"),
         (

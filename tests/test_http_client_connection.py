@@ -3,6 +3,7 @@
 import gzip
 import io
 import random
+import re
 
 import pytest
 import trio
@@ -46,6 +47,21 @@ async def test_the_recipe_refuses_unread_bytes_and_changes_nothing():
             await one.upgrade(to_http_client())
         assert one.phase is Phase.OPEN
         assert await one.receive_exactly(14) == b"220 not HTTP\r\n"
+
+
+async def test_a_request_that_is_not_entered_says_what_to_write():
+    usage = re.escape("a request is a block: write `async with http.request(...) as response`, ")
+    async with trionet.open_scope() as scope:
+        one, _ = tcp_pair(scope)
+        http = await one.upgrade(to_http_client())
+        with pytest.raises(TypeError, match=f"^{usage}without await$"):
+            await http.request("GET", "/")
+        with pytest.raises(TypeError, match=f"^{usage}not `with`$"), http.request("GET", "/"):
+            pass
+        with pytest.raises(AttributeError, match=f"^{usage}and ask that for 'status'$"):
+            _ = http.request("GET", "/").status
+        assert not hasattr(http.request("GET", "/"), "__len__")
+        assert one.statistics().bytes_sent == 0
 
 
 async def test_the_recipe_is_for_an_idle_open_connection_and_used_once():

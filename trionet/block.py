@@ -17,13 +17,39 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
     from types import TracebackType
 
-__all__ = ["Block", "block", "check_trio"]
+__all__ = ["Block", "NeedsAsyncWith", "block", "check_trio"]
 
 Given = TypeVar("Given", covariant=True)
 Arguments = ParamSpec("Arguments")
 
 
-class Block(Generic[Given]):
+class NeedsAsyncWith:
+    """What gives something else when it is entered: tells those who await it, forget ``async``, or use it as that."""
+
+    __slots__ = ()
+
+    def _usage(self) -> str:
+        """What it is, and what has to be written."""
+        raise NotImplementedError
+
+    def __await__(self) -> NoReturn:
+        raise TypeError(f"{self._usage()}, without await")
+
+    def __enter__(self) -> NoReturn:
+        raise TypeError(f"{self._usage()}, not `with`")
+
+    def __exit__(self, *_: object) -> None:
+        """Only there so that `with` comes as far as ``__enter__``."""
+
+    if not TYPE_CHECKING:  # to a type checker, every attribute would be there
+
+        def __getattr__(self, name: str) -> NoReturn:
+            if name.startswith("_"):
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            raise AttributeError(f"{self._usage()}, and ask that for {name!r}")
+
+
+class Block(NeedsAsyncWith, Generic[Given]):
     """An asynchronous context manager, used once."""
 
     __slots__ = ("_manager", "_name")
@@ -32,14 +58,8 @@ class Block(Generic[Given]):
         self._manager = manager
         self._name = name
 
-    def __await__(self) -> NoReturn:
-        raise TypeError(f"{self._name}() opens a block: write `async with {self._name}(...) as ...`, without await")
-
-    def __enter__(self) -> NoReturn:
-        raise TypeError(f"{self._name}() opens an async block: write `async with`, not `with`")
-
-    def __exit__(self, *_: object) -> None:
-        """Only there so that `with` comes as far as ``__enter__``."""
+    def _usage(self) -> str:
+        return f"{self._name}() opens a block: write `async with {self._name}(...) as ...`"
 
     @enable_ki_protection
     async def __aenter__(self) -> Given:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 from trio.lowlevel import checkpoint_if_cancelled, enable_ki_protection
 
+from ..block import NeedsAsyncWith
 from ..generators import close_generator
 from ..handle import Lease
 from ..ownership import Phase, Receive, Send
@@ -202,7 +203,7 @@ class HTTPClientConnection(ClientLink, trio.abc.AsyncResource):
         return event
 
 
-class RequestContext:
+class RequestContext(NeedsAsyncWith):
     """What `HTTPClientConnection.request` returns: an asynchronous context manager of the `Response`."""
 
     __slots__ = ("_arguments", "_connection", "_response")
@@ -211,6 +212,9 @@ class RequestContext:
         self._connection = connection
         self._arguments = arguments
         self._response: Response | None = None
+
+    def _usage(self) -> str:
+        return "a request is a block: write `async with http.request(...) as response`"
 
     @enable_ki_protection
     async def __aenter__(self) -> Response:

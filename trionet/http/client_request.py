@@ -8,11 +8,12 @@ next one's. What fails is judged once: nothing was sent, or it was and may have 
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import trio
 from trio.lowlevel import enable_ki_protection
 
+from ..block import NeedsAsyncWith
 from ..checks import check_flag
 from ..errors import BodyNotReplayableError, RemoteProtocolError, TooManyRedirectsError
 from ..generators import close_generator
@@ -49,7 +50,7 @@ class Plan(NamedTuple):
     prepared: PreparedRequest
 
 
-class ClientRequest:
+class ClientRequest(NeedsAsyncWith):
     """What `HTTPClient.request` returns: an asynchronous context manager of the `Response`."""
 
     __slots__ = ("_arguments", "_client", "_connection", "_keep", "_method", "_response", "_sending", "_site",
@@ -66,8 +67,8 @@ class ClientRequest:
         self._response: Response | None = None
         self._sending = False
 
-    def __await__(self) -> NoReturn:
-        raise TypeError("a request is a block: write `async with client.request(...) as response`")
+    def _usage(self) -> str:
+        return "a request is a block: write `async with client.request(...) as response`"
 
     @enable_ki_protection
     async def __aenter__(self) -> Response:
