@@ -328,6 +328,33 @@ async def test_the_body_cannot_be_read_after_its_block():
                 await response.read()
 
 
+async def test_a_request_that_another_task_sends_too_is_not_cut_off():
+    """The second task was refused, and closed the generator: the body ended there, as if it were whole."""
+
+    async def body():
+        for _ in range(3):
+            yield b"abc"
+            await wait_all_tasks_blocked()
+
+    async with trionet.open_scope() as scope:
+        http, server = await http_pair(scope)
+        context = http.request("POST", "/", content=body())
+
+        async def send():
+            async with context as response:
+                await response.read()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(send)
+            await wait_all_tasks_blocked()
+            with pytest.raises(RuntimeError, match="sent already"):
+                async with context:
+                    pass
+            asked = await read_request(server)
+            assert asked.body == b"abcabcabc"
+            await server.send_all(HELLO)
+
+
 async def test_a_request_is_sent_once():
     async with trionet.open_scope() as scope:
         http, server = await http_pair(scope)

@@ -206,26 +206,29 @@ class HTTPClientConnection(ClientLink, trio.abc.AsyncResource):
 class RequestContext(NeedsAsyncWith):
     """What `HTTPClientConnection.request` returns: an asynchronous context manager of the `Response`."""
 
-    __slots__ = ("_arguments", "_connection", "_response")
+    __slots__ = ("_arguments", "_connection", "_response", "_sending")
 
     def __init__(self, connection: HTTPClientConnection, *arguments: Any) -> None:
         self._connection = connection
         self._arguments = arguments
         self._response: Response | None = None
+        self._sending = False
 
     def _usage(self) -> str:
         return "a request is a block: write `async with http.request(...) as response`"
 
     @enable_ki_protection
     async def __aenter__(self) -> Response:
-        if self._response is not None:
+        if self._response is not None or self._sending:
             raise RuntimeError("this request was sent already; call request() again")
         method, target, headers, content, json, expect_continue = self._arguments
+        self._sending = True  # a second task would be refused, and close the generator that the first one is sending
         try:
             body = make_content(content, json)
             fields = with_defaults(headers, [("Host", self._connection.host), *content_fields(body, expect_continue)])
             response = await self._connection.exchange(PreparedRequest(method, target, fields), body)
         except BaseException:
+            self._sending = False
             await close_generator(content)  # noqa: ASYNC102, ASYNC120 - what it waits for is its own business
             raise
         self._response = response
