@@ -1125,6 +1125,22 @@ async def test_a_request_that_two_tasks_send_costs_no_slot():
         assert client.statistics().running == 0
 
 
+@pytest.mark.parametrize("kind", ["async", "sync"])
+async def test_a_generator_that_a_failed_request_has_closed_is_not_sent_as_an_empty_body(kind):
+    """The second attempt went well, and nothing of the body had been sent."""
+
+    async def several():
+        yield b"abc"
+
+    async with serving(HELLO) as server, open_http_client() as client:
+        body = several() if kind == "async" else (piece for piece in [b"abc"])
+        with pytest.raises(ConnectionRefusedError, match="a retry is safe"):
+            await get(client, "http://127.0.0.1:1/", "POST", content=body)
+        with pytest.raises(ValueError, match="content is a generator that has ended, .* make a new one"):
+            await get(client, server.url, "POST", content=body)
+        assert server.asked == []
+
+
 async def test_a_request_that_failed_can_be_sent_again():
     async with serving(HELLO) as server, open_http_client() as client:
         context = client.request("GET", server.url)

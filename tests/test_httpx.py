@@ -566,6 +566,28 @@ async def test_a_generator_is_closed_when_its_body_is_not_wanted_any_more(how: s
         assert events in (["closed"], ["closed", "answered"])
 
 
+async def test_a_generator_that_was_sent_is_not_sent_again_as_an_empty_body() -> None:
+    bodies = []
+
+    async def handler(conn: trionet.Connection) -> None:
+        while await conn.peek(1):
+            await read_head(conn)
+            bodies.append(await read_chunked(conn))
+            await conn.send_all(ANSWER)
+
+    async def several() -> AsyncIterator[bytes]:
+        yield b"abc"
+
+    body = several()
+    async with serving(handler) as url, client() as http:
+        with pytest.raises(httpx.ConnectError):
+            await http.post("http://127.0.0.1:1/", content=body)
+        await http.post(url, content=body)  # nothing of it had been asked for
+        with pytest.raises(httpx.StreamConsumed):
+            await http.post(url, content=body)
+    assert bodies == [b"abc"]
+
+
 async def test_through_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     heads = []
 

@@ -4,6 +4,8 @@ A generator that is left alone is finalized by the garbage collector: some time 
 being able to await, and Python warns. What it holds open (files, connections, locks) has to be let go of when the call
 that it was given to returns, also where that was refused before it began. Nothing else is closed: a channel or a file
 that was given to be iterated over is still its owner's.
+
+Who gives the same generator again, to a second attempt, would send nothing, and take it for sent.
 """
 
 from __future__ import annotations
@@ -11,7 +13,14 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Generator
 from typing import Any
 
-__all__ = ["close_generator"]
+__all__ = ["close_generator", "has_ended"]
+
+
+def has_ended(source: Any) -> bool:
+    """Whether `source` is a generator that was exhausted or closed, so that it gives nothing, without an error."""
+    if isinstance(source, AsyncGenerator):
+        return getattr(source, "ag_frame", source) is None
+    return isinstance(source, Generator) and getattr(source, "gi_frame", source) is None
 
 
 async def close_generator(source: Any) -> None:

@@ -20,6 +20,7 @@ import trio
 
 from ..checks import flat_view
 from ..errors import BodyNotReplayableError, LocalProtocolError
+from ..generators import has_ended
 from .prepared import with_defaults
 
 if TYPE_CHECKING:
@@ -112,7 +113,8 @@ def make_content(content: Any = None, json: Any = None, *, name: str = "content"
 
     Raises:
         TypeError: something else, such as a file in text mode or a dict; or JSON cannot express the value.
-        ValueError: both are given; or JSON cannot express a number (NaN, Infinity), or UTF-8 a character.
+        ValueError: both are given; or JSON cannot express a number (NaN, Infinity), or UTF-8 a character; or it is a
+            generator that has ended.
     """
     if json is not None:
         if content is not None:
@@ -144,6 +146,11 @@ def _make_streamed(content: Any, name: str) -> Content:
         return _make_file(content, name)
     if isinstance(content, Mapping):
         raise TypeError(f"{name} must not be a {type(content).__name__}; for a JSON body give json=...")
+    if has_ended(content):
+        raise ValueError(
+            f"{name} is a generator that has ended, {content!r}: it was sent before, or closed with the request that "
+            f"it was given to; make a new one"
+        )
     if inspect.iscoroutine(content):
         content.close()
         raise TypeError(f"{name} must not be a coroutine, {content!r}: await it, and give what it returns")

@@ -9,7 +9,7 @@ import httpx
 import trio
 
 from ..errors import BodyNotReplayableError
-from ..generators import close_generator
+from ..generators import close_generator, has_ended
 from ..http.content import CHUNK, NOTHING, Chunks, Content, make_content
 
 if TYPE_CHECKING:
@@ -137,5 +137,8 @@ async def content_of(request: httpx.Request) -> Content:
         return make_content(data) if data else NOTHING
     if not isinstance(stream, httpx.AsyncByteStream):
         raise httpx.LocalProtocolError("an AsyncClient cannot send a synchronous body; use an async iterator")
+    source = getattr(stream, "_stream", None)
+    if has_ended(source):
+        raise httpx.StreamConsumed
     # HTTPX leaves a generator to the garbage collector, which would find it some time later.
-    return Paced(stream.__aiter__, None, False, Timeouts.of(request), getattr(stream, "_stream", None))
+    return Paced(stream.__aiter__, None, False, Timeouts.of(request), source)
