@@ -4,7 +4,9 @@ Cycles would have to be found by the garbage collector, which costs a server mor
 """
 
 import gc
+import socket
 import ssl
+import struct
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 
@@ -175,6 +177,89 @@ async def test_a_websocket_that_is_over_leaves_no_cycle(how, talk, serve):
                 await talk(server.port, how)
             while server.statistics().open:
                 await wait_all_tasks_blocked()
+
+        await some()
+        async with cycles() as found:
+            await some()
+        assert found == []
+        nursery.cancel_scope.cancel()
+
+
+# --- clients that do what they should not -------------------------------------------------------------------------
+
+
+async def answer(exchange: Exchange) -> None:
+    match exchange.target:
+        case "/fail":
+            raise ValueError("the program's own mistake")
+        case "/cancel":
+            exchange.connection.scope.cancel()
+            await trio.sleep_forever()
+        case "/large":
+            await exchange.respond(200, bytes(1 << 24))  # more than the system's buffers hold
+        case "/left":
+            return
+    await exchange.respond(200, await exchange.read(max_bytes=9))
+
+
+HOSTILE = {
+    "no HTTP": b"\x16\x03\x01\x02\x00\x01\x00\xfc\x03\x03 no request at all\r\n\r\n",
+    "half a head": b"GET / HTTP/1.1\r\nHo",
+    "half a body": b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nhel",
+    "a body that is too large": b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n1234567890",
+    "no chunks": b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nhello\r\n",
+    "nothing": b"",
+} | {path: b"GET /%b HTTP/1.1\r\nHost: x\r\n\r\n" % path.encode() for path in ("fail", "cancel", "large", "left", "")}
+
+
+async def ask(port: int, request: bytes, end: str, context: ssl.SSLContext | None) -> None:
+    plain = await trio.open_tcp_stream("127.0.0.1", port)
+    stream: trio.abc.Stream = plain
+    if context is not None:
+        stream = trio.SSLStream(plain, context, server_hostname="localhost", https_compatible=True)
+    await stream.send_all(request)
+    await wait_all_tasks_blocked()
+    if end == "reset":
+        plain.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    elif context is None:
+        await plain.send_eof()
+        with suppress(trio.BrokenResourceError):
+            while await stream.receive_some():
+                pass
+    await trio.aclose_forcefully(stream)
+
+
+@pytest.mark.parametrize("secure", [False, True], ids=["TCP", "TLS"])
+@pytest.mark.parametrize("end", ["EOF", "reset"])
+@pytest.mark.parametrize("what", HOSTILE)
+async def test_a_hostile_client_leaves_no_cycle(what, end, secure, server_context, client_context, autojump_clock):
+    """An error that its handle kept referred to it by its traceback; so did the exchange that was under way."""
+    async with trio.open_nursery() as nursery:
+        serve = partial(trionet.serve_http, ssl_context=server_context if secure else None)
+        server = await nursery.start(serve, answer, 0)
+
+        async def some() -> None:
+            for _ in range(CONNECTIONS):
+                await ask(server.port, HOSTILE[what], end, client_context if secure else None)
+                while server.statistics().open:
+                    await trio.sleep(1)
+
+        await some()
+        async with cycles() as found:
+            await some()
+        assert found == []
+        nursery.cancel_scope.cancel()
+
+
+async def test_no_handshake_leaves_no_cycle(server_context):
+    async with trio.open_nursery() as nursery:
+        server = await nursery.start(partial(trionet.serve_tcp, ssl_context=server_context), echo_line, 0)
+
+        async def some() -> None:
+            for _ in range(CONNECTIONS):
+                await ask(server.port, HOSTILE[""], "EOF", None)
+                while server.statistics().open:
+                    await wait_all_tasks_blocked()
 
         await some()
         async with cycles() as found:

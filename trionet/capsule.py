@@ -179,6 +179,9 @@ class Detached:
         """Close the endpoint now."""
         self.abort()
 
+    def forget_work(self) -> None:
+        """Nobody works on a capsule."""
+
     def made(self, handle: Any) -> None:
         """This handle was made of the capsule. A step; for `Handle`."""
         if self._on_wire:

@@ -8,8 +8,9 @@ This module stands at the bottom of the house: every other one may raise from it
 
 from __future__ import annotations
 
+import copy
 import re
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 import trio
 
@@ -35,7 +36,10 @@ __all__ = [
     "UpgradeRefusedError",
     "errors_on",
     "printable",
+    "unraised",
 ]
+
+_E = TypeVar("_E", bound=BaseException)
 
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
@@ -66,6 +70,21 @@ class TrionetError(Exception):
         """The same error, with `handle` set: for ``raise RemoteProtocolError("...").with_handle(self)``."""
         self.handle = handle
         return self
+
+
+def unraised(error: _E) -> _E:
+    """What a handle keeps of `error`: the same, without the traceback and the handle.
+
+    A traceback refers to the frames that the error came through, and those to the handle. If that kept the error
+    itself, both would be garbage that only the collector finds, with all that is left of their connection.
+    """
+    try:
+        twin = copy.copy(error)
+    except Exception:  # noqa: BLE001 - an error of a user's own class need not be made of its `args` alone
+        return error
+    if isinstance(twin, TrionetError):
+        twin.handle = None
+    return twin
 
 
 def errors_on(handle: Any, error: BaseException | None) -> list[TrionetError]:

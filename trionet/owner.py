@@ -78,6 +78,10 @@ class Member(Protocol):
         """Close the endpoint now. A step."""
         ...
 
+    def forget_work(self) -> None:
+        """It has ended, and so has the handler that used this: keep nothing that refers back to it. A step."""
+        ...
+
     def handler_failed(self, error: BaseException) -> None:
         """The handler that used this has raised: close, in the protocol's way of saying so where it has one. A step."""
         ...

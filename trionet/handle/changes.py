@@ -15,6 +15,7 @@ from ..errors import (
     TrionetError,
     UpgradeFailedError,
     UpgradeRefusedError,
+    unraised,
 )
 from ..owner import Owner
 from ..ownership import Event, Ownership, Phase, Refuse
@@ -201,7 +202,7 @@ class Changes(Operations):
             raise
 
     def _injected(self, exc: PlaintextInjectionError) -> None:
-        self._failure = exc
+        self._failure = unraised(exc)
         self._take(Event.INJECTED)
 
     @enable_ki_protection
@@ -243,7 +244,7 @@ class Changes(Operations):
             if wire.failure is not None:
                 self._peer_reset(wire.failure)
         else:
-            self._failure = exc
+            self._failure = unraised(exc)
             self._take(Event.FAILED)
         if isinstance(exc, trio.BrokenResourceError) and not isinstance(exc, UpgradeFailedError):
             failed = UpgradeFailedError(f"upgrade failed: {self!r}: {exc}")

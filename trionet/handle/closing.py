@@ -7,7 +7,7 @@ from typing import Final
 import trio
 from trio.lowlevel import current_task, enable_ki_protection
 
-from ..errors import UpgradeRefusedError, errors_on
+from ..errors import UpgradeRefusedError, errors_on, unraised
 from ..ownership import End, Event, Phase, Reason, Receive
 from .changes import Changes
 
@@ -87,6 +87,9 @@ class Closing(Changes):
         if self._life.phase is not Phase.DRAINING:  # else its graceful close may be what the handler noticed
             self.abort()
 
+    def forget_work(self) -> None:
+        """As `Member.forget_work`. Protocol handles that have such things do."""
+
     def _close_in_background(self) -> None:
         self._take(Event.ACLOSE)
         self._owner.start_service(self._close_quietly)
@@ -130,7 +133,7 @@ class Closing(Changes):
         except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
             self._peer_reset(exc)
         except Exception as exc:  # noqa: BLE001 - a protocol of a user's own, or a foreign stream, cannot say goodbye
-            self._failure = exc
+            self._failure = unraised(exc)
             self._take(Event.DRAIN_CANCELLED)
         finally:
             self._drained_by = None

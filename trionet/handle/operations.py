@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 from trio.lowlevel import cancel_shielded_checkpoint, checkpoint_if_cancelled, current_task, enable_ki_protection
 
-from ..errors import HandleBrokenError
+from ..errors import HandleBrokenError, unraised
 from ..ownership import Event, Phase, Receive, Send
 from ..transport.protocol import CutOffError
 from .core import Core
@@ -91,7 +91,7 @@ class Operations(Core):
     def _peer_reset(self, exc: BaseException) -> None:
         """The connection has failed, with `exc`: by a reset, or by an EOF in the middle. A step."""
         if self._failure is None:
-            self._failure = exc
+            self._failure = unraised(exc)
         self._take(Event.PEER_CUT_OFF if isinstance(exc, CutOffError) else Event.PEER_RESET)
 
     @enable_ki_protection

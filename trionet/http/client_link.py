@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 import trio
 from trio.lowlevel import current_task, enable_ki_protection
 
-from ..errors import HandleBrokenError, LocalProtocolError, RemoteProtocolError
+from ..errors import HandleBrokenError, LocalProtocolError, RemoteProtocolError, unraised
 from ..handle import Handle
 from ..ownership import Event, Phase, Reason, Receive, Refusal, Refuse
 from ..transport.protocol import MAX_RECEIVE
@@ -232,7 +232,7 @@ class ClientLink(Handle):
         """The exchange has ended with `exc`, and the connection ends with it. A step."""
         if isinstance(exc, RemoteProtocolError):
             if self._failure is None:
-                self._failure = exc
+                self._failure = unraised(exc)
             self._take(Event.PEER_GONE if self._machine.received_eof else Event.PROTOCOL_ERROR)
         elif self._life.reset:
             self._take(Event.ACLOSE)  # PEER_RESET is its reason

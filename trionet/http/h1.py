@@ -13,7 +13,7 @@ from __future__ import annotations
 import enum
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from ..errors import LocalProtocolError, RemoteProtocolError
+from ..errors import LocalProtocolError, RemoteProtocolError, unraised
 from .body_reader import EndOfMessage, make_reader
 from .head import RequestHead, ResponseHead
 from .inbox import Inbox
@@ -214,7 +214,7 @@ class H1Machine:
         self._fail(fault)
 
     def _fail(self, fault: RemoteProtocolError) -> None:
-        self._fault = fault
+        self._fault = unraised(fault)
         self._step_peer(Step.FAULT)
         self._give_up()
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 import trio
 from trio.lowlevel import current_clock, current_task, enable_ki_protection
 
-from ..errors import HandleBrokenError, HandleClosedError, RemoteProtocolError, errors_on
+from ..errors import HandleBrokenError, HandleClosedError, RemoteProtocolError, errors_on, unraised
 from ..ownership import Blocker, Event, Phase, Reason, Receive, Refusal, Refuse, Send
 from ..transport.protocol import MAX_RECEIVE
 from .answer_status import answer_status, error_text
@@ -81,12 +81,16 @@ class Ending(Link):
                 self.lookout.tell()
                 self.lookout = None
         if self._life.phase is Phase.MOVED:
-            # It refers to this handle, and is over: else they would be garbage together.
-            self.exchange = self._seen = None
+            self.forget_work()
         if self._turned is not None:
             self._turned.set()
             self._turned = None
         super()._phase_changed(before)
+
+    @enable_ki_protection
+    def forget_work(self) -> None:
+        """As `Member.forget_work`: the exchange refers to this handle, so that they would be garbage together."""
+        self.exchange = self._seen = None
 
     @property
     def blockers(self) -> tuple[Blocker, ...]:
@@ -290,7 +294,7 @@ class Ending(Link):
     @enable_ki_protection
     async def _refuse_request(self, exc: RemoteProtocolError) -> None:
         """Answer what is no request, behind the answers that are due before it, and end the connection."""
-        self._failure = exc
+        self._failure = unraised(exc)
         self._final = Event.PROTOCOL_ERROR
         self._linger = True
         if self.machine.ours is Half.HEAD:

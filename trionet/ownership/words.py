@@ -190,4 +190,5 @@ class End:
     successor: Any = None
     """The handle or capsule that the connection lives on in, if the handle was moved."""
     outcome: outcome.Outcome[Any] | None = None
-    """`outcome.Value` of the successor (None after a clean close), or `outcome.Error` with what ended the handle."""
+    """`outcome.Value` of the successor (None after a clean close), or `outcome.Error` with what ended the handle: a
+    copy without its traceback, which would keep the handle in a cycle of garbage."""

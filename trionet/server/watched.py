@@ -99,7 +99,6 @@ class Watched(Follower):
 
     def endpoint_closed(self) -> None:
         """The endpoint is closed."""
-        self._member = None  # which knows this object: no cycle of garbage
         self._done()
 
     @property
@@ -134,4 +133,7 @@ class Watched(Follower):
     def _done(self) -> None:
         self._parts -= 1
         if not self._parts:
+            # Who knew each other forget each other: no cycle of garbage.
+            self._member.forget_work()
+            self._member = None
             self._server.forget(self._owner)

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import trio
 from trio.lowlevel import cancel_shielded_checkpoint, checkpoint_if_cancelled
 
+from ..errors import unraised
 from .protocol import MAX_RECEIVE, CutOffError
 from .tls_info import TLSInfo, broken
 
@@ -315,7 +316,7 @@ class TLSTransport:
         except ssl.SSLZeroReturnError:
             plain = b""
         except ssl.SSLError as exc:
-            self._failure = exc
+            self._failure = unraised(exc)
             plain = b""
         if self._outgoing.pending:
             self._answer()
