@@ -9,7 +9,9 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 import trionet
+from tests.http_served import get, read_answer, served
 from tests.pairs import Wrapped, tcp_pair, tcp_sockets, unix_pair
+from tests.websockets_by_hand import two_websockets
 from trionet import Phase, Reason
 
 
@@ -83,6 +85,42 @@ async def test_a_verb_in_another_thread_changes_nothing(verb: str, elsewhere: An
 
 
 @pytest.mark.parametrize("elsewhere", [in_a_thread, in_another_run])
+@pytest.mark.parametrize("verb", ["abort", "aclose", "retire", "handler_failed"])
+async def test_a_verb_in_another_thread_leaves_an_exchange_as_it_is(verb: str, elsewhere: Any) -> None:
+    """Given an exchange under way, when another thread ends the connection, then it goes on, and so does the next."""
+
+    async def handler(exchange: trionet.http.Exchange) -> None:
+        errors.append(await elsewhere(call, exchange.connection, verb, None))
+        await exchange.respond(200, exchange.target)
+
+    errors: list[BaseException | None] = []
+    async with served(handler) as it:
+        await it.client.send_all(get("/one") + get("/two"))
+        for target in (b"/one", b"/two"):
+            answer = await read_answer(it.client)
+            assert (answer.status, answer.body) == (200, target)
+            assert "connection" not in answer.fields
+    assert [type(error) for error in errors] == [RuntimeError, RuntimeError]
+
+
+@pytest.mark.parametrize("elsewhere", [in_a_thread, in_another_run])
+@pytest.mark.parametrize("verb", ["abort", "aclose", "retire", "handler_failed"])
+async def test_a_verb_in_another_thread_leaves_a_websocket_as_it_is(verb: str, elsewhere: Any) -> None:
+    """Given a WebSocket, when another thread ends it, then messages go on, and it closes with what is said later."""
+    async with trionet.open_scope() as scope:
+        one, two = await two_websockets(*tcp_pair(scope))
+        await two.send_message("before")
+        assert isinstance(await elsewhere(call, one, verb, None), RuntimeError)
+        assert one.phase is Phase.OPEN
+        await two.send_message("after")
+        assert [await one.get_message(), await one.get_message()] == ["before", "after"]
+        scope.start_soon(one.aclose)
+        with pytest.raises(trionet.ConnectionClosed) as info:
+            await two.get_message()
+        assert info.value.reason.code == 1000
+
+
+@pytest.mark.parametrize("elsewhere", [in_a_thread, in_another_run])
 async def test_the_scope_s_and_the_capsule_s_verbs_too(elsewhere: Any) -> None:
     async with trionet.open_scope() as scope:
         one, two = unix_pair(scope)
@@ -122,9 +160,12 @@ async def test_what_stands_above_handles_is_refused_too(elsewhere: Any) -> None:
             for call, args in (
                 (client.abort, ()),
                 (server.stop_accepting, ()),
+                (server.drain, (0,)),
+                (server.drain, (1,)),
                 (trionet.broadcast, (sockets, "from elsewhere")),
             ):
                 assert isinstance(await elsewhere(call, *args), RuntimeError)
+            assert not server.draining
             trionet.broadcast(sockets, "from here")
             assert await ws.get_message() == "from here"
             async with trionet.open_tcp("127.0.0.1", server.port):

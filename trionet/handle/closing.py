@@ -67,7 +67,7 @@ class Closing(Changes):
             grace: Seconds for which a protocol with requests may wait for the next one all the same. A second call
                 looks whether they are over.
         """
-        self._owner.check_run("retire")
+        self._check_run("retire")
         life = self._life
         life.retiring = True  # an upgrade under way passes both on
         life.grace = grace

@@ -223,6 +223,11 @@ class Core:
         if self._life.phase is not before:
             self._phase_changed(before)
 
+    def _check_run(self, what: object) -> None:
+        """Raise in another thread. What protocol handles do before the machine is asked comes behind this."""
+        if not self._life.phase.terminal:
+            self._owner.check_run(what)
+
     def _phase_changed(self, before: Phase) -> None:
         if before is not Phase.OPEN:
             self._wake_waiter()

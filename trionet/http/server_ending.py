@@ -216,6 +216,7 @@ class Ending(Link):
 
         Cancellation: the handle is aborted (`ABORTED`).
         """
+        self._check_run(Event.ACLOSE)
         self._begin_end()
         await super().aclose()
 
@@ -237,6 +238,7 @@ class Ending(Link):
 
         With 500; or with what fits the client's offence, if that is what `error` tells of.
         """
+        self._check_run("handler failed")
         self._desert(max((answer_status(own) for own in errors_on(self, error)), default=500))
 
     # --- the end that a server's drain asks for ------------------------------------------------------------------
@@ -248,6 +250,7 @@ class Ending(Link):
         A client may have sent its next request, on a connection that was kept for it, before it learns that the server
         ends (RFC 9112 §9.5): so that is waited for `grace` seconds. See `Handle.retire`.
         """
+        self._check_run("retire")
         if not self._life.retiring:
             self._take_arrived()
             self.machine.end_soon()

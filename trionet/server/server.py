@@ -356,9 +356,11 @@ class Server:
 
         Raises:
             ValueError, TypeError: a number of seconds is less than 0, or no number.
+            RuntimeError: it is called in another Trio run than the server's; nothing has changed.
 
         Cancellation: what is left is closed by force.
         """
+        self.scope.owner.check_run("drain")
         check_seconds("timeout", timeout)
         grace = self._limits.idle_grace if idle_grace is None else check_seconds("idle_grace", idle_grace)
         began = trio.current_time()

@@ -70,6 +70,7 @@ class Closing(Link):
 
     @enable_ki_protection
     async def _close_with(self, code: int, reason: str) -> None:
+        self._check_run(Event.ACLOSE)
         if self._life.phase is Phase.OPEN:
             self._words = (code, reason)
         await super().aclose()
@@ -81,6 +82,7 @@ class Closing(Link):
         While they are not, they can be answered, for `grace` seconds; and taken also later. Where there are none the
         peer is told at once, also while nobody is receiving. See `Handle.retire`.
         """
+        self._check_run("retire")
         life = self._life
         if life.phase is not Phase.OPEN or life.retiring:
             return
@@ -100,6 +102,7 @@ class Closing(Link):
     @enable_ki_protection
     def handler_failed(self, error: BaseException | None = None) -> None:
         """The handler has raised: close with 1011 (internal error). A step; the close follows from the scope's end."""
+        self._check_run("handler failed")
         if self._life.phase is Phase.OPEN:
             self._words = (1011, "")
 
