@@ -17,7 +17,7 @@ import trionet
 from trionet import Exchange, WebSocket, to_connection, to_http_server, to_websocket_server
 
 from .http_served import GET, WEBSOCKET, get, read_answer, vanish
-from .pairs import tcp_pair
+from .pairs import receive_all, tcp_pair
 from .websockets_by_hand import Opcode, close, frame, text
 
 Handler = Callable[[Any], Awaitable[object]]
@@ -738,6 +738,51 @@ async def test_a_loop_that_goes_on_without_an_answer_is_an_error_too(caplog, tls
         await it.client.send_all(GET)
         assert (await read_answer(it.client)).status == 500
         it.is_the_programs(trionet.LocalProtocolError)
+
+
+async def leaves_its_stream(exchange):
+    stream = await exchange.stream(200).__aenter__()
+    await stream.send(b"begun")
+
+
+@pytest.mark.parametrize("over", ["http", "loop"])
+async def test_a_handler_that_leaves_its_answer_unfinished_is_an_error_too(over, caplog, tls, tmp_path):
+    async with court(Kind("", over=over), leaves_its_stream, caplog, tls, tmp_path) as it:
+        await it.client.send_all(GET)
+        assert (await receive_all(it.client)).endswith(b"begun\r\n")  # the chunk that ends a body is missing
+        it.is_the_programs(trionet.LocalProtocolError)
+        assert "unfinished: the end of the block async with exchange.stream(...) completes it" in caplog.text
+
+
+@pytest.mark.parametrize("over", ["http", "loop"])
+async def test_who_leaves_its_answer_unfinished_as_nobody_reads_it_has_not_failed(over, caplog, tls, tmp_path):
+    async def handler(exchange):
+        stream = await exchange.stream(200).__aenter__()
+        with pytest.raises(trio.BrokenResourceError):
+            while True:
+                await stream.send(b"more")
+
+    async with court(Kind("", over=over), handler, caplog, tls, tmp_path) as it:
+        await it.client.send_all(GET)
+        assert await it.client.receive_some()
+        reset(it.client)
+        await it.over()
+        assert it.server.statistics().failed == 0
+        assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+async def test_an_error_without_words_is_named(caplog):
+    async def handler(exchange):
+        with trio.fail_after(0):
+            await trio.sleep(1)
+
+    async with trionet.open_scope() as scope:
+        ours, theirs = tcp_pair(scope)
+        scope.start_soon(trionet.http_handler(handler), ours)
+        await theirs.send_all(GET)
+        assert (await read_answer(theirs)).status == 500
+        [record] = caplog.records
+        assert record.getMessage().endswith(" failed: TooSlowError")
 
 
 async def test_a_handler_that_aborts_has_decided_so(caplog, tls, tmp_path):

@@ -34,7 +34,7 @@ class Watcher(Protocol):
         ...
 
     def left_unanswered(self, exchange: Any) -> None:
-        """The handler has left this exchange, which can still be answered, without an answer."""
+        """The handler has left this exchange without an answer that it could have, or with one that is not complete."""
         ...
 
 

@@ -128,6 +128,8 @@ class Ending(Link):
             self._report_unanswered(exchange)
             await exchange.respond(500, _NOT_ANSWERED, headers=_TEXT)
         elif machine.ours is Half.BODY:
+            if self.is_unfinished(exchange):
+                self._report_unanswered(exchange)
             self.tear(exchange)
         if self.exchange is exchange and not self._life.phase.terminal:
             await self._drop_body(exchange)

@@ -270,6 +270,12 @@ class Link(Handle):
         lookout = self.lookout
         return lookout is not None and lookout.exchange is exchange and lookout.gone
 
+    def is_unfinished(self, exchange: Exchange) -> bool:
+        """Whether the answer of `exchange` has begun, is not complete, and there is somebody to read the rest."""
+        if self.exchange is not exchange or self.machine.ours is not Half.BODY:
+            return False
+        return not (self._life.phase.terminal or self.peer_failed or self.was_told_gone(exchange))
+
     @enable_ki_protection
     def forget_lookout(self) -> None:
         """Keep nothing of an exchange where nobody waits any more, unless its tasks have been told. A step."""

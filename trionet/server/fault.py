@@ -23,6 +23,7 @@ from ..errors import (
     TrionetError,
     UpgradeFailedError,
     UpgradeRefusedError,
+    printable,
 )
 from ..ownership import Reason, Receive
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
     from ..capsule import Watcher
 
-__all__ = ["Fault", "Verdict", "fault_of_end", "judge", "only"]
+__all__ = ["Fault", "Verdict", "fault_of_end", "judge", "only", "said"]
 
 
 class Fault(StrEnum):
@@ -164,6 +165,11 @@ def _part(exc: BaseException, wanted: Callable[[BaseException], bool]) -> BaseEx
     part = exc.subgroup(lambda leaf: not isinstance(leaf, BaseExceptionGroup) and wanted(leaf))
     assert part is not None
     return part
+
+
+def said(exc: BaseException) -> str:
+    """What an exception says, on one line; its name if it says nothing, as `trio.TooSlowError` does."""
+    return printable(exc) or type(exc).__name__
 
 
 def only(exc: BaseException) -> BaseException:

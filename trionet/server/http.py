@@ -27,9 +27,9 @@ from ..http.answer_status import answer_status, error_text
 from ..http.limits import DEFAULT_LIMITS, HTTPLimits
 from ..http.server import to_http_server
 from ..ownership import Reason
-from .fault import Fault, Verdict, fault_of_end, judge
+from .fault import Fault, Verdict, fault_of_end, judge, said
 from .serve import check_handler, serve_tcp
-from .watched import REMEDY, followed
+from .watched import REMEDY, STREAM_REMEDY, followed
 
 if TYPE_CHECKING:
     import ssl
@@ -141,6 +141,8 @@ def http_handler(
                     result = await handler(exchange)
                     if not exchange.status:
                         await _left_without_answer(exchange, name, result, follower, on_error)
+                    elif http.exchange is exchange and http.is_unfinished(exchange):
+                        _left_unfinished(exchange, name, follower, on_error)
                 except Exception as exc:  # noqa: BLE001 - a handler's failure ends its own exchange only
                     judged = True
                     await _failed(exchange, _explained(exc, name), follower, on_error)
@@ -210,6 +212,13 @@ async def _left_without_answer(
         await _answer(exchange, 500)
 
 
+def _left_unfinished(exchange: Exchange, name: str, follower: Follower, on_error: ErrorHook | None) -> None:
+    """The handler has returned, and a stream that it has begun goes on no more: that is its mistake. Cut it off."""
+    follower.count(Fault.PROGRAM)
+    _tell(exchange, LocalProtocolError(f"{name} has left {exchange!r} unfinished: {STREAM_REMEDY}"), on_error)
+    exchange.connection.tear(exchange)
+
+
 def _cut_short(exchange: Exchange, follower: Follower) -> None:
     """The handler was cancelled: say so if that is because its client has gone."""
     if (fault := fault_of_end(exchange.connection)) is not None:
@@ -260,7 +269,7 @@ async def _answer(exchange: Exchange, status: int) -> None:
 
 def _tell(exchange: Exchange, exc: BaseException, on_error: ErrorHook | None) -> None:
     if on_error is None:
-        _LOG.error("the handler of %r failed: %s", exchange, printable(exc), exc_info=exc)
+        _LOG.error("the handler of %r failed: %s", exchange, said(exc), exc_info=exc)
         return
     try:
         on_error(exchange, outcome.Error(exc))

@@ -20,14 +20,14 @@ from ..capsule import Detached
 from ..caretaker import Breather
 from ..checks import check_seconds
 from ..drain_report import DrainReport
-from ..errors import HandleClosedError, printable
+from ..errors import HandleClosedError
 from ..handle.core import shown_address
 from ..listen import close_listener, hide_listener
 from ..owner import Owner
 from ..scope import Scope, open_child
 from ..tls import to_tls_server
 from ..transport.socket import SocketTransport
-from .fault import Fault
+from .fault import Fault, said
 from .watched import Watched
 
 if TYPE_CHECKING:
@@ -481,7 +481,7 @@ def _record(exc: Exception, owner: Owner, watched: Watched) -> None:
     """Log with what a handler has ended; loudly only if that is the program's fault."""
     verdict = watched.judge(exc)
     if verdict.fault is Fault.PROGRAM:
-        _LOG.error("%s failed: %s", owner.name, printable(verdict.error), exc_info=verdict.error)
+        _LOG.error("%s failed: %s", owner.name, said(verdict.error), exc_info=verdict.error)
     else:
         handle = getattr(verdict.error, "handle", None)
         watched.say(

@@ -20,10 +20,12 @@ if TYPE_CHECKING:
     from .fault import Verdict
     from .server import Server
 
-__all__ = ["REMEDY", "Follower", "Unwatched", "Watched", "followed"]
+__all__ = ["REMEDY", "STREAM_REMEDY", "Follower", "Unwatched", "Watched", "followed"]
 
 REMEDY: Final = "await exchange.respond(...), exchange.stream(...) or exchange.upgrade(...)"
 """How an exchange is answered."""
+STREAM_REMEDY: Final = "the end of the block async with exchange.stream(...) completes it"
+"""How an answer that has begun is completed."""
 _LOG = logging.getLogger("trionet.server")
 
 
@@ -49,7 +51,8 @@ class Follower:
     def left_unanswered(self, exchange: Any) -> None:
         """As `Watcher.left_unanswered`."""
         self.count(Fault.PROGRAM)
-        error = LocalProtocolError(f"the handler has left {exchange!r} without an answer: {REMEDY}")
+        what = f"unfinished: {STREAM_REMEDY}" if exchange.status else f"without an answer: {REMEDY}"
+        error = LocalProtocolError(f"the handler has left {exchange!r} {what}")
         _LOG.error("%s", error, exc_info=error)
 
     def judge(self, exc: BaseException) -> Verdict:
