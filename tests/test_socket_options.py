@@ -102,6 +102,23 @@ async def test_what_is_no_option_is_refused_before_there_is_a_socket(options, te
     assert open_descriptors() == before
 
 
+@pytest.mark.skipif(not hasattr(socket, "SO_REUSEPORT"), reason="an option of Unix")
+async def test_an_option_that_would_come_too_late_is_refused_and_works_on_a_listener_of_ones_own(nursery, tmp_path):
+    option = (socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    before = open_descriptors()
+    with pytest.raises(ValueError, match=r"SO_REUSEPORT has to be set before.* trionet.serve\(handler, \[listener\]\)"):
+        await trionet.serve_tcp(echo, 0, socket_options=[KEEPALIVE, option])
+    with pytest.raises(ValueError, match="SO_REUSEPORT has to be set before"):
+        await trionet.serve_unix(echo, tmp_path / "socket", socket_options=[option])
+    assert open_descriptors() == before
+    port = 0
+    for _ in range(2):
+        listener = socket.create_server(("127.0.0.1", port), reuse_port=True)
+        port = listener.getsockname()[1]
+        assert (await nursery.start(trionet.serve, echo, [listener])).port == port
+    nursery.cancel_scope.cancel()
+
+
 async def test_what_the_system_refuses_leaves_nothing_open(tmp_path):
     before = open_descriptors()
     with socket.create_server(("127.0.0.1", 0)) as listener:

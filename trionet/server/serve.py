@@ -143,7 +143,8 @@ async def serve_tcp(
         ssl_context: If given, `handler` gets TLS connections.
         backlog: Connections that may wait to be accepted; the system's maximum by default.
         socket_options: Arguments of `socket.setsockopt`, (level, option, value), for the listening sockets, from which
-            the connections inherit most of them.
+            the connections inherit most of them. They are set on sockets that listen: what has to be set before, such
+            as SO_REUSEPORT, is for a socket of your own, and `serve`.
         limits: Bounds.
         observer: As for `open_scope`.
         task_status: Reports the `Server`.
@@ -156,7 +157,7 @@ async def serve_tcp(
     Cancellation: as for `serve`.
     """
     limits = _check_options(handler, ssl_context, limits)
-    options = check_socket_options(socket_options)
+    options = _check_listener_options(socket_options)
     listeners = await tcp_listeners(port, host, backlog)
     _set_options(listeners, options)
     await _serve(
@@ -199,12 +200,23 @@ async def serve_unix(
     Cancellation: as for `serve`.
     """
     limits = _check_options(handler, ssl_context, limits)
-    options = check_socket_options(socket_options)
+    options = _check_listener_options(socket_options)
     listener = unix_listener(path, backlog, mode)
     _set_options([listener], options)
     await _serve(
         handler, [listener], ssl_context, limits, backlog=backlog, observer=observer, started=task_status.started
     )
+
+
+def _check_listener_options(options: Any) -> tuple[SocketOption, ...]:
+    """The options as a tuple; raise if one of them comes too late for a socket that listens."""
+    for option in (checked := check_socket_options(options)):
+        if option[:2] == (socket.SOL_SOCKET, getattr(socket, "SO_REUSEPORT", None)):
+            raise ValueError(
+                "socket_options: SO_REUSEPORT has to be set before a socket is bound; make the listener yourself and "
+                "serve it: trionet.serve(handler, [listener])"
+            )
+    return checked
 
 
 def _set_options(listeners: list[socket.socket], options: Sequence[SocketOption]) -> None:
