@@ -271,8 +271,6 @@ class Server:
                 connection = await self._secured(scope.adopt(capsule), watched)
                 del capsule
                 if connection is not None:
-                    if self._draining:
-                        connection.retire(self._grace)  # the drain began before there was a handle to be told
                     conversation = self._call(connection)
                     del connection  # as it is upgraded, nobody needs it any more
                     try:
