@@ -993,6 +993,30 @@ async def test_running_requests_are_waited_for_and_waiting_ones_refused(way):
         assert client.scope.report.clean
 
 
+async def test_a_request_that_waits_for_any_connection_is_refused_when_the_client_closes():
+    """It has the place of its origin already, and waits for one of the client's, which another origin has."""
+    refused = trio.Event()
+
+    async def slowly(connection, asked):
+        await refused.wait()
+        await connection.send_all(HELLO)
+
+    async def waiter(client, url):
+        with pytest.raises(trionet.ScopeClosedError):
+            await get(client, url)
+        refused.set()
+
+    async with serving(slowly) as one, serving(slowly) as other, trio.open_nursery() as nursery:
+        async with open_http_client(max_connections=1) as client:
+            nursery.start_soon(get, client, one.url)
+            await wait_all_tasks_blocked()
+            nursery.start_soon(waiter, client, other.url)
+            await wait_all_tasks_blocked()
+            assert client.statistics().waiting == 1
+        assert refused.is_set()
+        assert client.scope.report.clean
+
+
 async def release(go_on, outcomes):
     while len(outcomes) < 2:
         await wait_all_tasks_blocked()

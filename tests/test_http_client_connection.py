@@ -15,6 +15,7 @@ from trionet.http.client_recipe import to_http_client
 from trionet.http.limits import HTTPLimits
 
 from .http_by_hand import HELLO, http_pair, read_request
+from .http_served import vanish
 from .pairs import memory_pair, tcp_pair
 from .test_cancel_everywhere import at_every_checkpoint
 from .test_handle import Greeting
@@ -1087,3 +1088,28 @@ async def serve_pieces(server):
         for part in (HELLO[:10], HELLO[10:-2], HELLO[-2:]):
             await wait_all_tasks_blocked()
             await server.send_all(part)
+
+
+async def test_a_reset_that_the_upload_has_met_does_not_look_like_the_end_of_the_response():
+    """The kernel reports a reset once, to the send here; behind it a receive finds EOF, which would end this body."""
+    go_on = trio.Event()
+
+    async def body():
+        yield b"x"
+        await go_on.wait()
+        while True:
+            yield b"y"
+
+    async with trionet.open_scope() as scope:
+        http, other = await http_pair(scope)
+        await other.send_all(b"HTTP/1.1 200 OK\r\n\r\npart")
+        with pytest.raises((trionet.HandleBrokenError, trionet.RemoteProtocolError)):
+            async with http.request("POST", "/", content=body()) as response:
+                assert await anext(response) == b"part"
+                await other.receive_some()
+                vanish(other)
+                go_on.set()
+                await wait_all_tasks_blocked()
+                rest = await response.read()
+                pytest.fail(f"the response ended with {rest!r}")
+        assert http.end.reason is Reason.PEER_RESET

@@ -981,6 +981,50 @@ async def test_a_websocket_whose_handler_raises_is_told_1011(nursery, caplog):
     nursery.cancel_scope.cancel()
 
 
+async def test_a_close_that_its_handler_notices_stays_graceful(nursery, server_context, client_context):
+    """Another task closes the connection; its handler fails by that, which cuts nothing off."""
+    connections = []
+
+    async def handler(connection):
+        connections.append(connection)
+        await connection.receive_some()
+
+    server = await nursery.start(
+        lambda task_status: trionet.serve_tcp(handler, 0, ssl_context=server_context, task_status=task_status)
+    )
+    async with trionet.open_scope() as scope:
+        client = await scope.connect_tcp("localhost", server.port)
+        tls = await client.upgrade(trionet.to_tls_client("localhost", ssl_context=client_context))
+        await wait_all_tasks_blocked()
+        (connection,) = connections
+        nursery.start_soon(connection.aclose)
+        await wait_all_tasks_blocked()
+        assert connection.phase is Phase.DRAINING
+        assert await receive_all(tls) == b""
+        await tls.aclose()
+        assert (await connection.wait_ended()).reason is Reason.LOCAL
+        await wait_all_tasks_blocked()
+    assert server.statistics().failed == 1
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_refused_upgrade_that_its_handler_does_not_catch_is_answered(nursery):
+    """What the client has sent is unread: to abort the connection would reset the answer away."""
+    connections = []
+
+    async def handler(connection):
+        connections.append(connection)
+        await connection.upgrade(trionet.to_websocket_server())
+
+    server = await nursery.start(trionet.serve_tcp, handler, 0)
+    async with trionet.open_tcp("127.0.0.1", server.port) as client:
+        await client.send_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert (await receive_all(client)).startswith(b"HTTP/1.1 426 ")
+    assert (await connections[0].wait_ended()).reason is Reason.LOCAL
+    assert server.statistics().peer_faults["refused"] == 1
+    nursery.cancel_scope.cancel()
+
+
 async def test_an_idle_tls_client_is_told_of_the_drain(nursery, server_context, client_context, caplog):
     """Its handler waits for input and is woken by the drain: the client sees a proper end, and no truncation."""
     server = await nursery.start(

@@ -11,6 +11,7 @@ from trionet.websocket.assembly import MAX_KEPT
 from trionet.websocket.engine import COSTLY, FRAMES, MAX_PONGS
 from trionet.websocket.keepalive import Keepalive
 
+from .http_served import vanish
 from .pairs import SOCKET_PAIRS, clog, memory_pair, receive_all, tcp_pair, unix_pair
 from .websockets_by_hand import both, close, frame, receive_frame, server_by_hand, text
 
@@ -385,3 +386,17 @@ async def test_a_peer_that_was_held_back_is_not_given_up(autojump_clock):
 def test_numbers_that_cannot_be_right_are_refused(wrong):
     with pytest.raises(ValueError, match="must be more than 0 seconds"):
         Keepalive(**wrong)
+
+
+async def test_a_reset_that_a_send_has_met_does_not_look_like_an_end():
+    """The kernel reports a reset once, to the send here; behind it a receive finds EOF."""
+    async with trionet.open_scope() as scope:
+        one, other = tcp_pair(scope)
+        server = await server_by_hand(one, other)
+        vanish(other)
+        with pytest.raises(trionet.HandleBrokenError):
+            await server.send_message("lost")
+        with pytest.raises(trionet.HandleBrokenError):
+            await server.get_message()
+        await server.aclose()
+        assert server.end.reason is Reason.PEER_RESET
