@@ -378,3 +378,54 @@ def test_nobody_has_to_see_what_it_says(monkeypatch):
     monkeypatch.setattr(sys, "stderr", None)
     assert trionet.run(nothing) is None
     running.tell("nobody hears this")
+
+
+# --- the garbage collector --------------------------------------------------------------------------------------------
+
+COLLECTOR = """
+import gc, sys, trio, trionet
+
+def state():
+    return bool(gc.get_freeze_count()), gc.get_threshold(), gc.isenabled()
+
+async def app(exchange):
+    await exchange.respond(200)
+
+async def main(fails):
+    assert state() == before
+    async with trio.open_nursery() as nursery:
+        for _ in range(2):
+            await nursery.start(trionet.serve_http, app, 0)
+            print(state())
+        if fails:
+            raise KeyError
+        nursery.cancel_scope.cancel()
+
+exec(sys.argv[1])
+before = state()
+try:
+    trionet.run(main, fails="fails" in sys.argv)
+finally:
+    print(state())
+"""
+
+
+@pytest.mark.parametrize(
+    ("first", "serving", "afterwards"),
+    [
+        ("gc.set_threshold(700, 10, 10)", "(True, (700, 10, 100), True)", "(False, (700, 10, 10), True)"),
+        ("gc.set_threshold(9, 8, 7000)", "(True, (9, 8, 7000), True)", "(False, (9, 8, 7000), True)"),
+        ("gc.set_threshold(9, 8, 7); gc.freeze()", "(True, (9, 8, 7), True)", "(True, (9, 8, 7), True)"),
+        ("gc.set_threshold(9, 8, 7); gc.disable()", "(False, (9, 8, 7), False)", "(False, (9, 8, 7), False)"),
+    ],
+    ids=["usual", "rarer", "frozen", "disabled"],
+)
+@pytest.mark.parametrize("end", ["returns", "fails"])
+def test_the_collector_is_kept_from_what_is_there_when_the_first_server_listens(first, serving, afterwards, end):
+    """And is as it was at the end; or all the time, in a program that looks after it itself."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", COLLECTOR, first, end],
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=PATIENCE,
+    )  # fmt: skip
+    assert done.stdout.splitlines() == [serving, serving, afterwards]
+    assert ("KeyError" in done.stderr) == (end == "fails")

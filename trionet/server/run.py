@@ -14,6 +14,7 @@ from trio.lowlevel import current_trio_token
 
 from ..checks import check_seconds
 from ..services import open_services
+from .collector import Collector
 from .running import Running, tell
 
 if TYPE_CHECKING:
@@ -36,6 +37,11 @@ def run(
     SIGINT (Ctrl-C), all of them drain: see `Server.drain`. When the last one has ended the program has one second to
     end by itself; then what is left of it is cancelled. A second signal cuts everything off, a third one ends the
     process on the spot. None of this shows a traceback.
+
+    When the first server listens, Python's garbage collector goes through what there is, and is then kept from it
+    (`gc.freeze`): it would hold up the loop for longer each time. Its generation 2, which goes through everything, runs
+    a tenth as often: cycles of garbage that live for longer than a request are freed later. Both is undone at the end.
+    A program that has called `gc.freeze` or `gc.disable` before is left alone.
 
     Ctrl-C on a terminal waits for no next request of idle connections (`Limits.idle_grace`): there a person waits.
 
@@ -82,9 +88,10 @@ async def _supervise(
     result = None
     async with open_services() as services:
         whole = trio.CancelScope()
-        end = _End(Running(services, whole, drain_timeout), whole, drain_timeout)
-        with whole, end.on_signals():
-            result = await main(*args, **kwargs)
+        with Collector() as collector:
+            end = _End(Running(services, whole, drain_timeout, collector), whole, drain_timeout)
+            with whole, end.on_signals():
+                result = await main(*args, **kwargs)
         return result, end.forced
     raise AssertionError("unreachable: open_services hands every exception on")
 

@@ -16,6 +16,7 @@ import trio
 from trio.lowlevel import ParkingLot, RunVar, enable_ki_protection
 
 if TYPE_CHECKING:
+    from .collector import Collector
     from .server import Server
 
 __all__ = ["Running", "join", "leave"]
@@ -35,12 +36,16 @@ class Running:
         services: Where drains run.
         whole: What is cancelled at the end: the whole program.
         drain_timeout: Seconds for all drains together.
+        collector: Settled when the first server listens.
     """
 
-    def __init__(self, services: trio.Nursery, whole: trio.CancelScope, drain_timeout: float) -> None:
+    def __init__(
+        self, services: trio.Nursery, whole: trio.CancelScope, drain_timeout: float, collector: Collector
+    ) -> None:
         self._services = services
         self._whole = whole
         self._drain_timeout = drain_timeout
+        self._collector = collector
         self._servers: dict[Server, None] = {}
         self._deadline = math.inf
         self._idle_grace: float | None = None
@@ -52,6 +57,7 @@ class Running:
     def join(self, server: Server) -> None:
         """A server has begun to listen. One that begins while the others drain, drains too."""
         self._servers[server] = None
+        self._collector.settle()
         tell(f"listening on {', '.join(map(shown_address, server.addresses))}{' (TLS)' if server.secure else ''}")
         if self._ending:
             self._services.start_soon(self._drain, server)
