@@ -382,6 +382,43 @@ async def test_a_peer_that_was_held_back_is_not_given_up(autojump_clock):
                 await server.get_message()
 
 
+async def test_a_peer_that_takes_nothing_is_given_up_though_it_is_held_back(autojump_clock):
+    """Else whoever sends enough, and reads nothing, has a task of the server for as long as it likes."""
+    async with trionet.open_scope(drain_timeout=0) as scope:
+        one, other = unix_pair(scope)
+        server = keep_alive(await server_by_hand(one, other, max_message_size=1000), ping_interval=60, ping_timeout=3)
+        clog(server)
+        for _ in range(2):
+            await other.send_all(text("x" * 900) * 20)
+            await trio.sleep(2)
+        assert not server._transport.is_silent()
+        await server.send_message("x")
+        began = trio.current_time()
+        with trio.fail_after(10):
+            assert (await server.wait_ended()).reason is Reason.IDLE_TIMEOUT
+        assert 3 <= trio.current_time() - began <= 4.5
+
+
+async def test_a_peer_that_is_held_back_and_goes_on_sending_is_alive(autojump_clock):
+    async with trionet.open_scope(drain_timeout=0) as scope:
+        one, other = unix_pair(scope)
+        server = keep_alive(await server_by_hand(one, other, max_message_size=1000), ping_interval=2, ping_timeout=3)
+        clog(server)
+
+        async def send():
+            with pytest.raises(ConnectionClosed, match="1006"):
+                await server.send_message("x")
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(send)
+            for _ in range(30):
+                await other.send_all(text("x" * 900))
+                await trio.sleep(1)
+            assert server.phase is Phase.OPEN
+            with trio.fail_after(5):
+                await server.wait_ended()
+
+
 @pytest.mark.parametrize("wrong", [{"ping_interval": 0}, {"ping_timeout": -1}])
 def test_numbers_that_cannot_be_right_are_refused(wrong):
     with pytest.raises(ValueError, match="must be more than 0 seconds"):

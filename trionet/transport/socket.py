@@ -26,17 +26,17 @@ from .protocol import MAX_RECEIVE
 
 if sys.platform.startswith("linux"):
     from fcntl import ioctl
-    from termios import TIOCOUTQ
+    from termios import FIONREAD, TIOCOUTQ
 
-    def _waiting(sock: socket.socket) -> int:
-        """Bytes that the system has taken and the peer has not."""
-        return int.from_bytes(ioctl(sock, TIOCOUTQ, bytes(4)), sys.byteorder)
+    def _under_way(sock: socket.socket) -> tuple[bytes, bytes]:
+        """How many bytes the system has, that the peer has not taken, and that are not received here."""
+        return ioctl(sock, TIOCOUTQ, bytes(4)), ioctl(sock, FIONREAD, bytes(4))
 
 else:
 
-    def _waiting(sock: socket.socket) -> int:
-        """Nobody can tell: 0."""
-        return 0
+    def _under_way(sock: socket.socket) -> tuple[bytes, bytes]:
+        """Nobody can tell."""
+        return b"", b""
 
 
 if TYPE_CHECKING:
@@ -244,8 +244,9 @@ class SocketTransport:
         return bool(poll(0))
 
     def progress(self) -> object:
-        # What waits in the system's own buffer gets less as the peer takes it (tcp(7) and unix(7), SIOCOUTQ).
-        return None if self._closed else (self.bytes_sent, _waiting(self._sock))
+        # What waits in the system's own buffers gets less as the peer takes it, and more as it sends (tcp(7), unix(7):
+        # SIOCOUTQ, SIOCINQ).
+        return None if self._closed else (self.bytes_sent, _under_way(self._sock))
 
     def input_waits(self) -> bool:
         return not self._closed and not self.is_silent()

@@ -83,7 +83,7 @@ class WebSocketStatistics(Statistics):
 class Kept(Closing):
     """A handle that is looked after."""
 
-    __slots__ = ("_alive_at", "_batches", "_keepalive", "_latency", "_ping_at", "_ping_payload", "_signs")
+    __slots__ = ("_alive_at", "_batches", "_held_at", "_keepalive", "_latency", "_ping_at", "_ping_payload", "_signs")
 
     def __init__(self, capsule: Detached, engine: Engine, keepalive: Keepalive | None) -> None:
         self._keepalive = keepalive
@@ -96,9 +96,9 @@ class Kept(Closing):
         # When the latest ping was sent; or, before the first one, when waiting for its time began.
         self._ping_at = trio.current_time()
         self._ping_payload = b""
-        # What is different after a sign of life, and when the latest one was seen.
+        # What is different after a sign of life, and when the latest one was seen; when a pong could last not be.
         self._signs: object = None
-        self._alive_at = self._ping_at
+        self._alive_at = self._held_at = self._ping_at
 
     @enable_ki_protection
     def seat(self, owner: Owner, instead_of: Any = None) -> None:
@@ -191,7 +191,7 @@ class Kept(Closing):
             timeout = keepalive.ping_timeout
             if timeout is None:
                 return
-            if pinged and now - max(self._ping_at, self._alive_at) >= timeout:
+            if pinged and now - max(self._ping_at, self._alive_at, self._held_at) >= timeout:
                 self._give_up(f"no pong came within {timeout:g} s (ping_timeout), nor anything else")
             elif sending and now - max(self._writer_since, self._alive_at) >= timeout:
                 self._give_up(f"the peer took nothing of what is sent within {timeout:g} s (ping_timeout)")
@@ -201,17 +201,19 @@ class Kept(Closing):
     def _look_for_life(self, now: float) -> None:
         """Note whether the peer has sent or taken anything since the tick before. A step.
 
-        Where bytes wait that are not received, as enough is kept already or as a reader has had no turn to take them,
-        the peer is not silent. A foreign stream cannot tell: it is not judged while no task receives from it, nor while
-        something is sent on it.
+        So it has where bytes have arrived that a reader has had no turn to take. Where bytes wait that are not
+        received, as enough is kept already, the pong may be among them; a send that gets nowhere is not excused by
+        that. A foreign stream cannot tell: no pong is missed while no task receives from it, and no send given up.
         """
         life, transport = self._life, self._transport
         progress = transport.progress()
         signs = (self._bytes_received, self._bytes_sent, self._writer_since, progress)
-        waits = not transport.is_silent() if life.receive is Receive.IDLE else transport.input_waits()
-        if signs != self._signs or waits or (progress is None and life.send is Send.BUSY):
+        came = life.receive is not Receive.IDLE and transport.input_waits()
+        if signs != self._signs or came or (progress is None and life.send is Send.BUSY):
             self._signs = signs
             self._alive_at = now
+        if life.receive is Receive.IDLE and not transport.is_silent():
+            self._held_at = now
 
     def _send_keepalive(self, now: float) -> None:
         """Send a ping; in a later tick, if a message is being sent just now. A step."""
