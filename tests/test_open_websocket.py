@@ -210,8 +210,8 @@ async def test_one_deadline_for_everything(autojump_clock):
 
     async with trionet.open_scope(drain_timeout=0) as scope:
         server = await scope.start(partial(trionet.serve_tcp, silent, 0, host="127.0.0.1"))
-        with pytest.raises(UpgradeFailedError, match=r"within 7 s \(handshake_timeout\)"):
-            await talk(f"ws://127.0.0.1:{server.port}/", handshake_timeout=7)
+        with pytest.raises(UpgradeFailedError, match=r"to ws://127\.0\.0\.1:\d+/ .*within 7 s \(handshake_timeout\)"):
+            await talk(f"ws://127.0.0.1:{server.port}/?token=SECRET", handshake_timeout=7)
         assert trio.current_time() == pytest.approx(7)
         scope.cancel()
 
@@ -312,6 +312,13 @@ async def test_a_circle_of_redirects_ends():
         assert site.targets == ["/old"] * 21
         with pytest.raises(TooManyRedirectsError, match=r"at most 2 are followed \(max_redirects\)"):
             await talk(f"ws://127.0.0.1:{port}/old", max_redirects=2)
+
+
+async def test_an_error_about_redirects_shows_no_query():
+    async with serving(Site(old=(302, "/old?token=SECRET"))) as port:
+        with pytest.raises(TooManyRedirectsError, match=r"with ws://127\.0\.0\.1:\d+/old leads on to '/old'") as caught:
+            await talk(f"ws://127.0.0.1:{port}/old", max_redirects=0)
+        assert "SECRET" not in str(caught.value)
 
 
 async def test_a_redirect_that_is_not_to_be_followed_is_a_refusal():

@@ -24,7 +24,7 @@ from ..ownership import Phase
 from . import handshake
 from .asking import ClientRecipe
 from .upgrading import Settings, make_keepalive
-from .url import authorization, parse_url, with_http_scheme
+from .url import authorization, parse_url, shown_url, with_http_scheme
 
 if TYPE_CHECKING:
     import os
@@ -107,7 +107,8 @@ class Opening:
         with trio.move_on_after(self._timeout):
             return await self._go(target, self._headers)
         raise UpgradeFailedError(
-            f"opening a WebSocket to {target.url} did not finish within {self._timeout:g} s (handshake_timeout)"
+            f"opening a WebSocket to {shown_url(target.url)} did not finish within {self._timeout:g} s "
+            f"(handshake_timeout)"
         )
 
     async def _go(self, target: Target, headers: Headers) -> WebSocket:
@@ -154,8 +155,8 @@ class Opening:
         onward = next_request(response.status, location, "GET", target, headers, allow_downgrade=self._allow_downgrade)
         if onward is not None and followed >= self._max_redirects:
             raise TooManyRedirectsError(
-                f"the WebSocket handshake with {target.url} leads on to {location!r}, after {followed} redirects; "
-                f"at most {self._max_redirects} are followed (max_redirects)"
+                f"the WebSocket handshake with {shown_url(target.url)} leads on to {shown_url(location)!r}, after "
+                f"{followed} redirects; at most {self._max_redirects} are followed (max_redirects)"
             ) from error
         return onward
 

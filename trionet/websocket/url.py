@@ -13,14 +13,15 @@ from yarl import URL
 
 from ..http import url as http_url
 from ..http.auth import basic
-from ..http.url_parts import kind_of
+from ..http.url_parts import kind_of, without_userinfo
 
 if TYPE_CHECKING:
     from ..http.url import Target
 
-__all__ = ["authorization", "is_secure", "parse_url", "with_http_scheme"]
+__all__ = ["authorization", "is_secure", "parse_url", "shown_url", "with_http_scheme"]
 
 _SCHEME: Final = re.compile(r"ws(s?)(?=://)", re.IGNORECASE)
+_HTTP_SCHEME: Final = re.compile(r"^http(s?)(?=://)", re.IGNORECASE)
 
 
 def parse_url(url: Any) -> Target:
@@ -42,6 +43,11 @@ def parse_url(url: Any) -> Target:
 def with_http_scheme(url: str) -> str:
     """The same URL, or Location, with http for ws and https for wss; others are left alone."""
     return _SCHEME.sub(r"http\1", url, count=1) if _SCHEME.match(url) else url
+
+
+def shown_url(url: object) -> str:
+    """A URL, or Location, for errors: as a WebSocket's, and without what may be secret, as a token in the query."""
+    return _HTTP_SCHEME.sub(r"ws\1", re.split("[?#]", without_userinfo(str(url)), maxsplit=1)[0])
 
 
 def is_secure(target: Target) -> bool:
