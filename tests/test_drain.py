@@ -706,6 +706,28 @@ async def test_messages_that_came_while_the_handler_was_busy_are_delivered(autoj
         assert received == ["a", "b", "c", "over"]
 
 
+async def test_messages_that_came_before_can_be_answered_within_the_grace(autojump_clock):
+    """The close frame leaves behind the last answer, not before the first one of a handler that takes its time."""
+    async with trionet.open_scope() as scope:
+        one, other = SOCKET_PAIRS["tcp"](scope)
+        server = await server_by_hand(one, other)
+
+        @scope.start_soon
+        async def loop():
+            async for message in server:
+                await trio.sleep(0.8)
+                await server.send_message(message)
+
+        say(other, text("a") + text("b") + text("c"))
+        await wait_all_tasks_blocked()
+        server.retire(3.0)
+        for message in (b"a", b"b", b"c"):
+            assert await receive_frame(other) == (0x81, message)
+        assert await receive_frame(other) == (0x88, b"\x03\xe9")
+        assert trio.current_time() < 3.0
+        await other.send_all(close(1001))
+
+
 async def test_a_websocket_for_which_nothing_has_arrived_is_closed_at_once():
     async with trionet.open_scope() as scope:
         server = await server_by_hand(*SOCKET_PAIRS["unix"](scope))

@@ -673,3 +673,19 @@ def test_garbage_anywhere_ends_a_connection_and_nothing_else(data, at, seed):
             scope.cancel()
 
     trio.run(main)
+
+
+async def test_what_a_client_sends_behind_its_last_request_does_not_reset_the_answer_away():
+    """It is still in the kernel when the connection ends, and a close without reading it would be a reset."""
+
+    async def handler(exchange):
+        await it.client.send_all(GET)
+        await exchange.respond(200, b"the last", headers=[("Connection", "close")])
+
+    async with served(handler) as it:
+        await it.client.send_all(GET)
+        answer = await read_answer(it.client)
+        assert (answer.status, answer.body) == (200, b"the last")
+        assert await it.client.receive_some() == b""
+        await it.client.aclose()
+        assert (await it.ended()).reason is Reason.LOCAL
