@@ -1113,3 +1113,22 @@ async def test_a_reset_that_the_upload_has_met_does_not_look_like_the_end_of_the
                 rest = await response.read()
                 pytest.fail(f"the response ended with {rest!r}")
         assert http.end.reason is Reason.PEER_RESET
+
+
+async def test_what_a_body_s_producer_raises_is_not_judged_as_the_connection_s():
+    """A producer may read from another connection: that one has failed, and nothing is known of a retry here."""
+
+    async def body():
+        yield b"x"
+        raise error
+
+    error = trionet.RemoteProtocolError("the other one")
+    async with trionet.open_scope() as scope:
+        http, _ = await http_pair(scope)
+        with pytest.raises(trionet.RemoteProtocolError) as caught:
+            async with http.request("PUT", "/", content=body()):
+                pass
+        assert caught.value is error
+        assert str(error) == "the other one"
+        assert error.retry_safe is None
+        assert not isinstance(error, trionet.HTTPClientError)

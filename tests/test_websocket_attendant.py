@@ -12,8 +12,8 @@ from trionet.websocket.engine import COSTLY, FRAMES, MAX_PONGS
 from trionet.websocket.keepalive import Keepalive
 
 from .http_served import vanish
-from .pairs import SOCKET_PAIRS, clog, memory_pair, receive_all, tcp_pair, unix_pair
-from .websockets_by_hand import both, close, frame, receive_frame, server_by_hand, text
+from .pairs import SOCKET_PAIRS, clog, lockstep_pair, memory_pair, receive_all, tcp_pair, unix_pair
+from .websockets_by_hand import REQUEST, both, close, frame, receive_frame, server_by_hand, text
 
 
 def keep_alive(websocket, **options):
@@ -437,3 +437,22 @@ async def test_a_reset_that_a_send_has_met_does_not_look_like_an_end():
             await server.get_message()
         await server.aclose()
         assert server.end.reason is Reason.PEER_RESET
+
+
+async def test_a_send_on_a_stream_that_cannot_tell_its_progress_is_not_taken_for_dead(autojump_clock):
+    """Whether the peer of a foreign stream takes anything is not known: so that is no reason to end it."""
+    async with trionet.open_scope() as scope:
+        one, other = lockstep_pair(scope)
+
+        async def shake_hands():
+            await other.send_all(REQUEST)
+            await other.receive_until(b"\r\n\r\n", max_bytes=1000)
+
+        recipe = trionet.to_websocket_server(ping_interval=1000, ping_timeout=5)
+        server, _ = await both(lambda: one.upgrade(recipe), shake_hands)
+        scope.start_soon(server.get_message)
+        scope.start_soon(server.send_message, "x")
+        await trio.sleep(100)
+        assert server.phase is Phase.OPEN
+        assert await receive_frame(other) == (0x81, b"x")
+        scope.cancel()
