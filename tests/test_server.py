@@ -1240,3 +1240,30 @@ async def test_exhausted_descriptors_are_told_once_a_second_and_waited_out(nurse
     for client in clients:
         client.close()
     assert await drained(server)
+
+
+async def test_a_drain_waits_for_descriptors_to_accept_who_is_in_the_backlog(nursery, autojump_clock):
+    """Each connection that ends frees one. Without any connection nothing is waited for."""
+
+    class Tight(socket.socket):
+        def accept(self):
+            if server is not None and server.statistics().open >= 2:
+                raise OSError(errno.EMFILE, "Too many open files")
+            return super().accept()
+
+    async def handler(exchange):
+        await exchange.respond(200, b"yes")
+
+    server = None
+    listener = Tight(fileno=socket.create_server(("127.0.0.1", 0)).detach())
+    server = await nursery.start(trionet.serve, trionet.http_handler(handler), [listener])
+    async with trionet.open_scope() as scope:
+        clients = [await dial(scope, server) for _ in range(6)]
+        for client in clients:
+            await client.send_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        await wait_all_tasks_blocked()
+        assert server.statistics().accepted == 2
+        report = await server.drain(60)
+        assert report.clean
+        assert report.seconds < 10
+        assert [(await receive_all(client)).endswith(b"yes") for client in clients] == [True] * 6

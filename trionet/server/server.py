@@ -410,7 +410,13 @@ class Server:
             hide_listener(listener)
             left = self._backlog
             while left > 0 and listener.fileno() >= 0:
+                before = self._accepted
                 taken = self._accept_batch(listener, min(left, _BATCH), beyond_limit=True)
+                if taken is None and self._open:  # the system is exhausted, and each of them that ends frees something
+                    left -= self._accepted - before
+                    await trio.sleep(_BACK_OFF)
+                    await self._retire()  # also those that have come meanwhile
+                    continue
                 if not taken:
                     break
                 left -= taken
