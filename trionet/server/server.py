@@ -426,7 +426,7 @@ class Server:
     async def _retire(self) -> None:
         """Tell every connection that it is to end; told again, it looks whether the grace is over.
 
-        In short steps: there may be thousands, and one that comes meanwhile is told as it begins.
+        In short steps: there may be thousands. One that comes meanwhile is told when this is done again.
         """
         breather = Breather()
         for owner in tuple(self._open):
