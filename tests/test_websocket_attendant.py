@@ -456,3 +456,23 @@ async def test_a_send_on_a_stream_that_cannot_tell_its_progress_is_not_taken_for
         assert server.phase is Phase.OPEN
         assert await receive_frame(other) == (0x81, b"x")
         scope.cancel()
+
+
+async def test_a_close_of_the_peer_s_over_tls_is_answered_and_followed_by_a_close_notify(
+    server_context, client_context
+):
+    """The server ends the connection at once, but not so that the client takes it for cut off."""
+    async with trionet.open_scope() as scope:
+        plain, far = tcp_pair(scope)
+        one, other = await both(
+            lambda: plain.upgrade(to_tls_server(server_context)),
+            lambda: far.upgrade(to_tls_client("localhost", ssl_context=client_context)),
+        )
+        server = await server_by_hand(one, other)
+        scope.start_soon(other.send_all, close(1000))
+        with pytest.raises(ConnectionClosed):
+            await server.get_message()
+        assert await receive_frame(other) == (0x88, b"\x03\xe8")
+        assert await other.receive_some() == b""
+        await other.aclose()
+        assert (await server.wait_ended()).reason is Reason.PEER_EOF
