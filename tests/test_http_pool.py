@@ -450,3 +450,23 @@ async def test_a_flood_of_session_tickets_is_not_read_to_its_end_by_a_look(clien
             assert silent
     finally:
         server_context.num_tickets = tickets
+
+
+async def test_connections_that_say_goodbye_are_no_more_than_the_others(server_context, client_context):
+    """Each makes room for the next, and its server lets it wait: the client keeps one of them and cuts off others."""
+
+    async def mute(connection, asked):
+        await connection.send_all(HELLO)
+        await trio.sleep_forever()
+
+    async with (
+        serving(mute, server_context) as one,
+        serving(mute, server_context) as two,
+        serving(mute, server_context) as three,
+        serving(mute, server_context) as four,
+        trionet.open_http_client(max_connections=1, ssl_context=client_context) as client,
+    ):
+        for server in (one, two, three, four):
+            async with client.request("GET", server.url) as response:
+                assert response.status == 200
+            assert client.statistics().open <= 2
