@@ -18,6 +18,7 @@ from trionet.http.headers import Headers
 from trionet.http.proxy import Proxies, Proxy
 from trionet.http.url import parse_url
 
+from .http_by_hand import serving
 from .http_served import WEBSOCKET, get
 
 # --- what a server says about requests ----------------------------------------------------------------------------
@@ -298,3 +299,31 @@ async def test_no_repr_has_a_password() -> None:
         assert "SECRET" not in f"{client!r} {client.statistics()}"
     proxy = Proxy.parse(URL("socks5://user:SECRET@proxy"))
     assert "SECRET" not in f"{proxy!r} {proxy}"
+
+
+async def test_no_error_of_a_client_quotes_a_query():
+    """A signed URL is a password: neither the one that was asked for nor the one it leads to stands in an error."""
+    there = "https://user:SECRET@b.example/there?token=SECRET#SECRET"
+    moved = f"HTTP/1.1 307 Moved\r\nLocation: {there}\r\nContent-Length: 0\r\n\r\n".encode()
+    twice = moved.replace(b"Content-Length", b"Location: /x?SECRET\r\nContent-Length")
+    down = moved.replace(b"Location: https", b"Location: ftp")
+    missing = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
+
+    async def pieces():
+        yield b"x"
+
+    for answer, options in (
+        (moved, {"max_redirects": 0}), (moved, {"content": True}), (twice, {}), (down, {}), (missing, {}),
+    ):  # fmt: skip
+        async with (
+            serving(answer) as server,
+            trionet.open_http_client(max_redirects=options.get("max_redirects", 20)) as client,
+        ):
+            content = pieces() if options.get("content") else None
+            with pytest.raises(trionet.HTTPClientError) as caught:
+                async with client.request(
+                    "POST", f"{server.url}/here?token=SECRET#SECRET", content=content
+                ) as response:
+                    response.raise_for_status()
+            assert "SECRET" not in str(caught.value)
+            assert "/here" in str(caught.value) or answer is twice

@@ -22,6 +22,7 @@ from .headers import Headers
 from .redirect import next_request
 from .retry import IDEMPOTENT, mark, mark_carried_out
 from .url import parse_url
+from .url_parts import for_people
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -220,13 +221,14 @@ class ClientRequest(NeedsAsyncWith):
             raise RemoteProtocolError(f"redirect ({response.status}) with {len(locations)} Location fields", 502)
         if followed >= client.max_redirects:
             raise TooManyRedirectsError(
-                f"{method} {plan.target.url} leads on to {location!r}, after {followed} redirects; "
-                f"at most {client.max_redirects} are followed (max_redirects)"
+                f"{method} {for_people(plan.target.url)} leads on to {for_people(location)!r}, after {followed} "
+                f"redirects; at most {client.max_redirects} are followed (max_redirects)"
             )
         if not onward.drops_body and not content.replayable:
             raise BodyNotReplayableError(
-                f"{method} {plan.target.url} was answered with {response.status}: its body has to be sent again, to "
-                f"{location!r}, and can be produced only once; give bytes, or follow_redirects=False"
+                f"{method} {for_people(plan.target.url)} was answered with {response.status}: its body has to be sent "
+                f"again, to {for_people(location)!r}, and can be produced only once; give bytes, or "
+                f"follow_redirects=False"
             )
         return onward
 

@@ -13,7 +13,7 @@ from urllib.parse import quote
 from ..errors import LocalProtocolError, RemoteProtocolError
 from .headers import Headers
 from .url import Target, parse_url
-from .url_parts import has_scheme, without_userinfo
+from .url_parts import for_people, has_scheme
 
 __all__ = ["MAX_REDIRECTS", "Next", "next_request"]
 
@@ -61,8 +61,8 @@ def next_request(
     there = _resolve(status, location, here)
     if here.origin.scheme == "https" and there.origin.scheme == "http" and not allow_downgrade:
         raise LocalProtocolError(
-            f"redirect ({status}) from {here.url} to {there.url} refused: it leads from https to http; "
-            f"allow_downgrade=True follows it"
+            f"redirect ({status}) from {for_people(here.url)} to {for_people(there.url)} refused: it leads from https "
+            f"to http; allow_downgrade=True follows it"
         )
     new_method = _method(status, method)
     drops_body = status == 303 or new_method != method
@@ -87,7 +87,7 @@ def _describes_body(name: bytes) -> bool:
 
 def _resolve(status: int, location: str, here: Target) -> Target:
     """Where Location leads, with the fragment that belongs to it."""
-    what = f"redirect ({status}) from {here.url} to {without_userinfo(location)!r} cannot be followed"
+    what = f"redirect ({status}) from {for_people(here.url)} to {for_people(location)!r} cannot be followed"
     if _CONTROL.search(location):
         raise RemoteProtocolError(f"{what}: it has a control character", 502)
     try:

@@ -19,6 +19,7 @@ from .coding import make_decoder, unknown_codings
 from .incoming_body import IncomingBody
 from .retry import as_client_error, mark
 from .url import make_url
+from .url_parts import for_people
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -141,7 +142,7 @@ class Response(IncomingBody):
         if self.status < 400:
             return self
         status = f"{self.status} {self.reason}".rstrip()
-        text = f"{self.method} {self.url} was answered with {status}"
+        text = f"{self.method} {for_people(self.url)} was answered with {status}"
         raise HTTPStatusError(text, self, self._read_so_far())
 
     def _read_so_far(self) -> bytes:

@@ -52,7 +52,7 @@ class Parts(NamedTuple):
         Raises:
             ValueError: it has control characters, or no scheme.
         """
-        shown = shown or f"url {without_userinfo(url)!r}"
+        shown = shown or f"url {for_people(url)!r}"
         if found := _CONTROL.search(url):
             raise ValueError(f"{shown} has the control character {found[0]!r}; leave it out, or percent-encode it")
         match = _PARTS.fullmatch(url)
@@ -142,6 +142,11 @@ def without_userinfo(url: str) -> str:
     if _CLEAR.match(shown):
         return shown
     return shown.rpartition("@")[2]  # where nobody can tell what is what, what is behind the last of them
+
+
+def for_people(url: object) -> str:
+    """A URL in an error: without user name and password, and without query and fragment, which may be a token."""
+    return re.split("[?#]", without_userinfo(str(url)), maxsplit=1)[0]
 
 
 def kind_of(value: Any) -> str:

@@ -13,7 +13,7 @@ from yarl import URL
 
 from ..http import url as http_url
 from ..http.auth import basic
-from ..http.url_parts import kind_of, without_userinfo
+from ..http.url_parts import for_people, kind_of
 
 if TYPE_CHECKING:
     from ..http.url import Target
@@ -47,7 +47,7 @@ def with_http_scheme(url: str) -> str:
 
 def shown_url(url: object) -> str:
     """A URL, or Location, for errors: as a WebSocket's, and without what may be secret, as a token in the query."""
-    return _HTTP_SCHEME.sub(r"ws\1", re.split("[?#]", without_userinfo(str(url)), maxsplit=1)[0])
+    return _HTTP_SCHEME.sub(r"ws\1", for_people(url))
 
 
 def is_secure(target: Target) -> bool:
