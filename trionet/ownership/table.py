@@ -110,7 +110,6 @@ _drain = Rule(
     phase=Phase.DRAINING,
     effects=(Effect.WAKE_READER, Effect.WAKE_WAITER, Effect.DRAIN),
 )
-_give_up_door = Rule(phase=Phase.OPEN, effects=(Effect.WAKE_WAITER,))
 _torn_while_waiting = Rule(checks=(_writing,), phase=Phase.OPEN, send=Send.BROKEN, effects=(Effect.WAKE_WAITER,))
 _reset_while_waiting = Rule(phase=Phase.OPEN, reset=True, effects=(Effect.WAKE_WAITER,))
 _cancelled = _close(Reason.SCOPE_CANCELLED)
