@@ -22,7 +22,7 @@ from .services import one_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["check_host", "check_local_address", "check_port", "shown", "tcp_socket", "unix_address", "unix_socket"]
+__all__ = ["check_host", "check_local_address", "check_port", "shown_path", "tcp_socket", "unix_address", "unix_socket"]
 
 _MAX_UNIX_PATH = 107
 """Bytes: what ``sun_path`` has room for, without the NUL at its end (unix(7)). An abstract address needs no NUL."""
@@ -68,7 +68,7 @@ async def unix_socket(path: str | bytes | os.PathLike[str]) -> socket.socket:
         _check_backlog(sock)
     except OSError as exc:
         sock.close()
-        raise _named(exc, shown(name)) from exc
+        raise _named(exc, shown_path(name)) from exc
     except BaseException:
         sock.close()
         raise
@@ -115,12 +115,12 @@ def unix_address(path: str | bytes | os.PathLike[str], doing: str) -> bytes:
     if b"\0" in name and not abstract:
         raise ValueError(f"path must not contain NUL, except at the beginning (an abstract address), not {path!r}")
     if len(name) > _MAX_UNIX_PATH + abstract:
-        text = f"cannot {doing} {shown(name)}: a socket's path has at most {_MAX_UNIX_PATH} bytes, not {len(name)}"
+        text = f"cannot {doing} {shown_path(name)}: a socket's path has at most {_MAX_UNIX_PATH} bytes, not {len(name)}"
         raise OSError(errno.ENAMETOOLONG, text)
     return name
 
 
-def shown(name: bytes) -> str:
+def shown_path(name: bytes) -> str:
     """A Unix socket's address for people: an abstract one with ``@`` for its NULs, as ss(8) shows it."""
     return os.fsdecode(name.replace(b"\0", b"@"))
 

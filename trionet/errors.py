@@ -9,10 +9,11 @@ This module stands at the bottom of the house: every other one may raise from it
 from __future__ import annotations
 
 import copy
-import re
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import trio
+
+from .texts import printable
 
 if TYPE_CHECKING:
     from .ownership import Blocker, End
@@ -35,18 +36,10 @@ __all__ = [
     "UpgradeFailedError",
     "UpgradeRefusedError",
     "errors_on",
-    "printable",
     "unraised",
 ]
 
 _E = TypeVar("_E", bound=BaseException)
-
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-
-
-def printable(thing: object) -> str:
-    """What `thing` says, on one line: a peer that may choose a part of it must not write lines of the log."""
-    return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], str(thing))
 
 
 class TrionetError(Exception):

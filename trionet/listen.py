@@ -17,7 +17,7 @@ from trio.lowlevel import enable_ki_protection
 
 from .adopt import take_socket
 from .checks import check_count
-from .connect import check_host, check_port, shown, unix_address
+from .connect import check_host, check_port, shown_path, unix_address
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -102,7 +102,9 @@ def unix_listener(path: str | bytes | os.PathLike[str], backlog: int | None, mod
         check_count("mode", mode, 0, 0o7777)
     if name.startswith(b"\0"):
         if mode is not None:
-            raise ValueError(f"mode ({mode:#o}) is for a socket file, and the abstract address {shown(name)} has none")
+            raise ValueError(
+                f"mode ({mode:#o}) is for a socket file, and the abstract address {shown_path(name)} has none"
+            )
     else:
         _remove_stale(name)
     sock = _UnixListener(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -115,7 +117,7 @@ def unix_listener(path: str | bytes | os.PathLike[str], backlog: int | None, mod
         sock.listen(65535 if backlog is None else backlog)
     except OSError as exc:
         close_listener(sock)
-        raise _named(exc, shown(name)) from exc
+        raise _named(exc, shown_path(name)) from exc
     except BaseException:
         close_listener(sock)
         raise
@@ -139,8 +141,8 @@ def _remove_stale(name: bytes) -> None:
     except BlockingIOError:
         pass
     except OSError as exc:
-        raise _named(exc, shown(name)) from exc
-    raise OSError(errno.EADDRINUSE, f"cannot listen on {shown(name)}: another process listens there")
+        raise _named(exc, shown_path(name)) from exc
+    raise OSError(errno.EADDRINUSE, f"cannot listen on {shown_path(name)}: another process listens there")
 
 
 def _identity(name: bytes | str) -> tuple[int, int]:

@@ -19,6 +19,7 @@ from .checks import check_kind
 from .connection import Connection
 from .errors import LocalProtocolError, PlaintextInjectionError, RemoteProtocolError, UpgradeFailedError
 from .recipe import TalkingRecipe
+from .texts import shown_bytes
 from .transport.client_hello import MAX_HELLO, server_name_of
 from .transport.protocol import MAX_RECEIVE
 from .transport.tls import TLSTransport
@@ -43,9 +44,6 @@ HEAD: Final = 6
 """Type, version (2), length (2) of the record, type of the handshake message: what tells TLS from plaintext."""
 
 _COMMAND: Final = re.compile(rb"([A-Z]{1,8})[ \r\n]")
-
-SHOWN: Final = 32
-"""How many unexpected bytes a message shows."""
 
 
 def to_tls_client(
@@ -278,14 +276,14 @@ def _check_first(first: bytes | bytearray, from_client: bool) -> None:
             f"connection closed. Somebody may have injected it, or the client does not speak TLS here"
         )
     raise UpgradeFailedError(
-        f"the peer does not speak TLS: it answered the ClientHello with {_shown(first)}. "
+        f"the peer does not speak TLS: it answered the ClientHello with {shown_bytes(first)}. "
         f"Is this the right port, and https:// or wss:// the right scheme for it?"
     )
 
 
 def _server_spoke_first(early: bytes | bytearray) -> PlaintextInjectionError:
     return PlaintextInjectionError(
-        f"the server sent plaintext before TLS began, which it must not: {_shown(early)}; it was dropped, and the "
+        f"the server sent plaintext before TLS began, which it must not: {shown_bytes(early)}; it was dropped, and the "
         f"connection closed. Somebody may have injected it. Where such bytes belong to the protocol before, receive "
         f"them before the upgrade"
     )
@@ -307,10 +305,6 @@ def _command(data: bytes | bytearray) -> str:
     if match := _COMMAND.match(data):
         return f": {match[1].decode()}..."
     return "" if data[:1].isalnum() else f": {bytes(data[:HEAD])!r}"
-
-
-def _shown(data: bytes | bytearray) -> str:
-    return f"{bytes(data[:SHOWN])!r}{'...' if len(data) > SHOWN else ''}"
 
 
 # --- arguments --------------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from ..checks import refuse_copy
 from ..errors import HandleBrokenError, HandleBusyError, HandleClosedError, HandleMovedError
 from ..owner import opened_at
 from ..ownership import Blocker, Effect, End, Event, Ownership, Phase, Reason, Receive, Refusal, Refuse, Send
+from ..texts import shown_address
 from .socket_face import HandleSocket, PeerCredentials, credentials_of
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from ..wire import Wire
     from .lease import Lease
 
-__all__ = ["Core", "Statistics", "attributes", "shown_address"]
+__all__ = ["Core", "Statistics", "attributes"]
 
 _BY_FORCE: Final = frozenset({Reason.DRAIN_TIMEOUT, Reason.SCOPE_EXIT, Reason.SCOPE_CANCELLED})
 _PEERS: Final = frozenset({Reason.PEER_EOF, Reason.PEER_RESET, Reason.PROTOCOL_ERROR, Reason.IDLE_TIMEOUT})
@@ -404,17 +405,6 @@ def attributes(thing: object) -> dict[str, Any]:
 
 def _task_name(task: Any) -> str:
     return "" if task is None else task.name
-
-
-def shown_address(address: Any) -> str:
-    """A socket address as people write it, on one line: who binds a Unix socket may give it any name."""
-    if address is None:
-        return "?"
-    if isinstance(address, tuple) and len(address) > 1:
-        host, port = str(address[0]), address[1]
-        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    name = str(address)
-    return (name if name.isprintable() else ascii(name)[1:-1]) or "unnamed"
 
 
 _CARRY_OUT: Final[dict[Effect, Callable[[Core], None]]] = {

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import LocalProtocolError
 from ..recipe import OwnRecipe
+from ..texts import shown_bytes
 from .client_connection import HTTPClientConnection
 from .limits import DEFAULT_LIMITS, HTTPLimits
 
@@ -56,7 +57,7 @@ class _ClientRecipe(OwnRecipe[HTTPClientConnection]):
         if source._leftover:
             raise LocalProtocolError(
                 f"upgrade refused: {source!r} has unread bytes, but an HTTP server must not speak first: "
-                f"{bytes(source._leftover[:32])!r}. Receive them first if they belong to the protocol before"
+                f"{shown_bytes(source._leftover)}. Receive them first if they belong to the protocol before"
             )
 
     def make(self, capsule: Detached) -> HTTPClientConnection:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from ..errors import LocalProtocolError, RemoteProtocolError
+from ..texts import shown_bytes
 from .authority import COMMON, is_authority, is_tunnel_target
 from .framing import NO_BODY, NO_FIELDS, FieldSummary
 from .headers import Headers, is_token, split_lines
@@ -173,7 +174,7 @@ def parse_request(data: bytes, *, any_method: bool = False) -> RequestHead:
     method = _METHODS.get(name)
     if method is None:
         if not any_method:
-            raise RemoteProtocolError(f"unknown method: {_shown(name)}", 501)
+            raise RemoteProtocolError(f"unknown method: {shown_bytes(name, 64)}", 501)
         method = name.decode()
     if target[0] != 47 or method == "CONNECT":  # the usual target begins with a slash
         _check_target(method, target)
@@ -351,7 +352,7 @@ def _check_host(hosts: Sequence[bytes], version: str) -> None:
     if len(hosts) > 1 or (not hosts and version == "1.1"):
         raise RemoteProtocolError(f"{len(hosts)} Host fields; a request has exactly one (RFC 9112 §3.2)")
     if hosts and not is_authority(hosts[0]):
-        shown = "it has a user name" if b"@" in hosts[0] else _shown(hosts[0])
+        shown = "it has a user name" if b"@" in hosts[0] else shown_bytes(hosts[0], 64)
         raise RemoteProtocolError(f"Host is not a host with or without a port: {shown} (RFC 9110 §7.2)")
 
 
@@ -364,7 +365,3 @@ def _name_of(line: bytes) -> str:
 def without_secrets(target: str) -> str:
     """A request target for logs and errors: without the query, and without user name and password."""
     return _USERINFO.sub(r"\1", re.split("[?#]", target, maxsplit=1)[0])
-
-
-def _shown(data: bytes) -> str:
-    return f"{data[:64]!r}{'...' if len(data) > 64 else ''}"

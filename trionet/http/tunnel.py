@@ -21,6 +21,7 @@ from ..errors import (
     UpgradeRefusedError,
 )
 from ..recipe import TalkingRecipe
+from ..texts import shown_bytes
 from .answer import Answer, read_body, read_head
 from .framing import NO_BODY
 from .headers import Headers
@@ -34,9 +35,6 @@ if TYPE_CHECKING:
     from .headers import HeaderInput
 
 __all__ = ["to_http_tunnel", "to_socks5_tunnel"]
-
-_SHOWN: Final = 32
-"""How many unexpected bytes a message shows."""
 
 
 def to_http_tunnel(
@@ -140,7 +138,7 @@ class _Tunnel(TalkingRecipe[Connection]):
         if source._leftover:
             raise LocalProtocolError(
                 f"upgrade refused: {source!r} has unread bytes, but a proxy must not speak first: "
-                f"{bytes(source._leftover[:_SHOWN])!r}. Receive them first if they belong to the protocol before"
+                f"{shown_bytes(source._leftover)}. Receive them first if they belong to the protocol before"
             )
 
     def make(self, capsule: Detached) -> Connection:

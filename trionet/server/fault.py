@@ -23,9 +23,9 @@ from ..errors import (
     TrionetError,
     UpgradeFailedError,
     UpgradeRefusedError,
-    printable,
 )
 from ..ownership import Reason, Receive
+from ..texts import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable

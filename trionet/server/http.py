@@ -20,13 +20,12 @@ from ..errors import (
     LocalProtocolError,
     RemoteProtocolError,
     TrionetError,
-    printable,
 )
-from ..handle.core import shown_address
 from ..http.answer_status import answer_status, error_text
 from ..http.limits import DEFAULT_LIMITS, HTTPLimits
 from ..http.server import to_http_server
 from ..ownership import Reason
+from ..texts import printable, shown_address
 from .fault import Fault, Verdict, fault_of_end, judge, said
 from .serve import check_handler, serve_tcp
 from .watched import REMEDY, STREAM_REMEDY, followed

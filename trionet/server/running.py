@@ -10,10 +10,12 @@ import logging
 import math
 import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import trio
 from trio.lowlevel import ParkingLot, RunVar, enable_ki_protection
+
+from ..texts import shown_address
 
 if TYPE_CHECKING:
     from .collector import Collector
@@ -109,11 +111,3 @@ def tell(text: str) -> None:
     if sys.stderr is not None:
         with suppress(OSError, ValueError):  # it is closed
             print(text, file=sys.stderr, flush=True)
-
-
-def shown_address(address: Any) -> str:
-    """An address as people write it."""
-    if isinstance(address, tuple):
-        host, port = address[:2]
-        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    return ascii(address)[1:-1] if isinstance(address, str) else repr(address)

@@ -21,10 +21,10 @@ from ..caretaker import Breather
 from ..checks import check_seconds
 from ..drain_report import DrainReport
 from ..errors import HandleClosedError
-from ..handle.core import shown_address
 from ..listen import close_listener, hide_listener
 from ..owner import Owner
 from ..scope import Scope, open_child
+from ..texts import shown_address
 from ..tls import to_tls_server
 from ..transport.socket import SocketTransport
 from .fault import Fault, said

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Final
 from trio.lowlevel import enable_ki_protection
 
 from ..drain_report import Forced
-from ..errors import LocalProtocolError, printable
+from ..errors import LocalProtocolError
 from ..ownership import Reason
+from ..texts import printable
 from .fault import Fault, judge
 
 if TYPE_CHECKING:

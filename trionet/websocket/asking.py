@@ -8,9 +8,10 @@ from ..connection import Connection
 from ..errors import LimitExceededError, LocalProtocolError, UpgradeFailedError, UpgradeRefusedError
 from ..http import answer
 from ..http.client_connection import HTTPClientConnection
+from ..texts import shown_bytes
 from ..transport.tls import TLSTransport
 from . import extensions, handshake
-from .upgrading import Upgrading, shown
+from .upgrading import Upgrading
 
 if TYPE_CHECKING:
     from ..http.head import ResponseHead
@@ -59,8 +60,8 @@ class ClientRecipe(Upgrading):
         """As `OwnRecipe.check`. A step."""
         if unread := source._unread():
             raise LocalProtocolError(
-                f"upgrade refused: {source!r} has unread bytes, but a WebSocket server must not speak first"
-                f"{shown(unread)}. Receive them first if they belong to the protocol before"
+                f"upgrade refused: {source!r} has unread bytes, but a WebSocket server must not speak first: "
+                f"{shown_bytes(unread)}. Receive them first if they belong to the protocol before"
             )
         tls = isinstance(source._transport, TLSTransport)
         if self._secure and not tls:

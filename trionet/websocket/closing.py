@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio_websocket
 
-from ..errors import HandleBrokenError, HandleClosedError, LocalProtocolError, printable
+from ..errors import HandleBrokenError, HandleClosedError, LocalProtocolError
+from ..texts import printable
 
 if TYPE_CHECKING:
     from ..ownership import End

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from ..checks import check_count, check_seconds
 from ..http.answer import MAX_BODY
@@ -17,10 +17,7 @@ from .keepalive import Keepalive
 if TYPE_CHECKING:
     from ..capsule import Detached
 
-__all__ = ["Settings", "Upgrading", "make_keepalive", "shown"]
-
-SHOWN: Final = 32
-"""How many unexpected bytes a message shows."""
+__all__ = ["Settings", "Upgrading", "make_keepalive"]
 
 
 @dataclass(slots=True)
@@ -92,8 +89,3 @@ class Upgrading(TalkingRecipe[WebSocket]):
             headers=self._peer_headers,
             keepalive=settings.keepalive,
         )
-
-
-def shown(data: bytes | bytearray) -> str:
-    """The beginning of unexpected bytes, for an error's message; nothing if there are none."""
-    return f": {bytes(data[:SHOWN])!r}{'...' if len(data) > SHOWN else ''}" if data else ""

@@ -1,0 +1,34 @@
+"""How errors, logs and reprs say things: what a peer has sent, and addresses.
+
+A text stays on one line, whatever a peer has chosen of it, and shows no more of that than helps.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+__all__ = ["printable", "shown_address", "shown_bytes"]
+
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+def printable(thing: object) -> str:
+    """What `thing` says, on one line: a peer that may choose a part of it must not write lines of the log."""
+    return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], str(thing))
+
+
+def shown_bytes(data: bytes | bytearray, most: int = 32) -> str:
+    """How `data` begins, as a literal: `most` bytes of it, and dots if there are more."""
+    return f"{bytes(data[:most])!r}{'...' if len(data) > most else ''}"
+
+
+def shown_address(address: Any) -> str:
+    """A socket address as people write it, on one line: who binds a Unix socket may give it any name."""
+    if address is None:
+        return "?"
+    if isinstance(address, tuple) and len(address) > 1:
+        host, port = str(address[0]), address[1]
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    name = str(address)
+    return (name if name.isprintable() else ascii(name)[1:-1]) or "unnamed"
