@@ -521,7 +521,7 @@ async def test_the_producer_of_a_body_closes_the_transport_without_waiting_for_i
 
     async def body() -> AsyncIterator[bytes]:
         yield b"a"
-        async with trio.open_nursery() as nursery:
+        async with trio.open_nursery() as nursery:  # noqa: ASYNC112 - another task closes it
             nursery.start_soon(transport.aclose)
         yield b"b"
 
