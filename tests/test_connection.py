@@ -1,6 +1,7 @@
 """The byte-stream handle: Trio's own checks, leftover, exactness under cancellation, refusals."""
 
 import functools
+import gc
 import socket
 
 import pytest
@@ -457,6 +458,26 @@ async def test_a_failed_send_gives_the_buffer_back(parts):
             await wait_all_tasks_blocked()
             other.abort()
         assert 0 < len(buffer) < 10_000_000
+
+
+@every_socket_pair
+async def test_a_peer_that_takes_little_at_a_time_costs_nothing_each_time(make_pair):
+    """Each part of a vectored send that it had taken left three objects behind, until it had taken all."""
+
+    def views():
+        return sum(type(each) is memoryview for each in gc.get_objects())
+
+    async with trionet.open_scope() as scope:
+        one, other = make_pair(scope)
+        before = views()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(one.send_vectored, [b"head", bytes(20_000_000)])
+            for _ in range(20):
+                await wait_all_tasks_blocked()
+                await other.receive_some(500_000)
+            await wait_all_tasks_blocked()
+            assert 0 < views() - before <= 2
+            nursery.cancel_scope.cancel()
 
 
 @every_pair

@@ -16,7 +16,6 @@ import select
 import socket
 import struct
 import sys
-from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Literal
 
 import trio
@@ -202,9 +201,9 @@ class SocketTransport:
 
     async def send_vectored(self, parts: Sequence[Buffer]) -> None:
         self.bytes_sent = total = 0
-        with ExitStack() as exports:  # so that a bytearray can be resized when this has raised
-            views = [exports.enter_context(memoryview(part)) for part in parts if len(part)]
-            views = [exports.enter_context(view.cast("B")) for view in views]
+        views: list[memoryview] = []
+        try:
+            views.extend(_bytes_of(part) for part in parts if len(part))
             while views:
                 try:
                     sent = self._sock.sendmsg(views[:IOV_MAX])
@@ -214,9 +213,12 @@ class SocketTransport:
                     raise self._translate(exc) from exc
                 total += sent
                 self.bytes_sent = total
-                _advance(views, sent, exports)
+                _advance(views, sent)
                 if views:
                     await self.wait_writable()
+        finally:
+            for view in views:
+                view.release()  # a bytearray can be resized when this has raised
 
     async def send_eof(self) -> None:
         try:
@@ -295,12 +297,19 @@ def _peer_name(sock: socket.socket) -> Any:
         return None
 
 
-def _advance(views: list[memoryview], sent: int, exports: ExitStack) -> None:
-    """Drop the first `sent` bytes of `views`, in place; `exports` releases the view that was cut."""
+def _bytes_of(part: Buffer) -> memoryview:
+    with memoryview(part) as whole:
+        return whole.cast("B")
+
+
+def _advance(views: list[memoryview], sent: int) -> None:
+    """Drop the first `sent` bytes of `views`, in place. What a slow peer has taken leaves nothing behind."""
     done = 0
     while done < len(views) and sent >= len(views[done]):
         sent -= len(views[done])
+        views[done].release()
         done += 1
     del views[:done]
     if sent:
-        views[0] = exports.enter_context(views[0][sent:])
+        with views[0] as cut:
+            views[0] = cut[sent:]
