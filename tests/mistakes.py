@@ -676,11 +676,11 @@ TABLES = {
         ("send_when_over(x)", "LocalProtocolError: send refused: <Exchange GET '/': answered with 200> is over"),
         (
             'send(x, b"xx", length=1)',
-            "LocalProtocolError: the body is longer than its Content-Length of 1: 0 bytes are sent, and 2 more were given",
+            "LocalProtocolError: the body is longer than its Content-Length of 1: 0 bytes sent, and 2 more given",
         ),
         (
             'send(x, b"x", length=2)',
-            "LocalProtocolError: the body is shorter than its Content-Length of 2: 1 bytes are missing",
+            "LocalProtocolError: the body is shorter than its Content-Length of 2: 1 byte missing",
         ),
         ('x.headers["nothing"]', "KeyError: 'nothing'"),
         ("x.headers[5]", "TypeError: a header name to look for must be a str, not 5"),

@@ -129,8 +129,8 @@ def test_json_is_one_object_that_says_all_is_kept() -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"open": 1}, "left open: 1 handles"),
-        ({"server": ServerStatistics(2, 1, 0, 0, {})}, "left open: 0 handles, 1 connections"),
+        ({"open": 1}, "left open: 1 handle,"),
+        ({"server": ServerStatistics(2, 1, 0, 0, {})}, "left open: 0 handles, 1 connection of"),
         ({"moved": 2}, "3 handles were opened, but 2 moved and 2 closed"),
         ({"server": ServerStatistics(2, 0, 1, 0, {})}, "handlers of the server that failed: 1"),
         ({"drain": DrainReport(0, (Forced("handle", "place", Reason.SCOPE_EXIT, ()),))}, "could not end in peace"),

@@ -512,7 +512,7 @@ async def test_nothing_is_sent_again_after_a_byte_of_the_response():
 
     async with serving(half) as server, open_http_client() as client:
         await get(client, server.url)
-        with pytest.raises(trionet.RemoteProtocolError, match="after 1 bytes of it"):
+        with pytest.raises(trionet.RemoteProtocolError, match="after 1 byte of it"):
             await get(client, f"{server.url}/half")
         assert len(server.asked) == 2
 

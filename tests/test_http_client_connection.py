@@ -545,7 +545,7 @@ async def test_a_body_that_eof_ends():
 @pytest.mark.parametrize(
     ("wire", "message"),
     [
-        (HELLO[:-1], "1 of 5 bytes are missing"),
+        (HELLO[:-1], "1 of 5 bytes missing"),
         (HEAD + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhel", "EOF in the middle of a chunked body"),
         (HEAD, "EOF in the middle of a head"),
         (b"", "instead of answering"),

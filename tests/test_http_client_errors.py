@@ -60,7 +60,7 @@ ANSWERED: dict[str, tuple[Any, Failure]] = {
     ),
     "half a body": (
         answers(HELLO[:-1], then="end"),
-        Failure(trionet.RemoteProtocolError, "1 of 5 bytes are missing", (True, False)),
+        Failure(trionet.RemoteProtocolError, "1 of 5 bytes missing", (True, False)),
     ),
     "half a coded body up to the end": (
         answers(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n" + gzip.compress(b"hello")[:-4], then="end"),

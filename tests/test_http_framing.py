@@ -132,7 +132,7 @@ def test_counted_bodies_are_counted():
     assert writer.data(piece) is piece
     with pytest.raises(LocalProtocolError, match="longer"):
         writer.data(b"de")
-    with pytest.raises(LocalProtocolError, match="1 bytes are missing"):
+    with pytest.raises(LocalProtocolError, match="1 byte missing"):
         writer.end(())
     assert bytes(writer.data(memoryview(b"d"))) == b"d"
     with pytest.raises(LocalProtocolError, match="trailers"):

@@ -417,7 +417,7 @@ async def test_errors_are_those_of_httpx() -> None:
             with pytest.raises((httpx.LocalProtocolError, RuntimeError), match="sync"):
                 await http.post(url, content=iter([b"x"]))
         async with serving(short) as url:
-            with pytest.raises(httpx.RemoteProtocolError, match="6 of 10 bytes are missing"):
+            with pytest.raises(httpx.RemoteProtocolError, match="6 of 10 bytes missing"):
                 await http.get(url)
         assert pool_of(http).statistics().running == 0
 

@@ -116,7 +116,7 @@ def test_a_signal_lets_an_answer_finish_and_ends_in_peace(program, number):
     assert b"Connection: close\r\n" in answer
     status, said = it.end()
     assert status == 0
-    assert said == f"{number.name}: ending, with 1 connections, within 30 s; once more cuts them off\n"
+    assert said == f"{number.name}: ending, with 1 connection, within 30 s; once more cuts off what is left\n"
 
 
 def test_a_request_within_the_grace_is_answered(program):
@@ -135,7 +135,7 @@ def test_a_second_signal_cuts_everything_off(program, number, status):
     it = program()
     client = it.ask(b"/never")
     it.send(number)
-    assert it.said().startswith(f"{number.name}: ending, with 1 connections")
+    assert it.said().startswith(f"{number.name}: ending, with 1 connection,")
     it.send(number)
     assert receive_all(client) == b""
     assert it.end()[0] == status

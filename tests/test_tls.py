@@ -899,7 +899,9 @@ async def test_unwrapping_is_refused(secure: Any) -> None:
     async with secure() as (client, server):
         await server.send_all(b"peeked and not")
         assert await client.peek(6) == b"peeked"
-        with pytest.raises(LocalProtocolError, match="has 14 unread bytes that came over TLS; receive them first"):
+        with pytest.raises(
+            LocalProtocolError, match="has 14 unread bytes that came over TLS; receive what is there first"
+        ):
             await client.upgrade(to_plaintext())
         assert await client.receive_some(6) == b"peeked"
         assert await client.receive_some() == b" and not"

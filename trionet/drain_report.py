@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from .texts import amount
+
 if TYPE_CHECKING:
     from .ownership import Blocker, Reason
 
@@ -37,7 +39,7 @@ class Lost:
     """How many, without what is beyond 64 KiB in the operating system's buffer."""
 
     def __str__(self) -> str:
-        return f"{self.handle} opened at {self.opened_at}: {self.unread} bytes had arrived and were not received"
+        return f"{self.handle} opened at {self.opened_at}: {amount(self.unread, 'byte')} had arrived and went unread"
 
 
 @dataclass(frozen=True, slots=True)

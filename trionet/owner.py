@@ -23,6 +23,7 @@ from .drain_report import DrainReport, Forced, Lost
 from .errors import ScopeClosedError
 from .ownership import Blocker, End, Event, Phase, Reason
 from .services import one_of, start_service
+from .texts import amount
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -165,7 +166,7 @@ class Owner:
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else "closing" if self.shut else "open"
-        return f"<Owner {self.name or hex(id(self))}: {state}, {len(self._members)} handles>"
+        return f"<Owner {self.name or hex(id(self))}: {state}, {amount(len(self._members), 'handle')}>"
 
     @property
     def public(self) -> Any:

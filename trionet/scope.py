@@ -20,6 +20,7 @@ from .checks import refuse_copy
 from .connection import Connection
 from .owner import Owner
 from .services import open_services
+from .texts import amount
 from .transport.socket import SocketTransport
 from .transport.socket_options import check_socket_options, set_socket_options
 
@@ -61,7 +62,7 @@ class Scope:
 
     def __repr__(self) -> str:
         state = "closed" if self.owner.closed else "closing" if self.owner.shut else "open"
-        return f"<Scope {self.name or '(unnamed)'}: {state}, {len(self.owner.members)} handles>"
+        return f"<Scope {self.name or '(unnamed)'}: {state}, {amount(len(self.owner.members), 'handle')}>"
 
     @property
     def parent(self) -> Scope | None:

@@ -1,4 +1,4 @@
-"""How errors, logs and reprs say things: what a peer has sent, and addresses.
+"""How errors, logs and reprs say things: what a peer has sent, an address, an amount.
 
 A text stays on one line, whatever a peer has chosen of it, and shows no more of that than helps.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
-__all__ = ["printable", "shown_address", "shown_bytes"]
+__all__ = ["amount", "printable", "shown_address", "shown_bytes"]
 
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
@@ -32,3 +32,8 @@ def shown_address(address: Any) -> str:
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     name = str(address)
     return (name if name.isprintable() else ascii(name)[1:-1]) or "unnamed"
+
+
+def amount(number: int, thing: str) -> str:
+    """So many of a thing whose plural ends in s: ``1 byte``, ``2 bytes``."""
+    return f"{number} {thing}{'' if number == 1 else 's'}"

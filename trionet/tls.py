@@ -19,7 +19,7 @@ from .checks import check_kind
 from .connection import Connection
 from .errors import LocalProtocolError, PlaintextInjectionError, RemoteProtocolError, UpgradeFailedError
 from .recipe import TalkingRecipe
-from .texts import shown_bytes
+from .texts import amount, shown_bytes
 from .transport.client_hello import MAX_HELLO, server_name_of
 from .transport.protocol import MAX_RECEIVE
 from .transport.tls import TLSTransport
@@ -234,7 +234,8 @@ class _PlainRecipe(TalkingRecipe[Connection]):
             raise LocalProtocolError(f"upgrade refused: {source!r} is not TLS; it is plain already, use it as it is")
         if unread := len(source._leftover) + tls.unread_plaintext():
             raise LocalProtocolError(
-                f"upgrade refused: {source!r} has {unread} unread bytes that came over TLS; receive them first"
+                f"upgrade refused: {source!r} has {amount(unread, 'unread byte')} that came over TLS; "
+                f"receive what is there first"
             )
 
     async def talk(self, wire: Wire) -> None:
@@ -250,7 +251,7 @@ class _PlainRecipe(TalkingRecipe[Connection]):
             wire.sent = tls.notified
         if data := await tls.receive_some(MAX_RECEIVE):
             raise UpgradeFailedError(
-                f"{self.what} failed: the peer went on sending over TLS, {len(data)} bytes at least"
+                f"{self.what} failed: the peer went on sending over TLS, {amount(len(data), 'byte')} at least"
             )
         wire.transport = tls.lower
         wire.unread += tls.take_trailing()

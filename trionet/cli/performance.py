@@ -15,6 +15,7 @@ import trio.testing
 import trionet
 
 from ..inspect import Life, lives
+from ..texts import amount
 from .steps import BrokenPromiseError, expect
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class Outcome:
     def leftover(self) -> str | None:
         """What is wrong with the sums; None if they are right."""
         if self.open or self.server.open:
-            return f"left open: {self.open} handles, {self.server.open} connections of the server"
+            return f"left open: {amount(self.open, 'handle')}, {amount(self.server.open, 'connection')} of the server"
         if self.opened != self.moved + self.closed:
             return f"{self.opened} handles were opened, but {self.moved} moved and {self.closed} closed"
         if self.server.failed:

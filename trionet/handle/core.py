@@ -20,7 +20,7 @@ from ..checks import refuse_copy
 from ..errors import HandleBrokenError, HandleBusyError, HandleClosedError, HandleMovedError
 from ..owner import opened_at
 from ..ownership import Blocker, Effect, End, Event, Ownership, Phase, Reason, Receive, Refusal, Refuse, Send
-from ..texts import shown_address
+from ..texts import amount, shown_address
 from .socket_face import HandleSocket, PeerCredentials, credentials_of
 
 if TYPE_CHECKING:
@@ -388,7 +388,7 @@ class Core:
         if self._life.reset:
             why = f"the connection failed before ({self._failure}); close it"
         else:
-            sent = "an unknown number of bytes" if self._torn is None else f"{self._torn} bytes"
+            sent = "an unknown number of bytes" if self._torn is None else amount(self._torn, "byte")
             why = f"a send was abandoned after {sent}, so the peer cannot find the next boundary; close it"
         return HandleBrokenError(f"{what}: {why}", self._torn).with_handle(self)
 

@@ -10,6 +10,7 @@ import re
 from typing import TYPE_CHECKING, Final, Protocol
 
 from ..errors import RemoteProtocolError
+from ..texts import amount
 from .framing import CHUNKED
 from .head import MAX_HEAD, parse_trailers
 from .headers import Headers
@@ -119,7 +120,7 @@ class Counted:
         return data or None
 
     def at_eof(self) -> EndOfMessage:  # noqa: D102
-        raise RemoteProtocolError(f"EOF in the middle of a body: {self.left} of {self.length} bytes are missing")
+        raise RemoteProtocolError(f"EOF in the middle of a body: {self.left} of {amount(self.length, 'byte')} missing")
 
 
 EMPTY: Final = Counted(0)
@@ -167,10 +168,14 @@ class _Chunked:
         return data or None
 
     def at_eof(self) -> EndOfMessage:
-        rest = f"at least {self._left} bytes of a chunk and the last chunk" if self._left else "the last chunk"
+        rest = (
+            f"at least {amount(self._left, 'byte')} of a chunk and the last chunk" if self._left else "the last chunk"
+        )
         if self._last:
             rest = "the end of the trailers"
-        raise RemoteProtocolError(f"EOF in the middle of a chunked body, after {self._read} bytes: {rest} missing")
+        raise RemoteProtocolError(
+            f"EOF in the middle of a chunked body, after {amount(self._read, 'byte')}: {rest} missing"
+        )
 
     def _read_boundary(self, inbox: Inbox) -> bool:
         """From the end of one chunk's data to the start of the next one's: whether it was all there."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from ..errors import LocalProtocolError
+from ..texts import amount
 from .body_reader import is_forbidden_in_trailers
 from .framing import CHUNKED
 from .headers import Headers
@@ -63,7 +64,7 @@ class _Counted:
         if size > self._left:
             raise LocalProtocolError(
                 f"the body is longer than its Content-Length of {self._length}: "
-                f"{self._length - self._left} bytes are sent, and {size} more were given"
+                f"{amount(self._length - self._left, 'byte')} sent, and {size} more given"
             )
         self._left -= size
         return data
@@ -71,7 +72,7 @@ class _Counted:
     def end(self, trailers: HeaderInput | Headers) -> bytes:
         if self._left:
             raise LocalProtocolError(
-                f"the body is shorter than its Content-Length of {self._length}: {self._left} bytes are missing"
+                f"the body is shorter than its Content-Length of {self._length}: {amount(self._left, 'byte')} missing"
             )
         _refuse_trailers(trailers, "has a Content-Length")
         return b""

@@ -15,6 +15,7 @@ from trio.lowlevel import enable_ki_protection
 from ..checks import check_count, check_flag, refuse_copy
 from ..errors import LocalProtocolError
 from ..ownership import Event
+from ..texts import amount
 from .auth import basic, basic_of
 from .client_request import ClientRequest, Plan
 from .coding import accept_encoding
@@ -143,7 +144,7 @@ class HTTPClient:
     def __repr__(self) -> str:
         figures = self.statistics()
         state = "closed" if self._owner.closed else "closing" if self._owner.shut else "open"
-        return f"<HTTPClient {state}: {figures.open} connections, {figures.running} requests>"
+        return f"<HTTPClient {state}: {amount(figures.open, 'connection')}, {amount(figures.running, 'request')}>"
 
     @property
     def scope(self) -> Scope:

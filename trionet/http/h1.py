@@ -14,6 +14,7 @@ import enum
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from ..errors import LocalProtocolError, RemoteProtocolError, unraised
+from ..texts import amount
 from .body_reader import EndOfMessage, make_reader
 from .head import RequestHead, ResponseHead
 from .inbox import Inbox
@@ -170,7 +171,7 @@ class H1Machine:
         if len(inbox) >= limits.max_head:
             raise self._oversize(inbox.peek(limits.max_head))
         if self.received_eof:
-            raise RemoteProtocolError(f"EOF in the middle of a head, after {len(inbox)} bytes of it")
+            raise RemoteProtocolError(f"EOF in the middle of a head, after {amount(len(inbox), 'byte')} of it")
         return None
 
     def _begins(self) -> bool:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from ..errors import LocalProtocolError, RemoteProtocolError
-from ..texts import shown_bytes
+from ..texts import amount, shown_bytes
 from .authority import COMMON, is_authority, is_tunnel_target
 from .framing import NO_BODY, NO_FIELDS, FieldSummary
 from .headers import Headers, is_token, split_lines
@@ -136,7 +136,7 @@ class RequestHead:
         return without_secrets(self.target)[:64]
 
     def __repr__(self) -> str:
-        return f"<RequestHead {self.method} {self.shown_target!r}, {self.field_count} fields>"
+        return f"<RequestHead {self.method} {self.shown_target!r}, {amount(self.field_count, 'field')}>"
 
 
 @dataclass(slots=True)

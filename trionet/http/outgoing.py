@@ -11,6 +11,7 @@ from email.utils import formatdate
 from typing import TYPE_CHECKING, Final
 
 from ..errors import LocalProtocolError, RemoteProtocolError
+from ..texts import amount
 from .framing import parse_length
 from .headers import as_pairs, check_name, check_value
 
@@ -88,7 +89,7 @@ class OutgoingFields:
         except RemoteProtocolError as exc:
             raise LocalProtocolError(str(exc)) from None
         if length is not None and given != length:
-            raise LocalProtocolError(f"Content-Length is {given}, but the body has {length} bytes")
+            raise LocalProtocolError(f"Content-Length is {given}, but the body has {amount(length, 'byte')}")
         return given
 
 

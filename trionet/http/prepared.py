@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ..errors import LocalProtocolError
+from ..texts import amount
 from .framing import CHUNKED, NO_BODY
 from .head import request_line
 from .headers import as_pairs
@@ -82,7 +83,7 @@ class PreparedRequest:
             LocalProtocolError: Content-Length says something else, or the method cannot have a body.
         """
         if self.length is not None and length is not None and length != self.length:
-            raise LocalProtocolError(f"Content-Length is {self.length}, but the body has {length} bytes")
+            raise LocalProtocolError(f"Content-Length is {self.length}, but the body has {amount(length, 'byte')}")
         framing = length if self.length is None else self.length
         if framing != NO_BODY and self.method in _HAVE_NONE:
             section = _HAVE_NONE[self.method]

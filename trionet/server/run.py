@@ -14,6 +14,7 @@ from trio.lowlevel import current_trio_token
 
 from ..checks import check_seconds
 from ..services import open_services
+from ..texts import amount
 from .collector import Collector
 from .running import Running, tell
 
@@ -127,10 +128,10 @@ class _End:
 
     def _drain(self, number: int) -> None:
         on_terminal = number == signal.SIGINT and _on_terminal()
-        count = self._running.begin_end(0.0 if on_terminal else None)
+        open_now = amount(self._running.begin_end(0.0 if on_terminal else None), "connection")
         tell(
-            f"{signal.Signals(number).name}: ending, with {count} connections, within {self._drain_timeout:g} s; "
-            f"once more cuts them off"
+            f"{signal.Signals(number).name}: ending, with {open_now}, within {self._drain_timeout:g} s; "
+            f"once more cuts off what is left"
         )
 
     def _force(self, number: int) -> None:

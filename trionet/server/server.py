@@ -24,7 +24,7 @@ from ..errors import HandleClosedError
 from ..listen import close_listener, hide_listener
 from ..owner import Owner
 from ..scope import Scope, open_child
-from ..texts import shown_address
+from ..texts import amount, shown_address
 from ..tls import to_tls_server
 from ..transport.socket import SocketTransport
 from .fault import Fault, said
@@ -142,7 +142,7 @@ class Server:
 
     def __repr__(self) -> str:
         where = ", ".join(str(address) for address in self.addresses) or "closed"
-        return f"<Server {where}: {len(self._open)} connections>"
+        return f"<Server {where}: {amount(len(self._open), 'connection')}>"
 
     @property
     def addresses(self) -> tuple[Any, ...]:

@@ -20,6 +20,7 @@ from ..errors import (
 )
 from ..http.exchange import Exchange
 from ..http.head import MAX_HEAD, RequestHead, parse_request, write_response
+from ..texts import amount
 from . import extensions, handshake
 from .upgrading import Upgrading
 
@@ -107,7 +108,9 @@ class ServerRecipe(Upgrading):
                 if data == b"\r\n\r\n":
                     data = await wire.receive_until(b"\r\n\r\n", max_bytes=MAX_HEAD)
             if not data:
-                raise UpgradeFailedError(f"the client ended the connection {len(wire.unread)} bytes into its request")
+                raise UpgradeFailedError(
+                    f"the client ended the connection {amount(len(wire.unread), 'byte')} into its request"
+                )
             data = data.removeprefix(b"\r\n")
             head = parse_request(data)
             if head.has_body:
