@@ -16,6 +16,8 @@ import trio
 from .texts import printable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from .ownership import Blocker, End
 
 __all__ = [
@@ -36,6 +38,7 @@ __all__ = [
     "UpgradeFailedError",
     "UpgradeRefusedError",
     "errors_on",
+    "leaves",
     "unraised",
 ]
 
@@ -80,11 +83,18 @@ def unraised(error: _E) -> _E:
     return twin
 
 
+def leaves(exc: BaseException | None) -> Iterator[BaseException]:
+    """The single exceptions of a group, however deep; any other exception itself."""
+    if isinstance(exc, BaseExceptionGroup):
+        for inner in exc.exceptions:
+            yield from leaves(inner)
+    elif exc is not None:
+        yield exc
+
+
 def errors_on(handle: Any, error: BaseException | None) -> list[TrionetError]:
     """The errors of this handle among those of a group, however deep; or `error` itself, if it is one."""
-    if isinstance(error, BaseExceptionGroup):
-        return [found for inner in error.exceptions for found in errors_on(handle, inner)]
-    return [error] if isinstance(error, TrionetError) and error.handle is handle else []
+    return [leaf for leaf in leaves(error) if isinstance(leaf, TrionetError) and leaf.handle is handle]
 
 
 class HandleBusyError(TrionetError, trio.BusyResourceError):

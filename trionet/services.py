@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 import trio
 from trio.lowlevel import enable_ki_protection
 
+from .errors import leaves
+
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
 __all__ = ["one_of", "open_services", "start_service"]
 
@@ -53,22 +55,14 @@ def one_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
     Ctrl-C strikes a task that waits in a nursery, which wraps it. It goes before all else; then what is no
     cancellation; and several cancellations are one.
     """
-    leaves = tuple(_leaves(group))
-    rest = [leaf for leaf in leaves if not isinstance(leaf, trio.Cancelled)]
+    found = tuple(leaves(group))
+    rest = [leaf for leaf in found if not isinstance(leaf, trio.Cancelled)]
     for leaf in rest:
         if isinstance(leaf, KeyboardInterrupt):
             return leaf
     if len(rest) > 1:
         return group
-    return rest[0] if rest else leaves[0]
-
-
-def _leaves(exc: BaseException) -> Iterator[BaseException]:
-    if isinstance(exc, BaseExceptionGroup):
-        for inner in exc.exceptions:
-            yield from _leaves(inner)
-    else:
-        yield exc
+    return rest[0] if rest else found[0]
 
 
 def start_service(services: trio.Nursery, service: Callable[..., Awaitable[None]], *args: Any) -> None:

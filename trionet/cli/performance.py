@@ -14,12 +14,13 @@ import trio.testing
 
 import trionet
 
+from ..errors import leaves
 from ..inspect import Life, lives
 from ..texts import amount
 from .steps import BrokenPromiseError, expect
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
 
     from .. import DrainReport
     from ..inspect import Timeline
@@ -121,7 +122,7 @@ async def _perform_one(step: Step, stage: Stage, timeline: Timeline, limit: trio
             _check_handles(step, lives(timeline.since(mark)))
             broken = None
         except Exception as exc:  # noqa: BLE001 - whatever it is, the promise was not kept; the others still count
-            broken = "; ".join(map(_describe, _leaves(exc)))
+            broken = "; ".join(map(_describe, leaves(exc)))
             await _settle(timeline)
     seen = sorted(lives(timeline.since(mark)), key=lambda life: life.side)
     return Result(step.name, step.promise, broken, shown, tuple(seen))
@@ -147,15 +148,6 @@ def _check_handles(step: Step, seen: tuple[Life, ...]) -> None:
         expect(kinds == wanted, f"on the {side}'s side there are {wanted or 'no handles'}: found {kinds}")
     for life in seen:
         expect(life.ended, f"{life.side} {life.handle} ends: it is {life.phases[-1].value}")
-
-
-def _leaves(exc: BaseException) -> Iterator[BaseException]:
-    """The exceptions in a group, or the exception itself."""
-    if isinstance(exc, BaseExceptionGroup):
-        for each in exc.exceptions:
-            yield from _leaves(each)
-    else:
-        yield exc
 
 
 def _describe(exc: BaseException) -> str:

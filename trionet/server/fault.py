@@ -23,6 +23,7 @@ from ..errors import (
     TrionetError,
     UpgradeFailedError,
     UpgradeRefusedError,
+    leaves,
 )
 from ..ownership import Reason, Receive
 from ..texts import printable
@@ -115,7 +116,7 @@ def judge(exc: BaseException, watcher: Watcher, *, draining: bool = False) -> Ve
             return _on_its_own(leaf, leaf.handle)
         return Fault.PROGRAM
 
-    found = [(fault_of(leaf), leaf) for leaf in _leaves(exc)]
+    found = [(fault_of(leaf), leaf) for leaf in leaves(exc)]
     if any(fault is Fault.PROGRAM for fault, _ in found):
         return Verdict(Fault.PROGRAM, only(_part(exc, lambda leaf: fault_of(leaf) is Fault.PROGRAM)))
     return Verdict(*next((one for one in found if one[0].peers), found[0]))
@@ -149,13 +150,6 @@ def _on_its_own(error: TrionetError, handle: Any) -> Fault:
                     return Fault.NOBODY
             return fault or Fault.PROGRAM
     return Fault.PROGRAM
-
-
-def _leaves(exc: BaseException) -> list[BaseException]:
-    """The single errors of a group, however deep; of any other exception itself."""
-    if isinstance(exc, BaseExceptionGroup):
-        return [leaf for inner in exc.exceptions for leaf in _leaves(inner)]
-    return [exc]
 
 
 def _part(exc: BaseException, wanted: Callable[[BaseException], bool]) -> BaseException:
