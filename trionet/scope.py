@@ -131,10 +131,13 @@ class Scope:
             ScopeClosedError: this scope is closing or closed.
         """
         self.owner.check_open("open_scope")
-        seconds = self.owner.drain_timeout if drain_timeout is None else drain_timeout
-        owner = Owner(name or "", parent=self.owner, drain_timeout=seconds, services=self.owner.services)
-        async with open_child(owner) as scope:
+        async with open_child(self._child_owner(name or "", drain_timeout)) as scope:
             yield scope
+
+    def _child_owner(self, name: str, drain_timeout: float | None) -> Owner:
+        """The owner of a scope inside this one, with this one's time to drain where none is given."""
+        seconds = self.owner.drain_timeout if drain_timeout is None else drain_timeout
+        return Owner(name, parent=self.owner, drain_timeout=seconds, services=self.owner.services)
 
     @enable_ki_protection
     async def connect_tcp(
@@ -253,8 +256,7 @@ class Scope:
         Cancellation: as for `trionet.open_http_client`.
         """
         self.owner.check_open("open_http_client")
-        seconds = self.owner.drain_timeout if drain_timeout is None else drain_timeout
-        owner = Owner("open_http_client", parent=self.owner, drain_timeout=seconds, services=self.owner.services)
+        owner = self._child_owner("open_http_client", drain_timeout)
         async with hold_http_client(Scope(owner), options) as client:
             yield client
 
@@ -277,8 +279,7 @@ class Scope:
         Cancellation: as for `trionet.open_websocket`.
         """
         self.owner.check_open("open_websocket")
-        seconds = self.owner.drain_timeout if drain_timeout is None else drain_timeout
-        owner = Owner("open_websocket", parent=self.owner, drain_timeout=seconds, services=self.owner.services)
+        owner = self._child_owner("open_websocket", drain_timeout)
         async with hold_websocket(Scope(owner), url, options) as websocket:
             yield websocket
 
