@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from http import HTTPStatus
+from typing import Final
 
 from ..errors import LimitExceededError, RemoteProtocolError
 
-__all__ = ["answer_status", "error_text"]
+__all__ = ["PLAIN_TEXT", "answer_status", "error_text"]
+
+PLAIN_TEXT: Final = (("Content-Type", "text/plain; charset=utf-8"),)
+"""The fields of an answer whose body is a line of text."""
 
 
 def answer_status(error: BaseException) -> int:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, Self
 import trio
 from trio.lowlevel import current_task, enable_ki_protection
 
+from ..checks import check_kind
 from ..errors import HandleBrokenError, RemoteProtocolError
 from ..ownership import Event, Phase, Reason, Receive
 from ..recipe import OwnRecipe
@@ -198,9 +199,7 @@ def to_http_server(*, limits: HTTPLimits = DEFAULT_LIMITS) -> Recipe[HTTPServerC
 
     Source: RFC 9112.
     """
-    if not isinstance(limits, HTTPLimits):
-        raise TypeError(f"limits must be a trionet.HTTPLimits, not {limits!r}")
-    return _Recipe(limits)
+    return _Recipe(check_kind("limits", limits, HTTPLimits, "a trionet.HTTPLimits"))
 
 
 class _Recipe(OwnRecipe[HTTPServerConnection]):

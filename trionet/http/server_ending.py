@@ -16,7 +16,7 @@ from trio.lowlevel import current_clock, current_task, enable_ki_protection
 from ..errors import HandleBrokenError, HandleClosedError, RemoteProtocolError, errors_on, unraised
 from ..ownership import Blocker, Event, Phase, Reason, Receive, Refusal, Refuse, Send
 from ..transport.protocol import MAX_RECEIVE
-from .answer_status import answer_status, error_text
+from .answer_status import PLAIN_TEXT, answer_status, error_text
 from .body_reader import PIECES, EndOfMessage
 from .lookout import eof_counts, is_answered
 from .server_link import Link
@@ -34,7 +34,6 @@ LINGER_SECONDS: Final = 1.0
 LINGER_BYTES: Final = 2**26
 """How long, and for how much, a close waits for a client that may still be sending (RFC 9112 §9.6)."""
 
-_TEXT: Final = [("Content-Type", "text/plain; charset=utf-8")]
 _NOT_ANSWERED: Final = b"the request was not answered\n"
 _REASONS: Final = {Event.PROTOCOL_ERROR: Reason.PROTOCOL_ERROR, Event.PEER_GONE: Reason.PEER_EOF}
 
@@ -126,7 +125,7 @@ class Ending(Link):
         machine = self.machine
         if machine.ours is Half.HEAD:
             self._report_unanswered(exchange)
-            await exchange.respond(500, _NOT_ANSWERED, headers=_TEXT)
+            await exchange.respond(500, _NOT_ANSWERED, headers=PLAIN_TEXT)
         elif machine.ours is Half.BODY:
             if self.is_unfinished(exchange):
                 self._report_unanswered(exchange)
@@ -184,7 +183,7 @@ class Ending(Link):
         if machine.ours is Half.HEAD:
             machine.keep_alive = False
             text = _NOT_ANSWERED if status == 500 else error_text(status)
-            self._out.append(machine.respond(status, _TEXT, text))
+            self._out.append(machine.respond(status, PLAIN_TEXT, text))
             self._life.unsent = True
             self._owner.caretaker.flush_soon(self)
             exchange.status = status
@@ -305,7 +304,7 @@ class Ending(Link):
         if self.machine.ours is Half.HEAD:
             text = f"{exc}\n".encode("utf-8", "backslashreplace")
             with suppress(HandleBrokenError, HandleClosedError):  # the client has gone, or takes nothing
-                await self.send(self.machine.respond(exc.status_hint, _TEXT, text), None)
+                await self.send(self.machine.respond(exc.status_hint, PLAIN_TEXT, text), None)
         await self.aclose()
 
     @enable_ki_protection
@@ -406,7 +405,7 @@ class Ending(Link):
         seconds = self.limits.head_timeout
         self._failure = RemoteProtocolError(f"no whole request within {seconds:g} s (head_timeout)", 408)
         self.machine.fail(self._failure)
-        data = self.machine.respond(408, _TEXT, f"{self._failure}\n".encode())
+        data = self.machine.respond(408, PLAIN_TEXT, f"{self._failure}\n".encode())
         if not self._life.unsent:
             with suppress(trio.BrokenResourceError):
                 self._transport.send_some(data)

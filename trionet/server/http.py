@@ -21,7 +21,7 @@ from ..errors import (
     RemoteProtocolError,
     TrionetError,
 )
-from ..http.answer_status import answer_status, error_text
+from ..http.answer_status import PLAIN_TEXT, answer_status, error_text
 from ..http.limits import DEFAULT_LIMITS, HTTPLimits
 from ..http.server import to_http_server
 from ..ownership import Reason
@@ -49,7 +49,6 @@ __all__ = ["http_handler", "serve_http"]
 
 _LOG = logging.getLogger("trionet.server")
 _ACCESS = logging.getLogger("trionet.access")
-_TEXT = [("Content-Type", "text/plain; charset=utf-8")]
 
 
 async def serve_http(
@@ -263,7 +262,7 @@ async def _answer(exchange: Exchange, status: int) -> None:
     connection = exchange.connection
     if connection.exchange is exchange and not connection.phase.terminal and not connection.was_reset:
         with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-            await exchange.respond(status, error_text(status), headers=_TEXT)
+            await exchange.respond(status, error_text(status), headers=PLAIN_TEXT)
 
 
 def _tell(exchange: Exchange, exc: BaseException, on_error: ErrorHook | None) -> None:

@@ -15,7 +15,7 @@ from trio.lowlevel import enable_ki_protection
 
 from ..adopt import take_socket
 from ..block import check_trio
-from ..checks import check_flag
+from ..checks import check_flag, check_kind
 from ..listen import close_listener, tcp_listeners, unix_listener
 from ..scope import open_scope
 from ..tls import to_tls_server
@@ -233,11 +233,10 @@ def _check_options(handler: Any, ssl_context: ssl.SSLContext | None, limits: Any
     """The limits; raise if an argument cannot be right, before anything is opened."""
     check_trio("serve")
     check_handler(handler)
-    if limits is not None and not isinstance(limits, Limits):
-        raise TypeError(f"limits must be a trionet.Limits, not {limits!r}")
+    checked = Limits() if limits is None else check_kind("limits", limits, Limits, "a trionet.Limits")
     if ssl_context is not None:
         to_tls_server(ssl_context)  # checks it
-    return Limits() if limits is None else limits
+    return checked
 
 
 def check_handler(handler: Any) -> None:

@@ -12,6 +12,7 @@ import trio_websocket
 
 from ..errors import HandleBrokenError, HandleClosedError, LocalProtocolError
 from ..texts import printable
+from .frames import MAX_REASON
 
 if TYPE_CHECKING:
     from ..ownership import End
@@ -21,8 +22,6 @@ __all__ = ["CLEAN", "CloseReason", "ConnectionBroken", "ConnectionClosed", "chec
 CLEAN: Final = frozenset({1000, 1001, 1005})
 """Codes with which a conversation ends as intended. 1005 stands for none, as a browser's `close()` sends it."""
 
-MAX_REASON: Final = 123
-"""Bytes of a close frame's reason at most (RFC 6455 §5.5)."""
 
 _SENDABLE: Final = frozenset({1000, 1001, 1002, 1003, *range(1007, 1015), *range(3000, 5000)})
 

@@ -19,6 +19,7 @@ __all__ = [
     "FIN",
     "MASKED",
     "MAX_CONTROL",
+    "MAX_REASON",
     "PING",
     "PONG",
     "RSV1",
