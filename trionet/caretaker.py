@@ -24,9 +24,9 @@ from .services import start_service
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["TICK", "Caretaker", "Charge"]
+__all__ = ["TICK", "Breather", "Caretaker", "Charge"]
 
-_log = logging.getLogger("trionet")
+_LOG = logging.getLogger("trionet")
 
 TICK: Final = 0.5
 """Seconds between two looks at a connection: what takes two of them, such as noticing that a client left, takes 1 s."""
@@ -142,7 +142,7 @@ class Caretaker:
             return step(*args)
         except Exception:  # noqa: BLE001 - one connection's failure must not end the care for all others
             self.unwatch(charge)
-            _log.exception("looking after %r failed; it is left alone from now on", charge)
+            _LOG.exception("looking after %r failed; it is left alone from now on", charge)
             return None
 
     @enable_ki_protection

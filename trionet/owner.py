@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["Member", "Observer", "Owner", "opened_at"]
 
 
-_log = logging.getLogger("trionet")
+_LOG = logging.getLogger("trionet")
 
 T = TypeVar("T")
 
@@ -257,7 +257,7 @@ class Owner:
             if not transport.close():
                 self.release_later(transport)
         except Exception as exc:  # noqa: BLE001 - whatever it is, the step that is under way has to be finished
-            _log.exception("closing the endpoint of %r failed", of)
+            _LOG.exception("closing the endpoint of %r failed", of)
             return exc
         return None
 
@@ -291,7 +291,7 @@ class Owner:
                 self.observer(handle, before, after)
             except Exception:  # noqa: BLE001 - whatever it is, the step that is under way has to be finished
                 self.observer = None
-                _log.exception("the observer of %r raised, and has been switched off", self)
+                _LOG.exception("the observer of %r raised, and has been switched off", self)
 
     @enable_ki_protection
     def shut_door(self) -> None:
@@ -391,7 +391,7 @@ class Owner:
         try:
             await member.drain()
         except Exception:  # noqa: BLE001 - a protocol of a user's own; it is closed by force, the others drain on
-            _log.exception("draining %r failed", member)
+            _LOG.exception("draining %r failed", member)
         self._drain_in(nursery, self._start_drain(), begun)
 
     @enable_ki_protection
@@ -455,7 +455,7 @@ def _ask(member: Member, question: Callable[[], T], otherwise: T) -> T:
     try:
         return question()
     except Exception:  # noqa: BLE001 - a protocol of a user's own may raise anything
-        _log.exception("%s failed to end as its scope wants it", object.__repr__(member))
+        _LOG.exception("%s failed to end as its scope wants it", object.__repr__(member))
         return otherwise
 
 

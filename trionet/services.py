@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["one_of", "open_services", "start_service"]
 
-_log = logging.getLogger("trionet")
+_LOG = logging.getLogger("trionet")
 
 
 @asynccontextmanager
@@ -78,4 +78,4 @@ async def _run(service: Callable[..., Awaitable[None]], args: tuple[Any, ...]) -
     try:
         await service(*args)
     except Exception:  # noqa: BLE001 - nobody awaits it, and its nursery is that of everybody's services
-        _log.exception("a service task of trionet failed: %r", service)
+        _LOG.exception("a service task of trionet failed: %r", service)

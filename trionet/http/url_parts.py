@@ -14,7 +14,7 @@ from urllib.parse import quote, unquote
 
 from .hosts import ascii_host
 
-__all__ = ["Parts", "has_scheme", "kind_of", "without_userinfo"]
+__all__ = ["Parts", "for_people", "has_scheme", "kind_of", "without_userinfo"]
 
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _PARTS: Final = re.compile(r"([^:/?#]+):(?://([^/?#]*))?([^?#]*)(\?[^#]*)?(?:#(.*))?", re.DOTALL)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Home"]
 
-_log = logging.getLogger("trionet.httpx")
+_LOG = logging.getLogger("trionet.httpx")
 
 
 class Home:
@@ -109,7 +109,7 @@ class Home:
         except trio.Cancelled:
             raise
         except BaseException:  # noqa: BLE001, ASYNC103 - a system task that raises ends the run with an internal error
-            _log.exception("the connections of a TrionetTransport are closed, because a task behind them failed")
+            _LOG.exception("the connections of a TrionetTransport are closed, because a task behind them failed")
         finally:
             self._opened.set()
             self._ended.set()

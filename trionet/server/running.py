@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .collector import Collector
     from .server import Server
 
-__all__ = ["Running", "join", "leave"]
+__all__ = ["Running", "join", "leave", "tell"]
 
 _LOG = logging.getLogger("trionet.server")
 
