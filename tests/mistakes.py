@@ -743,7 +743,7 @@ TABLES = {
         ),
         (
             'client.request("GET", "http://localhost:0/")',
-            "ValueError: url 'http://localhost:0/': port 0 is one that nobody can be reached at; leave it out for the default",
+            "ValueError: url 'http://localhost:0/': nobody can be reached at port 0; leave it out for the default",
         ),
         (
             'client.request("GET", "http://localhost:abc/")',

@@ -251,7 +251,7 @@ class _PlainRecipe(TalkingRecipe[Connection]):
             wire.sent = tls.notified
         if data := await tls.receive_some(MAX_RECEIVE):
             raise UpgradeFailedError(
-                f"{self.what} failed: the peer went on sending over TLS, {amount(len(data), 'byte')} at least"
+                f"{self.what} failed: the peer went on sending over TLS (at least {amount(len(data), 'byte')})"
             )
         wire.transport = tls.lower
         wire.unread += tls.take_trailing()

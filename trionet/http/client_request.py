@@ -17,6 +17,7 @@ from ..block import NeedsAsyncWith
 from ..checks import check_flag
 from ..errors import BodyNotReplayableError, RemoteProtocolError, TooManyRedirectsError
 from ..generators import close_generator
+from ..texts import amount
 from .content import NOTHING, make_content
 from .headers import Headers
 from .redirect import next_request
@@ -221,8 +222,8 @@ class ClientRequest(NeedsAsyncWith):
             raise RemoteProtocolError(f"redirect ({response.status}) with {len(locations)} Location fields", 502)
         if followed >= client.max_redirects:
             raise TooManyRedirectsError(
-                f"{method} {for_people(plan.target.url)} leads on to {for_people(location)!r}, after {followed} "
-                f"redirects; at most {client.max_redirects} are followed (max_redirects)"
+                f"{method} {for_people(plan.target.url)} leads on to {for_people(location)!r}, "
+                f"after {amount(followed, 'redirect')}; at most {client.max_redirects} are followed (max_redirects)"
             )
         if not onward.drops_body and not content.replayable:
             raise BodyNotReplayableError(

@@ -270,7 +270,9 @@ def status_line(status: int, reason: str) -> bytes:
     """
     line = b"HTTP/1.1 %d %b" % (status, reason.encode("latin-1", "replace"))
     if not _STATUS_LINE.fullmatch(line):
-        raise LocalProtocolError(f"{status!r} {reason!r} is no status line")
+        raise LocalProtocolError(
+            f"{status!r} {reason!r} cannot be a status line: three digits, and text without control characters"
+        )
     return line + b"\r\n"
 
 

@@ -80,7 +80,7 @@ class OutgoingFields:
             LocalProtocolError: they do not, or one of them is no length.
         """
         if length is not None and length < 0:
-            raise LocalProtocolError(f"a body of {length} bytes")
+            raise LocalProtocolError(f"a body cannot have {length} bytes")
         values = self.picked.get(b"content-length")
         if values is None:
             return length

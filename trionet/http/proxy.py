@@ -229,7 +229,7 @@ def _split_port(text: str, entry: str) -> tuple[str, int | None]:
     if not colon or port.endswith("]"):
         return text, None
     if not port.isascii() or not port.isdigit() or not 0 < int(port) <= 65535:
-        raise ValueError(f"NO_PROXY has the entry {entry!r}, whose port is none")
+        raise ValueError(f"NO_PROXY has the entry {entry!r}, whose port is not a number from 1 to 65535")
     return host, int(port)
 
 

@@ -113,7 +113,7 @@ def _host(host: str) -> str:
     if not host.startswith("["):
         return ascii_host(host)
     if ":" not in host:
-        raise ValueError("in brackets there can be an IPv6 address only")
+        raise ValueError("only an IPv6 address can stand in brackets")
     return ascii_host(host[1:-1].replace("%25", "%", 1))  # RFC 6874 §2
 
 
@@ -124,7 +124,7 @@ def _port(text: str | None) -> int | None:
     match = _PORT.fullmatch(text)
     port = int(match[1]) if match else -1
     if port == 0:
-        raise ValueError("port 0 is one that nobody can be reached at; leave it out for the default")
+        raise ValueError("nobody can be reached at port 0; leave it out for the default")
     if not 0 < port <= 65535:
         shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
         raise ValueError(f"port {shown!r} is not a number from 1 to 65535")

@@ -210,7 +210,7 @@ class Engine(Assembly):
             return start, -1
         length = int.from_bytes(data[at + 2 : start], "big")
         if length < (126 if start - at == 4 else 65536) or length >= 2**63:
-            raise Offence(1002, f"a frame's length of {length} bytes is not written as it has to be")
+            raise Offence(1002, f"a frame's length of {length} bytes is not in its shortest form, or too large")
         return start, length
 
     def _unusual(self, data: bytes | bytearray, at: int, size: int, start: int, length: int) -> int:

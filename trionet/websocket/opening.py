@@ -21,6 +21,7 @@ from ..http.pool import Site
 from ..http.proxy import Proxies, Proxy
 from ..http.redirect import MAX_REDIRECTS, next_request
 from ..ownership import Phase
+from ..texts import amount
 from . import handshake
 from .asking import ClientRecipe
 from .upgrading import Settings, make_keepalive
@@ -155,8 +156,8 @@ class Opening:
         onward = next_request(response.status, location, "GET", target, headers, allow_downgrade=self._allow_downgrade)
         if onward is not None and followed >= self._max_redirects:
             raise TooManyRedirectsError(
-                f"the WebSocket handshake with {shown_url(target.url)} leads on to {shown_url(location)!r}, after "
-                f"{followed} redirects; at most {self._max_redirects} are followed (max_redirects)"
+                f"the WebSocket handshake with {shown_url(target.url)} leads on to {shown_url(location)!r}, "
+                f"after {amount(followed, 'redirect')}; at most {self._max_redirects} are followed (max_redirects)"
             ) from error
         return onward
 
