@@ -27,15 +27,21 @@ def proxy(client: trionet.HTTPClient, backend: str) -> Callable[[trionet.Exchang
     """A handler that gives every request to `backend`, such as ``"localhost:8000"``."""
 
     async def app(exchange: trionet.Exchange) -> None:
+        # Not the target itself: that may be a whole URL, and then a client would choose whom this proxy asks.
+        target = f"{exchange.path}?{exchange.query}" if exchange.query else exchange.path
         if exchange.wants_websocket:
-            await websocket(exchange, f"ws://{backend}{exchange.target}")
+            await websocket(exchange, f"ws://{backend}{target}")
             return
+        if exchange.method in ("CONNECT", "TRACE"):
+            await exchange.respond(501, "This proxy gives no tunnels, and tells nobody what it was sent.\n")
+            return
+        url = f"http://{backend}{target}"
         address = exchange.connection.remote_address
         fields = [*onward(exchange.headers), ("X-Forwarded-For", address[0] if address else "unknown")]
         has_body = "content-length" in exchange.headers or "transfer-encoding" in exchange.headers
         body = exchange if has_body else b""
         try:
-            async with client.request(exchange.method, exchange.target, headers=fields, content=body) as response:
+            async with client.request(exchange.method, url, headers=fields, content=body) as response:
                 await exchange.respond(response.status, response.raw(), headers=onward(response.headers, "date"))
         except trionet.HTTPClientError as exc:
             if exchange.status:  # the answer has begun: what is raised here cuts it off, for all to see
@@ -90,7 +96,7 @@ async def main() -> None:
     async with trionet.open_scope() as scope:
         server = await scope.start(trionet.serve_http, backend, 0)
         address = f"localhost:{server.port}"
-        async with scope.open_http_client(base_url=f"http://{address}", follow_redirects=False) as to_backend:
+        async with scope.open_http_client(follow_redirects=False) as to_backend:
             front = await scope.start(trionet.serve_http, proxy(to_backend, address), 0)
             async with scope.open_http_client(base_url=f"http://localhost:{front.port}") as client:
                 for method, body in ("GET", b""), ("POST", bytes(200_000)):

@@ -58,12 +58,24 @@ def starttls(context: Any) -> Serve:
     return partial(trionet.serve_tcp, partial(example("starttls")["handle"], context=context))
 
 
+async def reverse_proxy(port: int, **options: Any) -> None:
+    """The example's proxy, and behind it the example's backend."""
+    names = example("reverse_proxy")
+    async with trionet.open_scope(drain_timeout=0) as scope:
+        server = await scope.start(trionet.serve_http, names["backend"], 0)
+        backend = f"localhost:{server.port}"
+        async with scope.open_http_client(follow_redirects=False) as client:
+            await trionet.serve_http(names["proxy"](client, backend), port, **options)
+        scope.cancel()
+
+
 PROGRAMS: dict[str, Callable[[Any], Serve]] = {
     "chat": lambda _: partial(trionet.serve_http, example("chat")["app"]),
     "graceful_server": lambda _: partial(trionet.serve_tcp, example("graceful_server")["handle"]),
     "http_app": lambda _: partial(trionet.serve_http, example("http_app")["app"]),
     "length_prefixed": lambda _: partial(trionet.serve_tcp, example("length_prefixed")["handle"]),
     "one_port": lambda _: partial(trionet.serve_tcp, example("one_port")["handle"]),
+    "reverse_proxy": lambda _: reverse_proxy,
     "starttls": starttls,
     "README, first program": lambda _: partial(trionet.serve_tcp, program(marked("tested: first program"))["handle"]),
     "README, http program": lambda _: partial(trionet.serve_http, program(marked("tested: http program"))["app"]),

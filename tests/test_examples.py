@@ -131,3 +131,24 @@ async def test_a_message_that_is_too_long_or_cut_off_is_an_error_and_a_cancelled
         stream = await ours.upgrade(to_messages())
         with pytest.raises(trionet.RemoteProtocolError):
             await stream.get_message()
+
+
+async def test_the_reverse_proxy_asks_its_backend_alone_whatever_the_target_says() -> None:
+    """A whole URL as the target must not choose whom the proxy connects to."""
+    names = runpy.run_path(str(ROOT / "examples" / "reverse_proxy.py"))
+    async with trionet.open_scope() as scope:
+        server = await scope.start(trionet.serve_http, names["backend"], 0)
+        backend = f"localhost:{server.port}"
+        async with scope.open_http_client(follow_redirects=False) as to_backend:
+            front = await scope.start(trionet.serve_http, names["proxy"](to_backend, backend), 0)
+            for target, seen in (
+                ("http://127.0.0.1:1/a?b=c", b"GET /a?b=c"),
+                ("//127.0.0.1:1/a", b"GET //127.0.0.1:1/a"),
+            ):
+                host = b"127.0.0.1:1" if target.startswith("http") else b"a"
+                async with trionet.open_tcp("localhost", front.port) as conn:
+                    await conn.send_all(b"GET %b HTTP/1.1\r\nHost: %b\r\n\r\n" % (target.encode(), host))
+                    assert (await conn.receive_until(b"\r\n", max_bytes=99)) == b"HTTP/1.1 200 OK\r\n"
+                    await conn.receive_until(b"\r\n\r\n", max_bytes=999)
+                    assert seen in await conn.receive_some()
+        scope.cancel()

@@ -783,6 +783,7 @@ async def test_an_error_without_words_is_named(caplog):
         assert (await read_answer(theirs)).status == 500
         [record] = caplog.records
         assert record.getMessage().endswith(" failed: TooSlowError")
+        scope.cancel()
 
 
 async def test_a_handler_that_aborts_has_decided_so(caplog, tls, tmp_path):

@@ -267,7 +267,7 @@ async def test_what_makes_the_parts_closes_without_waiting_for_itself(begun):
 
 async def test_what_makes_the_parts_of_one_message_cannot_send_another():
     """It would wait for its own turn to end."""
-    async with trionet.open_scope() as scope:
+    async with trionet.open_scope(drain_timeout=0) as scope:
         one, other = unix_pair(scope)
         server = await server_by_hand(one, other)
         refused = []
