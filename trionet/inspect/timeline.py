@@ -17,11 +17,10 @@ from trio.lowlevel import enable_ki_protection
 from ..checks import check_count
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
+    from ..owner import Observer
     from ..ownership import Phase, Reason
-
-    Observer = Callable[[Any, Phase | None, Phase], None]
 
 __all__ = ["Entry", "Life", "Timeline", "lives"]
 
