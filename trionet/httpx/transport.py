@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import httpx
 import trio
 
+from ..checks import check_count
 from ..http.limits import HTTPLimits
 from ..http.proxy import Proxies, Proxy
 from ..http.url import DEFAULT_PORTS
@@ -83,20 +84,11 @@ class TrionetTransport(httpx.AsyncBaseTransport):
         if not http1 or http2:
             what = "http2=True" if http2 else "http1=False"
             raise ValueError(f"{what}: HTTP/1.1 is the only version that trionet speaks; leave it out")
-        if retries < 0:
-            raise ValueError(f"retries must be at least 0, not {retries!r}")
-        self.retries = retries
+        self.retries = check_count("retries", retries)
         """How often connecting is tried again."""
-        most = sys.maxsize if limits.max_connections is None else limits.max_connections
-        if most < 1:
-            raise ValueError(f"limits.max_connections must be at least 1, or None, not {most!r}")
-        kept = most if limits.max_keepalive_connections is None else limits.max_keepalive_connections
-        expiry = math.inf if limits.keepalive_expiry is None else limits.keepalive_expiry
-        self.max_idle = kept if expiry > 0 else 0
-        """Connections that are kept without a request."""
+        most, self.max_idle, idle = _bounds_of(limits)
         given = httpx.Proxy(proxy) if isinstance(proxy, (str, httpx.URL)) else proxy
         through = None if given is None else _as_proxy(given)
-        idle = HTTPLimits(idle_timeout=expiry) if expiry > 0 else HTTPLimits()
         self._settings = Settings(
             limits=idle,
             ssl_context=httpx.create_ssl_context(verify=verify, cert=cert, trust_env=trust_env),
@@ -202,6 +194,16 @@ class TrionetTransport(httpx.AsyncBaseTransport):
         if proxy.authorization is not None:
             fields.append((b"Proxy-Authorization", proxy.authorization.encode("ascii")))
         return f"http://{origin.authority}{target}", fields  # RFC 9112 §3.2.2
+
+
+def _bounds_of(limits: httpx.Limits) -> tuple[int, int, HTTPLimits]:
+    """How many connections there may be, how many of them without a request, and for how long those are kept."""
+    most = sys.maxsize if limits.max_connections is None else limits.max_connections
+    if most < 1:
+        raise ValueError(f"limits.max_connections must be at least 1, or None, not {most!r}")
+    kept = most if limits.max_keepalive_connections is None else limits.max_keepalive_connections
+    expiry = math.inf if limits.keepalive_expiry is None else limits.keepalive_expiry
+    return (most, kept, HTTPLimits(idle_timeout=expiry)) if expiry > 0 else (most, 0, HTTPLimits())
 
 
 def _as_proxy(given: httpx.Proxy) -> Proxy:
