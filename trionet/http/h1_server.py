@@ -378,7 +378,7 @@ class H1Server(H1Machine):
         fields = OutgoingFields(headers)
         parts: list[Buffer] = [_first_line(status, reason), *fields.lines]
         framing = self._frame(status, fields, length, parts)
-        keep_alive = not last and self._goes_on(status, fields, framing)
+        keep_alive = not last and self._goes_on(fields, framing)
         if b"date" not in fields.picked:
             parts.append(date_line())
         if not keep_alive:
@@ -428,7 +428,7 @@ class H1Server(H1Machine):
         parts.append(b"Transfer-Encoding: chunked\r\n")
         return CHUNKED
 
-    def _goes_on(self, status: int, fields: OutgoingFields, framing: Framing) -> bool:
+    def _goes_on(self, fields: OutgoingFields, framing: Framing) -> bool:
         """Whether the connection carries another request after this response (RFC 9112 §9.3)."""
         if not self.keep_alive or framing == UNTIL_EOF or b"close" in fields.tokens(b"connection"):
             return False
