@@ -2,8 +2,8 @@
 
 A handle is the right to use one endpoint. It is built up in layers, each of which adds one idea; read them in this
 order: `core` (state, questions, the effects of the machine), `operations` and `lease` (what is in progress),
-`changes` (of the owner) and `closing`. Protocol handles (`Connection`, `WebSocket`) derive from `Handle` and add their
-operations.
+`changes` (of the owner) and `closing`; `socket_face` is what a program sees of the socket. Protocol handles
+(`Connection`, `WebSocket`) derive from `Handle` and add their operations.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 HTTPX makes the requests, follows redirects, keeps cookies and decodes bodies; below that, its transport is one of
 trionet's pools. So a request's body is sent while the response is read, a cancelled request leaves no connection behind
-that might be used again, and each connection has an owner: the transport, from entering the client to leaving it.
+that might be used again, and each connection has an owner: the transport, from its first request to its close.
 """
 
 from __future__ import annotations
