@@ -29,6 +29,8 @@ def check_seconds(name: str, value: Any, *, positive: bool = False, off: str = "
         TypeError: not an int or a float.
         ValueError: negative, NaN, or 0 where that makes no sense.
     """
+    if type(value) is float and value > 0:
+        return value
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{name} must be a number of seconds ({off}), not {value!r}")
     if math.isnan(value) or value < 0 or (positive and value == 0):

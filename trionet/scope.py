@@ -307,13 +307,11 @@ class Scope:
         """
         self.owner.check_run("adopt")
         capsule = into_capsule(original)
-        try:
-            self.owner.check_open("adopt")
-        except BaseException:
+        if self.owner.shut:
             if capsule.owner is None:
                 capsule.seat(self.owner)
             capsule.abort()
-            raise
+            self.owner.check_open("adopt")
         return self._own(capsule)
 
     @enable_ki_protection

@@ -278,9 +278,10 @@ class _TooSlowError(UpgradeFailedError, trio.TooSlowError):
 
 def _check_recipe(recipe: Any) -> None:
     """Raise unless this is a recipe: a forgotten pair of parentheses is the usual mistake."""
-    missing = [name for name in ("prepare", "handshake", "commit") if not callable(getattr(recipe, name, None))]
-    if not missing and not isinstance(recipe, type):
+    whole = hasattr(recipe, "prepare") and hasattr(recipe, "handshake") and hasattr(recipe, "commit")
+    if whole and not isinstance(recipe, type):
         return
+    missing = [name for name in ("prepare", "handshake", "commit") if not hasattr(recipe, name)]
     hint = "; call it" if callable(recipe) else ""
     if 0 < len(missing) < 3:
         hint = f", which has no method {missing[0]}{hint}"

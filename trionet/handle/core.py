@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["Core", "Statistics", "attributes"]
 
 _BY_FORCE: Final = frozenset({Reason.DRAIN_TIMEOUT, Reason.SCOPE_EXIT, Reason.SCOPE_CANCELLED})
-_PEERS: Final = frozenset({Reason.PEER_EOF, Reason.PEER_RESET, Reason.PROTOCOL_ERROR, Reason.IDLE_TIMEOUT})
+_PEERS: Final = (Reason.PEER_EOF, Reason.PEER_RESET, Reason.PROTOCOL_ERROR, Reason.IDLE_TIMEOUT)
 """Reasons of an end that the peer has brought about."""
 
 
