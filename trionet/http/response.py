@@ -195,7 +195,8 @@ class Response(IncomingBody):
 
         Cancellation: what was read until then is kept, and given by the next call.
         """
-        check_count("max_bytes", max_bytes)
+        if type(max_bytes) is not int or max_bytes < 0:
+            check_count("max_bytes", max_bytes)
         if self._body is not None:
             await trio.lowlevel.checkpoint()
             return self._body
