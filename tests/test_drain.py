@@ -522,6 +522,22 @@ async def test_requests_in_the_backlog_are_answered(nursery, tmp_path, autojump_
             assert report.drained == 101
 
 
+async def test_an_answer_to_the_backlog_says_close_also_while_others_are_accepted(
+    nursery, tmp_path, autojump_clock, monkeypatch
+):
+    """One at a time, so that handlers have their turns, and answer, before the drain has told all that have come."""
+    monkeypatch.setattr("trionet.server.server._BATCH", 1)
+    monkeypatch.setattr("trionet.caretaker.SLICE", 0)
+    async with trionet.open_scope(drain_timeout=0) as scope:
+        serving = Serving("tcp", scope, nursery, tmp_path / "s", None, None)
+        server = await serving.start(trionet.http_handler(greet))
+        clients = [serving.knock() for _ in range(50)]
+        for client in clients:
+            say(client, GET)
+        _, answers = await drained(server, *clients)
+        assert [answer.fields.get("connection") for answer in answers] == ["close"] * 50
+
+
 async def test_bytes_in_the_backlog_are_delivered(plain):
     server = await plain.start(lines)
     client = plain.knock()

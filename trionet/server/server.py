@@ -259,6 +259,8 @@ class Server:
         capsule.seat(owner)
         owner.register(capsule)
         self._open[owner] = watched
+        if self._draining:
+            owner.retire(self._grace)  # now: its handler may answer before the drain goes round again
         self.scope.start_soon(self._connection, capsule, owner, watched, name=name)
 
     # --- one connection ------------------------------------------------------------------------------------------
@@ -426,7 +428,7 @@ class Server:
     async def _retire(self) -> None:
         """Tell every connection that it is to end; told again, it looks whether the grace is over.
 
-        In short steps: there may be thousands. One that comes meanwhile is told when this is done again.
+        In short steps: there may be thousands. One that comes meanwhile is told when it begins.
         """
         breather = Breather()
         for owner in tuple(self._open):
