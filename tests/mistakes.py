@@ -834,7 +834,7 @@ TABLES = {
         ),
         (
             'client.request("POST", url, json=math.nan)',
-            "ValueError: json cannot be sent: Out of range float values are not JSON compliant. JSON has no NaN and no Infinity (RFC 8259 §6); use None",
+            "ValueError: json has NaN or Infinity, which JSON cannot express (RFC 8259 §6); use None",
         ),
         (
             'client.request("POST", url, json={1, 2})',

@@ -61,7 +61,7 @@ async def test_json_is_compact_and_not_escaped() -> None:
 
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
 def test_json_has_no_such_numbers(number: float) -> None:
-    with pytest.raises(ValueError, match="no NaN and no Infinity"):
+    with pytest.raises(ValueError, match="NaN or Infinity"):
         make_content(json={"x": [number]})
 
 
@@ -72,7 +72,7 @@ def test_what_else_json_cannot_express() -> None:
         make_content(json={1, 2})
     loop: list[Any] = []
     loop.append(loop)
-    with pytest.raises(ValueError, match="Circular"):
+    with pytest.raises(ValueError, match="contains itself"):
         make_content(json=loop)
 
 

@@ -175,9 +175,9 @@ def _as_json(value: Any) -> bytes:
     except RecursionError as exc:
         raise ValueError("json cannot be sent: it is nested too deeply") from exc
     except ValueError as exc:
-        raise ValueError(
-            f"json cannot be sent: {exc}. JSON has no NaN and no Infinity (RFC 8259 §6); use None"
-        ) from exc
+        if "ircular" in str(exc):
+            raise ValueError("json cannot be sent: it contains itself") from exc
+        raise ValueError("json has NaN or Infinity, which JSON cannot express (RFC 8259 §6); use None") from exc
     return _encoded("json", text)
 
 
