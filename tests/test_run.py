@@ -50,7 +50,8 @@ if __name__ == "__main__":
 class Process:
     """The program above, in a process of its own, and clients of it."""
 
-    def __init__(self):
+    def __init__(self, stack):
+        self.stack = stack
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         self.process = subprocess.Popen(
             [sys.executable, "-W", "error", "-c", PROGRAM],
@@ -62,7 +63,7 @@ class Process:
         return self.process.stderr.readline()
 
     def connect(self, request=b""):
-        client = socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE)
+        client = self.stack.enter_context(socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE))
         client.sendall(request)
         return client
 
@@ -87,7 +88,7 @@ def program():
     with contextlib.ExitStack() as stack:
 
         def start():
-            program = Process()
+            program = Process(stack)
             stack.enter_context(program.process)
             stack.callback(program.process.kill)
             return program
