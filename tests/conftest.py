@@ -27,6 +27,11 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+def pytest_runtest_teardown() -> None:
+    """What a test has left open is its own failure, not that of the test in which the collector happens to run."""
+    gc.collect()
+
+
 @pytest.fixture(scope="session")
 def ca() -> trustme.CA:
     """A certificate authority of our own."""
