@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import h11
 import httptools
 
-from trionet.http.h1_server import H1Server
-from trionet.http.states import Half
+from trionet.http.protocol.server_machine import H1Server
+from trionet.http.protocol.states import Half
 
 if TYPE_CHECKING:
     from collections.abc import Callable

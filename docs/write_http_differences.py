@@ -10,16 +10,16 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.http_differences import LENIENT, STRICT
+from tests.helpers.http_differences import LENIENT, STRICT
 
 if TYPE_CHECKING:
-    from tests.http_differences import Difference
+    from tests.helpers.http_differences import Difference
 
 PAGE = Path(__file__).parent / "http-differences.md"
 
 INTRODUCTION = """# HTTP/1.1: differences from h11
 
-<!-- Written by `python -m docs.write_http_differences`, from tests/http_differences.py. -->
+<!-- Written by `python -m docs.write_http_differences`, from tests/helpers/http_differences.py. -->
 
 The tests read a corpus of raw requests and responses with trionet and with [h11](https://h11.readthedocs.io). Whatever
 trionet accepts, h11 accepts with the same meaning: method, target, version, fields, body, trailers. The exceptions are

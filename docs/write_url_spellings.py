@@ -10,16 +10,16 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.url_spellings import AS_GIVEN, DIFFERENT
+from tests.helpers.url_spellings import AS_GIVEN, DIFFERENT
 
 if TYPE_CHECKING:
-    from tests.url_spellings import Difference
+    from tests.helpers.url_spellings import Difference
 
 PAGE = Path(__file__).parent / "url-spellings.md"
 
 INTRODUCTION = """# URLs: what is sent
 
-<!-- Written by `python -m docs.write_url_spellings`, from tests/url_spellings.py. -->
+<!-- Written by `python -m docs.write_url_spellings`, from tests/helpers/url_spellings.py. -->
 
 A URL is sent as it was given, and so is the Location of a redirect: a signed URL is valid in one spelling only. Nothing
 is decoded, put into another order or left out, apart from the fragment, which is never sent. Only what may not stand in

@@ -13,7 +13,7 @@ import trionet
 from trionet import Phase, Reason
 from trionet.transport.socket import SocketTransport
 
-from .pairs import (
+from .helpers.pairs import (
     PAIRS,
     SOCKET_PAIRS,
     Wrapped,

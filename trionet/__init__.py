@@ -9,9 +9,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .capsule import Detached
 from .connection import Connection
-from .drain_report import DrainReport, Forced, Lost
+from .custody.drain_report import DrainReport, Forced, Lost
 from .errors import (
     BodyNotReplayableError,
     HandleBrokenError,
@@ -31,15 +30,16 @@ from .errors import (
     UpgradeRefusedError,
 )
 from .handle import Handle, HandleSocket, Lease, PeerCredentials, Statistics
-from .opening import open_http_client, open_tcp, open_unix, open_websocket
+from .handle.detached import Detached
+from .handle.recipe import Recipe
+from .handle.wire import Wire
 from .ownership import Blocker, End, Phase, Reason
-from .recipe import Recipe
-from .scope import Scope, open_scope
+from .scope.opening import open_http_client, open_tcp, open_unix, open_websocket
+from .scope.scope import Scope, open_scope
 from .server import Limits, Server, ServerStatistics, serve, serve_tcp, serve_unix
 from .server.run import run
 from .tls import to_plaintext, to_tls_client, to_tls_server
 from .transport.tls import TLSInfo
-from .wire import Wire
 
 if TYPE_CHECKING:
     from .http import (

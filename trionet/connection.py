@@ -17,17 +17,17 @@ from trio.lowlevel import (
     enable_ki_protection,
 )
 
-from .checks import check_count, flat_view
 from .errors import HandleBrokenError, LimitExceededError, LocalProtocolError, RemoteProtocolError
 from .handle import Handle
 from .ownership import Event, Phase, Receive, Refuse, Send
+from .support.checks import check_count, flat_view
 from .transport.protocol import MAX_RECEIVE, Buffer
 from .transport.tls import TLSTransport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from .capsule import Detached
+    from .handle.detached import Detached
     from .transport.tls import TLSInfo
 
 __all__ = ["Connection"]

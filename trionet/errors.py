@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import trio
 
-from .texts import printable
+from .support.texts import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,6 +39,7 @@ __all__ = [
     "UpgradeRefusedError",
     "errors_on",
     "leaves",
+    "one_of",
     "unraised",
 ]
 
@@ -90,6 +91,22 @@ def leaves(exc: BaseException | None) -> Iterator[BaseException]:
             yield from leaves(inner)
     elif exc is not None:
         yield exc
+
+
+def one_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """What a nursery that no user sees has to raise: no group, as far as that loses nothing.
+
+    Ctrl-C strikes a task that waits in a nursery, which wraps it. It goes before all else; then what is no
+    cancellation; and several cancellations are one.
+    """
+    found = tuple(leaves(group))
+    rest = [leaf for leaf in found if not isinstance(leaf, trio.Cancelled)]
+    for leaf in rest:
+        if isinstance(leaf, KeyboardInterrupt):
+            return leaf
+    if len(rest) > 1:
+        return group
+    return rest[0] if rest else found[0]
 
 
 def errors_on(handle: Any, error: BaseException | None) -> list[TrionetError]:

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
-from .checks import check_kind
 from .connection import Connection
 from .errors import LocalProtocolError, PlaintextInjectionError, RemoteProtocolError, UpgradeFailedError
-from .recipe import TalkingRecipe
-from .texts import amount, shown_bytes
+from .own_recipe import TalkingRecipe
+from .support.checks import check_kind
+from .support.texts import amount, shown_bytes
 from .transport.client_hello import MAX_HELLO, server_name_of
 from .transport.protocol import MAX_RECEIVE
 from .transport.tls import TLSTransport
@@ -28,9 +28,9 @@ from .transport.tls_info import reason_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .capsule import Detached
-    from .recipe import Recipe
-    from .wire import Wire
+    from .handle.detached import Detached
+    from .handle.recipe import Recipe
+    from .handle.wire import Wire
 
 __all__ = ["to_plaintext", "to_tls_client", "to_tls_server"]
 

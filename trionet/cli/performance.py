@@ -16,7 +16,7 @@ import trionet
 
 from ..errors import leaves
 from ..inspect import Life, lives
-from ..texts import amount
+from ..support.texts import amount
 from .steps import BrokenPromiseError, expect
 
 if TYPE_CHECKING:

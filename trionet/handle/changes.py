@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import trio
 from trio.lowlevel import enable_ki_protection
 
+from ..custody.owner import Owner
 from ..errors import (
     HandleClosedError,
     LimitExceededError,
@@ -17,17 +18,16 @@ from ..errors import (
     UpgradeRefusedError,
     unraised,
 )
-from ..owner import Owner
 from ..ownership import Event, Ownership, Phase, Refuse
-from ..wire import Wire
 from .core import attributes
 from .operations import Operations
+from .wire import Wire
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
-    from ..capsule import Detached
-    from ..recipe import Recipe
+    from .detached import Detached
+    from .recipe import Recipe
 
 __all__ = ["Changes"]
 

@@ -15,22 +15,22 @@ import outcome
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from ..capsule import Detached
-from ..checks import refuse_copy
+from ..custody.owner import opened_at
 from ..errors import HandleBrokenError, HandleBusyError, HandleClosedError, HandleMovedError
-from ..owner import opened_at
 from ..ownership import Blocker, Effect, End, Event, Ownership, Phase, Reason, Receive, Refusal, Refuse, Send
-from ..texts import amount, shown_address
+from ..support.checks import refuse_copy
+from ..support.texts import amount, shown_address
+from .detached import Detached
 from .socket_face import HandleSocket, PeerCredentials, credentials_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..owner import Owner
-    from ..scope import Scope
+    from ..custody.owner import Owner
+    from ..scope.scope import Scope
     from ..transport.protocol import Transport
-    from ..wire import Wire
     from .lease import Lease
+    from .wire import Wire
 
 __all__ = ["Core", "Statistics", "attributes"]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import trio
 from trio.lowlevel import current_task, enable_ki_protection
 
-from ..checks import refuse_copy
+from ..support.checks import refuse_copy
 
 if TYPE_CHECKING:
     from collections.abc import Callable

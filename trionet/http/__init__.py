@@ -6,18 +6,18 @@ and its exchanges, a client's connection, and the client with its pool.
 
 from __future__ import annotations
 
-from .client import HTTPClient, HTTPRequest
-from .client_connection import HTTPClientConnection
-from .client_recipe import to_http_client
-from .exchange import Exchange
-from .headers import Headers
-from .limits import HTTPLimits
-from .pool import HTTPClientStatistics
-from .response import Response
-from .response_stream import ResponseStream
-from .server import HTTPServerConnection, to_http_server
-from .switching import to_connection
-from .tunnel import to_http_tunnel, to_socks5_tunnel
+from .client.client import HTTPClient, HTTPRequest
+from .client.connection import HTTPClientConnection
+from .client.pool import HTTPClientStatistics
+from .client.recipe import to_http_client
+from .client.response import Response
+from .client.tunnel import to_http_tunnel, to_socks5_tunnel
+from .protocol.headers import Headers
+from .protocol.limits import HTTPLimits
+from .server.connection import HTTPServerConnection, to_http_server
+from .server.exchange import Exchange
+from .server.response_stream import ResponseStream
+from .server.switching import to_connection
 
 __all__ = [
     "Exchange",

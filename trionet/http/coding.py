@@ -12,7 +12,7 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from ..errors import RemoteProtocolError
-from .headers import split_list
+from .protocol.headers import split_list
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

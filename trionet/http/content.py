@@ -18,15 +18,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
-from ..checks import flat_view
 from ..errors import BodyNotReplayableError, LocalProtocolError
-from ..generators import has_ended
-from .prepared import with_defaults
+from ..support.checks import flat_view
+from ..support.generators import has_ended
+from .protocol.prepared import with_defaults
 
 if TYPE_CHECKING:
-    from .body_writer import Buffer
-    from .headers import HeaderInput, Headers
-    from .prepared import Field
+    from .protocol.body_writer import Buffer
+    from .protocol.headers import HeaderInput, Headers
+    from .protocol.prepared import Field
 
 __all__ = ["ABSENT", "CHUNK", "NOTHING", "Chunks", "Content", "as_piece", "make_content", "written"]
 

@@ -9,8 +9,8 @@ import httpx
 import trio
 
 from ..errors import BodyNotReplayableError
-from ..generators import close_generator, has_ended
 from ..http.content import CHUNK, NOTHING, Chunks, Content, make_content
+from ..support.generators import close_generator, has_ended
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

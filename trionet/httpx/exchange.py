@@ -9,20 +9,20 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from ..errors import LocalProtocolError
+from ..http.client.retry import IDEMPOTENT
 from ..http.content import NOTHING
-from ..http.hosts import ascii_host
-from ..http.prepared import PreparedRequest
-from ..http.retry import IDEMPOTENT
-from ..http.url import Origin
+from ..http.protocol.prepared import PreparedRequest
+from ..http.url.hosts import ascii_host
+from ..http.url.url import Origin
 from .body import Paced, Timeouts
 from .errors import errors, within
 from .trace import Trace
 
 if TYPE_CHECKING:
-    from ..http.client_connection import HTTPClientConnection
+    from ..http.client.connection import HTTPClientConnection
+    from ..http.client.pool import Pool, Site
+    from ..http.client.response import Response
     from ..http.content import Content
-    from ..http.pool import Pool, Site
-    from ..http.response import Response
     from .transport import TrionetTransport
 
 __all__ = ["Exchange"]

@@ -19,17 +19,17 @@ from typing import TYPE_CHECKING, Any
 import trio
 from trio.lowlevel import current_task, current_trio_token, enable_ki_protection, spawn_system_task
 
-from ..http.pool import Pool
-from ..owner import Owner
-from ..scope import Scope
-from ..services import open_services
+from ..custody.background import open_services
+from ..custody.owner import Owner
+from ..http.client.pool import Pool
+from ..scope.scope import Scope
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from trio.lowlevel import Task
 
-    from ..http.client_connection import HTTPClientConnection
+    from ..http.client.connection import HTTPClientConnection
 
 __all__ = ["Home"]
 

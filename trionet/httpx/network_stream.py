@@ -15,8 +15,8 @@ import httpcore
 import trio
 
 from ..errors import UpgradeFailedError
-from ..http.client_connection import HTTPClientConnection
-from ..http.states import Half
+from ..http.client.connection import HTTPClientConnection
+from ..http.protocol.states import Half
 from ..tls import to_tls_client
 from ..transport.tls import TLSTransport
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import httpx
 import trio
 
-from ..checks import check_count
-from ..http.limits import HTTPLimits
-from ..http.proxy import Proxies, Proxy
-from ..http.url import DEFAULT_PORTS
+from ..http.client.proxy import Proxies, Proxy
+from ..http.protocol.limits import HTTPLimits
+from ..http.url.url import DEFAULT_PORTS
+from ..support.checks import check_count
 from ..transport.socket_options import check_socket_options
 from .body import content_of
 from .exchange import Exchange
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from types import TracebackType
 
-    from ..http.client_connection import HTTPClientConnection
-    from ..http.pool import Pool, Site
-    from ..http.url import Origin
-    from ..owner import Owner
+    from ..custody.owner import Owner
+    from ..http.client.connection import HTTPClientConnection
+    from ..http.client.pool import Pool, Site
+    from ..http.url.url import Origin
     from .trace import Step, Trace
 
 __all__ = ["TrionetTransport"]

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from ..http.connector import Connector
-from ..http.tunnel import to_http_tunnel
-from ..http.url import DEFAULT_PORTS
+from ..http.client.connector import Connector
+from ..http.client.tunnel import to_http_tunnel
+from ..http.url.url import DEFAULT_PORTS
 from ..tls import to_tls_client
 from .network_stream import NetworkStream
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
 
     from ..connection import Connection
-    from ..http.client_connection import HTTPClientConnection
-    from ..http.limits import HTTPLimits
-    from ..http.pool import Site
-    from ..http.proxy import Proxies, Proxy
-    from ..http.url import Origin
-    from ..owner import Owner
-    from ..recipe import Recipe
+    from ..custody.owner import Owner
+    from ..handle.recipe import Recipe
+    from ..http.client.connection import HTTPClientConnection
+    from ..http.client.pool import Site
+    from ..http.client.proxy import Proxies, Proxy
+    from ..http.protocol.limits import HTTPLimits
+    from ..http.url.url import Origin
     from ..transport.socket_options import SocketOption
     from .trace import Step, Trace
 

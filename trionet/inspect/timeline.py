@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from ..checks import check_count
+from ..support.checks import check_count
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ..owner import Observer
+    from ..custody.owner import Observer
     from ..ownership import Phase, Reason
 
 __all__ = ["Entry", "Life", "Timeline", "lives"]

@@ -26,12 +26,12 @@ from ..errors import (
     leaves,
 )
 from ..ownership import Reason, Receive
-from ..texts import printable
+from ..support.texts import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..capsule import Watcher
+    from ..handle.detached import Watcher
 
 __all__ = ["Fault", "Verdict", "fault_of_end", "judge", "only", "said"]
 

@@ -21,11 +21,11 @@ from ..errors import (
     RemoteProtocolError,
     TrionetError,
 )
-from ..http.answer_status import PLAIN_TEXT, answer_status, error_text
-from ..http.limits import DEFAULT_LIMITS, HTTPLimits
-from ..http.server import to_http_server
+from ..http.protocol.limits import DEFAULT_LIMITS, HTTPLimits
+from ..http.server.connection import to_http_server
+from ..http.server.error_response import PLAIN_TEXT, answer_status, error_text
 from ..ownership import Reason
-from ..texts import printable, shown_address
+from ..support.texts import printable, shown_address
 from .fault import Fault, Verdict, fault_of_end, judge, said
 from .serve import check_handler, serve_tcp
 from .watched import REMEDY, STREAM_REMEDY, followed
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from ..connection import Connection
-    from ..http.exchange import Exchange
-    from ..http.server import HTTPServerConnection
+    from ..http.server.connection import HTTPServerConnection
+    from ..http.server.exchange import Exchange
     from ..transport.socket_options import SocketOption
     from .limits import Limits
     from .server import Server

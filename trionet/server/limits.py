@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from ..checks import check_count, check_seconds
+from ..support.checks import check_count, check_seconds
 
 __all__ = ["Limits"]
 

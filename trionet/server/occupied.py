@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from trio.lowlevel import enable_ki_protection, wait_readable
 
-from ..adopt import somebody_waits
+from ..scope.adopt import somebody_waits
 
 if TYPE_CHECKING:
     import socket

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import trio
 from trio.lowlevel import current_trio_token
 
-from ..checks import check_seconds
-from ..services import open_services
-from ..texts import amount
+from ..custody.background import open_services
+from ..support.checks import check_seconds
+from ..support.texts import amount
 from .collector import Collector
 from .running import Running, tell
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 from trio.lowlevel import ParkingLot, RunVar, enable_ki_protection
 
-from ..texts import shown_address
+from ..support.texts import shown_address
 
 if TYPE_CHECKING:
     from .collector import Collector

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from ..adopt import take_socket
-from ..block import check_trio
-from ..checks import check_flag, check_kind
-from ..listen import close_listener, tcp_listeners, unix_listener
-from ..scope import open_scope
+from ..scope.scope import open_scope
+from ..support.block import check_trio
+from ..support.checks import check_flag, check_kind
 from ..tls import to_tls_server
+from ..transport.listening import close_listener, tcp_listeners, unix_listener
+from ..transport.socket import take_socket
 from ..transport.socket_options import check_socket_options, set_socket_options
 from .fault import only
 from .limits import Limits

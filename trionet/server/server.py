@@ -16,16 +16,16 @@ from typing import TYPE_CHECKING, Any
 import trio
 from trio.lowlevel import ParkingLot, current_task, disable_ki_protection, enable_ki_protection, wait_readable
 
-from ..capsule import Detached
-from ..caretaker import Breather
-from ..checks import check_seconds
-from ..drain_report import DrainReport
+from ..custody.caretaker import Breather
+from ..custody.drain_report import DrainReport
+from ..custody.owner import Owner
 from ..errors import HandleClosedError
-from ..listen import close_listener, hide_listener
-from ..owner import Owner
-from ..scope import Scope, open_child
-from ..texts import amount, shown_address
+from ..handle.detached import Detached
+from ..scope.scope import Scope, open_child
+from ..support.checks import check_seconds
+from ..support.texts import amount, shown_address
 from ..tls import to_tls_server
+from ..transport.listening import close_listener, hide_listener
 from ..transport.socket import SocketTransport
 from .fault import Fault, said
 from .watched import Watched

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from trio.lowlevel import enable_ki_protection
 
-from ..drain_report import Forced
+from ..custody.drain_report import Forced
 from ..errors import LocalProtocolError
 from ..ownership import Reason
-from ..texts import printable
+from ..support.texts import printable
 from .fault import Fault, judge
 
 if TYPE_CHECKING:
-    from ..owner import Owner
+    from ..custody.owner import Owner
     from .fault import Verdict
     from .server import Server
 

@@ -19,7 +19,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Literal
 
 import trio
-from trio.lowlevel import checkpoint, notify_closing, wait_readable, wait_writable
+from trio.lowlevel import checkpoint, enable_ki_protection, notify_closing, wait_readable, wait_writable
 
 from .protocol import MAX_RECEIVE
 
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     from .protocol import Buffer
 
-__all__ = ["SocketTransport"]
+__all__ = ["SocketTransport", "take_socket"]
 
 PROBE = 64
 """Of so many receives one tries without waiting for readiness, to find out whether that has become worth it."""
@@ -313,3 +313,9 @@ def _advance(views: list[memoryview], sent: int) -> None:
     if sent:
         with views[0] as cut:
             views[0] = cut[sent:]
+
+
+@enable_ki_protection
+def take_socket(sock: Any) -> socket.socket:
+    """The file descriptor of `sock` (of `socket` or `trio.socket`) in a new object; `sock` is closed afterwards."""
+    return socket.socket(sock.family, sock.type, sock.proto, fileno=sock.detach())

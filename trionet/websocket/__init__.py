@@ -7,11 +7,11 @@ the websockets library take longer to load than the rest of trionet together.
 from __future__ import annotations
 
 from .broadcast import broadcast
-from .closing import CloseReason, ConnectionClosed
+from .close_codes import CloseReason, ConnectionClosed
 from .connection import WebSocket
-from .deflate import PerMessageDeflate
 from .fragments import Fragments
 from .keepalive import WebSocketStatistics
+from .protocol.deflate import PerMessageDeflate
 from .recipes import to_websocket_client, to_websocket_server
 
 __all__ = [

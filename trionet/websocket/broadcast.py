@@ -7,11 +7,11 @@ from typing import Literal
 
 from trio.lowlevel import enable_ki_protection
 
-from ..checks import check_count, check_kind
 from ..ownership import Phase, Send
+from ..support.checks import check_count, check_kind
 from .connection import WebSocket
-from .frames import FIN, build
-from .writer import payload_of
+from .protocol.frames import FIN, build
+from .protocol.writer import payload_of
 
 __all__ = ["broadcast"]
 

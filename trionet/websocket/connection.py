@@ -16,20 +16,20 @@ from trio_websocket import Endpoint
 from ..errors import HandleMovedError, LimitExceededError, LocalProtocolError
 from ..ownership import Phase, Send
 from ..transport.tls import TLSTransport
-from .assembly import MAX_KEPT
-from .closing import CLEAN, CloseReason
+from .close_codes import CLEAN, CloseReason
 from .fragments import InFragments
-from .frames import MAX_CONTROL, PING, PONG
+from .protocol.frames import MAX_CONTROL, PING, PONG
+from .protocol.reader import MAX_KEPT
 from .sending import YIELD_EVERY
 
 if TYPE_CHECKING:
-    from ..capsule import Detached
-    from ..http.headers import Headers
-    from ..recipe import Recipe
-    from .assembly import Message
-    from .deflate import PerMessageDeflate
-    from .engine import Engine
+    from ..handle.detached import Detached
+    from ..handle.recipe import Recipe
+    from ..http.protocol.headers import Headers
     from .keepalive import Keepalive
+    from .protocol.deflate import PerMessageDeflate
+    from .protocol.engine import Engine
+    from .protocol.reader import Message
 
 __all__ = ["WebSocket"]
 

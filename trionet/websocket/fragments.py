@@ -23,8 +23,8 @@ from trio.lowlevel import (
 )
 
 from ..errors import HandleBusyError, LocalProtocolError
-from ..generators import close_generator
 from ..ownership import Blocker, Event, Phase
+from ..support.generators import close_generator
 from .keepalive import Kept
 from .sending import take_turn
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from ..handle import Lease
-    from .assembly import Message
+    from .protocol.reader import Message
 
     Part = str | bytes | bytearray | memoryview
     Parts = Iterable[Part] | AsyncIterable[Part]

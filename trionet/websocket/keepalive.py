@@ -24,20 +24,20 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from ..checks import check_seconds
 from ..handle import Statistics
 from ..ownership import Event, Phase, Receive, Send
+from ..support.checks import check_seconds
 from ..transport.protocol import MAX_RECEIVE
-from .closing import CloseReason, ConnectionClosed
-from .ending import Closing
-from .frames import PING
+from .close_codes import CloseReason, ConnectionClosed
+from .close_handshake import Closing
+from .protocol.frames import PING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..capsule import Detached
-    from ..owner import Owner
-    from .engine import Engine
+    from ..custody.owner import Owner
+    from ..handle.detached import Detached
+    from .protocol.engine import Engine
 
 __all__ = ["Keepalive", "Kept", "WebSocketStatistics"]
 

@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
     from yarl import URL
 
-    from ..http.headers import HeaderInput
-    from ..http.proxy import Proxy
+    from ..http.client.proxy import Proxy
+    from ..http.protocol.headers import HeaderInput
     from ..transport.socket_options import SocketOption
-    from .deflate import PerMessageDeflate
+    from .protocol.deflate import PerMessageDeflate
 
 __all__ = ["WebSocketOptions"]
 

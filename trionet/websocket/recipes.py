@@ -8,23 +8,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from . import handshake
-from .accepting import ServerRecipe
-from .asking import ClientRecipe
-from .origins import check_origins
-from .upgrading import Settings, make_keepalive
-from .url import authorization, is_secure, parse_url
+from .handshake import rules
+from .handshake.client import ClientRecipe
+from .handshake.origins import check_origins
+from .handshake.server import ServerRecipe
+from .handshake.shared import Settings, make_keepalive
+from .handshake.url import authorization, is_secure, parse_url
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from yarl import URL
 
-    from ..http.headers import HeaderInput
-    from ..recipe import Recipe
+    from ..handle.recipe import Recipe
+    from ..http.protocol.headers import HeaderInput
     from .connection import WebSocket
-    from .deflate import PerMessageDeflate
-    from .origins import Origins
+    from .handshake.origins import Origins
+    from .protocol.deflate import PerMessageDeflate
 
 __all__ = ["to_websocket_client", "to_websocket_server"]
 
@@ -77,8 +77,8 @@ def to_websocket_server(
 
     Source: RFC 6455 §4.2, §10.2; RFC 7692 §7.1.
     """
-    names = handshake.check_subprotocols(subprotocols)
-    extra = handshake.check_extra_headers(extra_headers)
+    names = rules.check_subprotocols(subprotocols)
+    extra = rules.check_extra_headers(extra_headers)
     keepalive = make_keepalive(ping_interval, ping_timeout)
     settings = Settings(max_message_size, handshake_timeout, keepalive=keepalive, compression=compression)
     return ServerRecipe(names, extra, check_origins(origins), settings)
@@ -129,8 +129,8 @@ def to_websocket_client(
     Source: RFC 6455 §3, §4.1; RFC 7692 §7.1.
     """
     target = parse_url(url)
-    names = handshake.check_subprotocols(subprotocols)
-    extra = handshake.check_extra_headers(extra_headers, authorization(target))
+    names = rules.check_subprotocols(subprotocols)
+    extra = rules.check_extra_headers(extra_headers, authorization(target))
     keepalive = make_keepalive(ping_interval, ping_timeout)
     settings = Settings(max_message_size, handshake_timeout, keepalive=keepalive, compression=compression)
     return ClientRecipe(

@@ -17,13 +17,13 @@ from ..errors import HandleBrokenError
 from ..handle import Handle
 from ..handle.turn import Turn
 from ..ownership import Event, Phase, Refuse, Send
-from .closing import CloseReason, ConnectionBroken, ConnectionClosed
+from .close_codes import CloseReason, ConnectionBroken, ConnectionClosed
 
 if TYPE_CHECKING:
-    from ..capsule import Detached
+    from ..custody.owner import Owner
     from ..handle import Lease
-    from ..owner import Owner
-    from .engine import Engine
+    from ..handle.detached import Detached
+    from .protocol.engine import Engine
 
 __all__ = ["YIELD_EVERY", "Sending", "take_turn"]
 

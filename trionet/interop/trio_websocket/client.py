@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import trio
 from trio_websocket import ConnectionTimeout, DisconnectionTimeout, HandshakeError
 
-from ...checks import check_seconds
-from ...scope import open_single
+from ...scope.scope import open_single
+from ...support.checks import check_seconds
 from .endpoint import endpoints_of, take
 from .options import CONN_TIMEOUT, MAX_MESSAGE_SIZE, MESSAGE_QUEUE_SIZE, RECEIVE_BYTES, Options
 from .way import Way, client_recipe, shake_hands, take_apart
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
     from contextlib import AbstractAsyncContextManager
 
-    from ...scope import Scope
+    from ...scope.scope import Scope
     from .connection import WebSocketConnection
     from .options import Fields
 

@@ -19,15 +19,15 @@ from trio_websocket import CloseReason, ConnectionClosed
 from ...errors import LimitExceededError, LocalProtocolError, RemoteProtocolError
 from ...ownership import Event, Phase
 from ...websocket import WebSocket
-from ...websocket.closing import ConnectionClosed as WebSocketClosed
-from ...websocket.frames import MAX_REASON
+from ...websocket.close_codes import ConnectionClosed as WebSocketClosed
+from ...websocket.protocol.frames import MAX_REASON
 
 if TYPE_CHECKING:
     from trio_websocket import Endpoint
 
-    from ...capsule import Detached
-    from ...websocket.assembly import Message
-    from ...websocket.engine import Engine
+    from ...handle.detached import Detached
+    from ...websocket.protocol.engine import Engine
+    from ...websocket.protocol.reader import Message
     from .endpoint import Endpoints
 
 __all__ = ["WITHOUT_CODE", "WebSocketConnection", "logger"]

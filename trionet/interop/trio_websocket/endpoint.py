@@ -18,7 +18,7 @@ from .connection import WebSocketConnection
 if TYPE_CHECKING:
     from ...connection import Connection
     from ...handle import Handle
-    from ...scope import Scope
+    from ...scope.scope import Scope
 
 __all__ = ["Endpoints", "endpoints_of", "take"]
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 from typing import Any, Final, NamedTuple
 
-from ...checks import check_count
-from ...http.headers import Headers, split_list
-from ...websocket.engine import Engine
-from ...websocket.frames import CLOSE, TEXT
-from ...websocket.upgrading import Settings
+from ...http.protocol.headers import Headers, split_list
+from ...support.checks import check_count
+from ...websocket.handshake.shared import Settings
+from ...websocket.protocol.engine import Engine
+from ...websocket.protocol.frames import CLOSE, TEXT
 from .connection import WITHOUT_CODE, WebSocketConnection
 
 __all__ = [

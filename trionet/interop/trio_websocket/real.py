@@ -14,16 +14,16 @@ import trio_websocket
 
 from ...connection import Connection
 from ...errors import LocalProtocolError, RemoteProtocolError
-from ...http.exchange import Exchange
-from ...http.head import MAX_HEAD, parse_request, write_request
-from ...recipe import OwnRecipe
-from ...websocket.handshake import NotAcceptableError, check_request
+from ...http.protocol.head import MAX_HEAD, parse_request, write_request
+from ...http.server.exchange import Exchange
+from ...own_recipe import OwnRecipe
+from ...websocket.handshake.rules import NotAcceptableError, check_request
 from .options import MAX_MESSAGE_SIZE, MESSAGE_QUEUE_SIZE, RECEIVE_BYTES
 
 if TYPE_CHECKING:
-    from ...capsule import Detached
+    from ...handle.detached import Detached
+    from ...handle.recipe import Recipe
     from ...ownership import Phase
-    from ...recipe import Recipe
 
 __all__ = ["TrioWebSocketStream", "to_trio_websocket"]
 

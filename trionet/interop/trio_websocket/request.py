@@ -14,21 +14,21 @@ import trio
 from trio_websocket import CloseReason, ConnectionClosed, Endpoint, HandshakeError
 
 from ...errors import RemoteProtocolError
-from ...http.headers import split_list
-from ...http.server import to_http_server
+from ...http.protocol.headers import split_list
+from ...http.server.connection import to_http_server
 from ...ownership import Phase
-from ...scope import open_single
-from ...websocket import handshake
-from ...websocket.accepting import ServerRecipe
+from ...scope.scope import open_single
+from ...websocket.handshake import rules
+from ...websocket.handshake.server import ServerRecipe
 from .connection import WebSocketConnection
 from .endpoint import Endpoints, endpoints_of, take
 from .mistakes import LocalProtocolError
 from .options import MAX_MESSAGE_SIZE, MESSAGE_QUEUE_SIZE, RECEIVE_BYTES, Options, split_fields
 
 if TYPE_CHECKING:
-    from ...http.exchange import Exchange
+    from ...http.server.exchange import Exchange
     from ...ownership import End
-    from ...scope import Scope
+    from ...scope.scope import Scope
     from .options import Fields
 
 __all__ = ["WebSocketRequest", "receive_request", "wrap_server_stream"]
@@ -55,7 +55,7 @@ class WebSocketRequest:
     @property
     def path(self) -> str:
         """Path and query."""
-        return handshake.resource_name(self._exchange.target)
+        return rules.resource_name(self._exchange.target)
 
     @property
     def proposed_subprotocols(self) -> tuple[str, ...]:
@@ -185,10 +185,10 @@ async def receive_request(
     try:
         async for exchange in await (await take(scope, stream)).upgrade(to_http_server()):
             try:
-                handshake.check_request(exchange.head)
+                rules.check_request(exchange.head)
                 if exchange.head.has_body:
-                    raise handshake.NotAcceptableError(400, "a WebSocket handshake has no body")
-            except handshake.NotAcceptableError as exc:
+                    raise rules.NotAcceptableError(400, "a WebSocket handshake has no body")
+            except rules.NotAcceptableError as exc:
                 answer = exc.answer
                 fields = [field for field in answer.headers.items() if field[0] != "Content-Length"]
                 await exchange.respond(answer.status, answer.body, headers=fields)

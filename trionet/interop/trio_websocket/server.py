@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import trio
 from trio_websocket import Endpoint
 
-from ...checks import check_seconds
-from ...scope import open_scope
+from ...scope.scope import open_scope
+from ...support.checks import check_seconds
 from ...tls import to_tls_server
 from .connection import logger
 from .options import CONN_TIMEOUT, MAX_MESSAGE_SIZE, MESSAGE_QUEUE_SIZE, RECEIVE_BYTES, Options

@@ -10,10 +10,10 @@ import trio
 from trio_websocket import ConnectionRejected, HandshakeError
 
 from ...errors import UpgradeFailedError, UpgradeRefusedError
-from ...http.hosts import bracketed
+from ...http.url.hosts import bracketed
 from ...tls import to_tls_client
-from ...websocket.asking import ClientRecipe
-from ...websocket.handshake import check_subprotocols
+from ...websocket.handshake.client import ClientRecipe
+from ...websocket.handshake.rules import check_subprotocols
 from .connection import WebSocketConnection, logger
 from .options import split_fields
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from ...connection import Connection
-    from ...scope import Scope
+    from ...scope.scope import Scope
     from .endpoint import Endpoints
     from .options import Fields, Options
 

@@ -1,0 +1,691 @@
+"""The server's rare turns: sends that are taken in part, doors that shut between two requests, random conversations."""
+
+import random
+
+import pytest
+import trio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from trio.testing import wait_all_tasks_blocked
+
+import trionet
+from trionet import HTTPLimits, LocalProtocolError, Phase, Reason
+
+from ...helpers.http_served import GET, POST, WEBSOCKET, ask, get, read_answer, replying, served, vanish
+from ...helpers.pairs import clog, receive_all, tcp_pair, unix_pair
+
+
+class Stingy:
+    """A transport that takes only so many bytes at once, and lets nobody send the rest before `go_on`."""
+
+    def __init__(self, inner, most, fails=None):
+        self.inner, self.most, self.fails = inner, most, fails
+        self.go_on = trio.Event()
+
+    def __getattr__(self, name):
+        return getattr(self.inner, name)
+
+    def __setattr__(self, name, value):
+        if name == "bytes_sent":
+            self.inner.bytes_sent = value
+        else:
+            object.__setattr__(self, name, value)
+
+    def send_some(self, data):
+        return self.inner.send_some(data[: self.most])
+
+    async def send_all(self, data):
+        if self.fails:
+            raise self.fails
+        await self.go_on.wait()
+        await self.inner.send_all(data)
+
+
+# --- sends that are taken in part -----------------------------------------------------------------------------------
+
+
+async def test_the_rest_of_a_small_answer_follows_when_the_system_takes_it():
+    async with served(replying(body=b"x" * 1000)) as it:
+        it.http._transport = stingy = Stingy(it.http._transport, 500)
+        await it.client.send_all(GET)
+        await wait_all_tasks_blocked()
+        with pytest.raises(trionet.HandleBusyError, match="send by task"):
+            it.http.detach()
+        stingy.go_on.set()
+        assert (await read_answer(it.client)).body == b"x" * 1000
+        assert (await ask(it.client, GET)).body == b"x" * 1000
+        assert it.http.statistics().bytes_sent == it.client.statistics().bytes_received
+
+
+async def test_a_small_answer_that_is_cancelled_half_way_ends_the_connection(autojump_clock):
+    """It was once left open: its client waited for the rest, and the next handler answered in vain."""
+
+    async def handler(exchange):
+        with trio.move_on_after(1):
+            await exchange.respond(200, b"x" * 1000)
+        assert it.http.phase is Phase.CLOSED
+
+    async with served(handler) as it:
+        it.http._transport = Stingy(it.http._transport, 500)
+        await it.client.send_all(GET)
+        assert len(await receive_all(it.client)) == 500
+        assert (await it.ended()).reason is Reason.ABORTED
+        assert it.failure is None
+        assert len(it.exchanges) == 1
+
+
+async def test_a_client_that_resets_in_the_middle_of_a_small_answer_breaks_it():
+    async def handler(exchange):
+        with pytest.raises(trionet.HandleBrokenError) as caught:
+            await exchange.respond(200, b"x" * 1000)
+        assert caught.value.bytes_sent == 500
+
+    async with served(handler) as it:
+        it.http._transport = Stingy(it.http._transport, 500, trio.BrokenResourceError("reset"))
+        it.http._transport.inner.bytes_sent = 0
+        await it.client.send_all(GET)
+        assert (await it.ended()).reason is Reason.PEER_RESET
+        assert it.failure is None
+
+
+async def test_answers_that_were_put_off_and_taken_in_part_are_sent_by_a_service_task():
+    go_on = trio.Event()
+
+    async def handler(exchange):
+        if exchange.path == "/slow":
+            await go_on.wait()
+        await exchange.respond(200, b"x" * 1000)
+
+    async with served(handler) as it:
+        it.http._transport = stingy = Stingy(it.http._transport, 100)
+        await it.client.send_all(GET * 2 + get("/slow"))
+        await wait_all_tasks_blocked()
+        assert it.http._sending.held
+        stingy.go_on.set()
+        assert [len((await read_answer(it.client)).body) for _ in range(2)] == [1000, 1000]
+        go_on.set()
+        assert (await read_answer(it.client)).status == 200
+
+
+async def test_a_500_for_a_handler_that_closes_comes_behind_what_is_being_sent():
+    """The 500 was once lost if it came while a service task was sending the answers before it."""
+
+    async def handler(exchange):
+        if exchange.path == "/close":
+            await wait_all_tasks_blocked()
+            assert it.http._sending.held
+            it.scope.start_soon(later)
+            await it.http.aclose()
+        else:
+            await exchange.respond(200, b"x" * 1000)
+
+    async def later():
+        await wait_all_tasks_blocked()
+        stingy.go_on.set()
+
+    async with served(handler) as it:
+        it.http._transport = stingy = Stingy(it.http._transport, 100)
+        await it.client.send_all(GET + get("/close"))
+        assert (await read_answer(it.client)).status == 200
+        answer = await read_answer(it.client)
+        assert (answer.status, answer.fields["connection"]) == (500, "close")
+        assert (await it.ended()).reason is Reason.LOCAL
+
+
+async def test_answers_that_nobody_takes_any_more_are_dropped_with_the_connection():
+    async def handler(exchange):
+        await exchange.respond(200)
+        if exchange.path == "/last":
+            vanish(it.client)
+
+    async with served(handler) as it:
+        await it.client.send_all(GET + get("/last") + GET[:5])
+        await it.over.wait()
+        assert it.http.end.reason is Reason.PEER_RESET
+
+
+# --- doors that shut between two requests ---------------------------------------------------------------------------
+
+
+async def test_a_connection_that_retires_between_pipelined_requests_answers_them_and_says_which_was_the_last():
+    async def handler(exchange):
+        await exchange.respond(200)
+        it.http.retire()
+
+    async with served(handler) as it:
+        await it.client.send_all(GET * 3)
+        for connection in (None, None, "close"):
+            assert (await read_answer(it.client)).fields.get("connection") == connection
+        await it.client.send_eof()
+        assert await it.client.receive_some() == b""
+        assert (await it.ended()).reason is Reason.LOCAL
+        assert it.failure is None
+        assert len(it.exchanges) == 3
+
+
+async def test_a_connection_that_retires_behind_the_last_request_ends_the_loop():
+    async def handler(exchange):
+        await exchange.respond(200)
+        it.http.retire()
+
+    async with served(handler) as it:
+        assert (await ask(it.client, GET)).status == 200
+        assert await it.client.receive_some() == b""
+        assert (await it.ended()).reason is Reason.LOCAL
+        assert it.failure is None
+
+
+async def test_a_connection_that_retires_after_a_body_in_two_pieces_is_not_waited_for():
+    """The reader of the body was once taken for the reader of the next request, so that a drain waited for it."""
+
+    async def handler(exchange):
+        await exchange.respond(200, await exchange.read())
+
+    async with served(handler) as it:
+        await it.client.send_all(POST % 2 + b"a")
+        await wait_all_tasks_blocked()
+        assert (await ask(it.client, b"b")).body == b"ab"
+        await wait_all_tasks_blocked()
+        it.http.retire()
+        assert await it.client.receive_some() == b""
+        assert (await it.ended()).reason is Reason.LOCAL
+        assert it.failure is None
+
+
+async def test_an_answer_that_is_taken_back_while_the_connection_retires_is_the_last_all_the_same():
+    async def handler(exchange):
+        with pytest.raises(KeyError):
+            async with exchange.stream(200):
+                it.http.retire()
+                raise KeyError
+        await exchange.respond(503)
+
+    async with served(handler) as it:
+        answer = await ask(it.client, GET)
+        assert (answer.status, answer.fields["connection"]) == (503, "close")
+        assert await it.client.receive_some() == b""
+
+
+async def test_a_loop_waits_for_what_becomes_of_a_connection_that_somebody_wants():
+    """It asks for the next request while its answer before is on the way and another task waits to detach."""
+    async with trionet.open_scope() as scope:
+        one, other = tcp_pair(scope)
+        http = await one.upgrade(trionet.to_http_server())
+        http._transport = stingy = Stingy(http._transport, 100)
+        await other.send_all(GET * 2)
+        async with trio.open_nursery() as nursery:
+            await (await anext(http)).respond(200, b"x" * 1000)
+            capsules = []
+
+            async def detach():
+                capsules.append(await http.detach_when_idle())
+
+            async def go_on():
+                with pytest.raises(StopAsyncIteration):
+                    await anext(http)
+
+            nursery.start_soon(detach)
+            await wait_all_tasks_blocked()  # the flush has been taken in part
+            assert http.phase is Phase.RESERVED
+            nursery.start_soon(go_on)
+            await wait_all_tasks_blocked()
+            stingy.go_on.set()
+        assert bytes(capsules[0].leftover) == GET
+        assert (await read_answer(other)).status == 200
+        scope.cancel()
+
+
+@pytest.mark.parametrize("called_off", [True, False])
+async def test_a_loop_that_sends_what_it_put_off_meets_somebody_who_wants_the_connection(called_off):
+    """It waits for its turn to send, and by then there is nothing left to send and the door is shut."""
+    async with trionet.open_scope() as scope:
+        one, other = tcp_pair(scope)
+        http = await one.upgrade(trionet.to_http_server())
+        http._transport = stingy = Stingy(http._transport, 100)
+        await other.send_all(GET + GET[:9])
+        await (await anext(http)).respond(200, b"x" * 1000)
+        capsules, exchanges = [], []
+        waiting = trio.CancelScope()
+
+        async def detach():
+            with waiting:
+                capsules.append(await http.detach_when_idle())
+
+        async def loop():
+            async for exchange in http:
+                exchanges.append(exchange)
+                await exchange.respond(204)
+            exchanges.append(None)
+
+        await wait_all_tasks_blocked()  # the flush has been taken in part
+        async with trio.open_nursery() as nursery:
+            scope.start_soon(loop)
+            await wait_all_tasks_blocked()
+            nursery.start_soon(detach)
+            await wait_all_tasks_blocked()
+            assert http.phase is Phase.RESERVED
+            if called_off:
+                waiting.cancel()
+                await wait_all_tasks_blocked()
+                assert http.phase is Phase.OPEN
+            stingy.go_on.set()
+        assert (await read_answer(other)).status == 200
+        if called_off:
+            assert (await ask(other, GET[9:])).status == 204
+        else:
+            await wait_all_tasks_blocked()
+            assert bytes(capsules[0].leftover) == GET[:9]
+            assert exchanges == [None]
+        scope.cancel()
+
+
+@pytest.mark.parametrize("called_off", [True, False])
+async def test_a_loop_that_comes_back_to_a_shut_door_waits_before_it(called_off):
+    async with trionet.open_scope() as scope:
+        one, other = tcp_pair(scope)
+        http = await one.upgrade(trionet.to_http_server())
+        http._transport = stingy = Stingy(http._transport, 100)
+        await other.send_all(GET * 2)
+        await (await anext(http)).respond(200, b"x" * 1000)
+        await wait_all_tasks_blocked()
+        exchanges = []
+
+        async def loop():
+            async for exchange in http:
+                exchanges.append(exchange)
+                await exchange.respond(204)
+            exchanges.append(None)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(http.detach_when_idle)
+            await wait_all_tasks_blocked()
+            scope.start_soon(loop)
+            await wait_all_tasks_blocked()
+            assert not exchanges
+            stingy.go_on.set()
+            if called_off:
+                nursery.cancel_scope.cancel()
+        assert (await read_answer(other)).status == 200
+        if called_off:
+            assert (await read_answer(other)).status == 204
+        else:
+            await wait_all_tasks_blocked()
+            assert exchanges == [None]
+        scope.cancel()
+
+
+async def test_a_handler_that_knows_of_a_malformed_body_and_closes():
+    async def handler(exchange):
+        with pytest.raises(trionet.RemoteProtocolError):
+            await exchange.read()
+        await it.http.aclose()
+
+    async with served(handler) as it:
+        await it.client.send_all(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n")
+        assert (await read_answer(it.client)).status == 500
+        await it.client.send_eof()
+        assert (await it.ended()).reason is Reason.PROTOCOL_ERROR
+
+
+async def test_a_500_that_nobody_takes_ends_the_loop_quietly(autojump_clock):
+    async def handler(exchange):
+        clog(it.http)
+
+    async with served(handler, limits=HTTPLimits(send_timeout=5), make_pair=unix_pair) as it:
+        await it.client.send_all(GET)
+        assert (await it.ended()).reason is Reason.IDLE_TIMEOUT
+        assert it.failure is None
+
+
+async def test_the_recipe_is_used_once_and_on_connections_only():
+    with pytest.raises(TypeError, match="must be a trionet.HTTPLimits"):
+        trionet.to_http_server(limits=5)
+    recipe = trionet.to_http_server()
+    async with trionet.open_scope() as scope:
+        one, other = tcp_pair(scope)
+        http = await one.upgrade(recipe)
+        with pytest.raises(LocalProtocolError, match="used before"):
+            await other.upgrade(recipe)
+        with pytest.raises(LocalProtocolError, match="works on a Connection"):
+            await http.upgrade(trionet.to_http_server())
+        assert http.phase is other.phase is Phase.OPEN
+        scope.cancel()
+
+
+async def test_a_client_that_has_ended_its_direction_long_ago():
+    """EOF was met before HTTP began."""
+    async with trionet.open_scope() as scope:
+        one, other = tcp_pair(scope)
+        await other.send_all(GET)
+        await other.send_eof()
+        assert await one.receive_exactly(len(GET)) == GET
+        assert await one.receive_some() == b""
+        with pytest.raises(trionet.HandleClosedError):
+            await one.upgrade(trionet.to_http_server())
+        scope.cancel()
+
+
+async def test_an_answer_in_the_middle_of_a_body_that_ended_too_early():
+    async def handler(exchange):
+        await exchange.respond(200)
+
+    async with served(handler) as it:
+        await it.client.send_all(GET + POST % 5 + b"ab")
+        await it.client.send_eof()
+        assert (await read_answer(it.client)).status == 200
+        assert (await read_answer(it.client)).status == 200
+        assert await it.client.receive_some() == b""
+        assert (await it.ended()).reason is Reason.PROTOCOL_ERROR
+
+
+async def test_an_error_answer_to_a_client_that_cannot_be_half_closed(autojump_clock):
+    """A foreign stream: the close waits for its client all the same, and no longer than a second."""
+
+    def make_pair(scope):
+        one, other = trio.testing.memory_stream_pair()
+        return scope.adopt(trio.StapledStream(one, _Only(one))), scope.adopt(other)
+
+    async with served(replying(), make_pair=make_pair) as it:
+        await it.client.send_all(b"GARBAGE\r\n\r\n")
+        assert (await read_answer(it.client)).status == 400
+        assert await it.client.receive_some() == b""
+        assert (await it.ended()).reason is Reason.PROTOCOL_ERROR
+        assert trio.current_time() <= 1.1
+
+
+class _Only(trio.abc.ReceiveStream):
+    def __init__(self, inner):
+        self.inner = inner
+
+    async def receive_some(self, max_bytes=None):
+        return await self.inner.receive_some(max_bytes)
+
+    async def aclose(self):
+        await self.inner.aclose()
+
+
+@pytest.mark.parametrize("status", [200, 204, 299])
+async def test_connect_is_not_granted_by_an_answer(status):
+    """What follows would be taken for the tunnel's bytes by the client, and for HTTP here."""
+
+    async def handler(exchange):
+        for body in (b"", b"x" * 20000, [b"x"]):
+            with pytest.raises(trionet.RemoteProtocolError, match="CONNECT"):
+                await exchange.respond(status, body)
+        await exchange.respond(403)
+
+    async with served(handler) as it:
+        answer = await ask(it.client, b"CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n")
+        assert (answer.status, answer.fields["connection"]) == (403, "close")
+        await it.over.wait()
+        assert it.failure is None
+
+
+@pytest.mark.parametrize(
+    "framing", [b"Content-Length: 1\r\n\r\nx", b"Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n"]
+)
+async def test_an_upgrade_request_with_a_body_is_not_upgraded_also_when_that_was_read(framing):
+    async def handler(exchange):
+        assert not exchange.wants_websocket
+        assert exchange.offered_protocols == ()
+        for _ in range(2):
+            for recipe in (trionet.to_websocket_server(), trionet.to_connection("websocket")):
+                with pytest.raises(LocalProtocolError, match="it has a body"):
+                    await exchange.upgrade(recipe)
+            assert await exchange.read() in (b"x", b"")
+        await exchange.respond(200, b"no")
+
+    async with served(handler) as it:
+        answer = await ask(it.client, WEBSOCKET.removesuffix(b"\r\n") + framing)
+        assert answer.body == b"no"
+        assert (await ask(it.client, WEBSOCKET.removesuffix(b"\r\n") + framing)).body == b"no"
+        assert it.failure is None
+
+
+async def test_a_client_that_resets_in_a_handshake_breaks_that_and_not_the_caretaker(autojump_clock):
+    class Slow:
+        def prepare(self, source):
+            pass
+
+        async def handshake(self, wire):
+            await trio.sleep(10)
+            await wire.send_all(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")
+
+        def commit(self):
+            raise AssertionError("nobody is there")
+
+    async def handler(exchange):
+        with pytest.raises(trionet.UpgradeFailedError):
+            await exchange.upgrade(Slow())
+        failed.append(trio.current_time())
+
+    failed = []
+    async with served(handler) as it:
+        await it.client.send_all(get("/", "Connection: upgrade", "Upgrade: a"))
+        await wait_all_tasks_blocked()
+        vanish(it.client)
+        await it.over.wait()
+        assert failed == [pytest.approx(10)]
+
+
+async def test_a_close_from_outside_makes_the_answer_the_last_one():
+    go_on = trio.Event()
+
+    async def handler(exchange):
+        await go_on.wait()
+        await exchange.respond(200)
+
+    async with served(handler) as it:
+        await it.client.send_all(GET * 2)
+        await wait_all_tasks_blocked()
+        it.scope.start_soon(it.http.aclose)
+        await wait_all_tasks_blocked()
+        assert it.http.phase is Phase.DRAINING
+        go_on.set()
+        assert (await read_answer(it.client)).fields["connection"] == "close"
+        assert await receive_all(it.client) == b""
+        assert (await it.ended()).reason is Reason.LOCAL
+        assert it.failure is None
+        assert len(it.exchanges) == 1
+
+
+async def test_a_client_is_looked_at_only_when_its_handler_has_taken_a_tick_since_it_was_read_last(autojump_clock):
+    """A handler that reads its body bit by bit is told of a reset by the read, as it should be."""
+
+    async def handler(exchange):
+        await trio.sleep(1.5)
+        with pytest.raises(trionet.HandleBrokenError):
+            while True:
+                await exchange.__anext__()
+                await trio.sleep(0.3)
+
+    async with served(handler) as it:
+        await it.client.send_all(POST % 100)
+        await trio.sleep(1.9)
+        for _ in range(2):
+            await it.client.send_all(b"x")
+            await trio.sleep(0.4)
+        vanish(it.client)
+        await it.over.wait()
+        assert it.failure is None
+
+
+# --- random conversations -------------------------------------------------------------------------------------------
+
+BODIES = st.sampled_from([None, b"", b"x", b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", b"y" * 5000])
+MANNERS = st.sampled_from(
+    [
+        "plain",
+        "plain",
+        "plain",
+        "read",
+        "iterate",
+        "large",
+        "stream",
+        "late",
+        "early",
+        "none",
+        "raise",
+        "undone",
+        "hint",
+        "watch",
+        "watch-on",
+    ]
+)
+TALKS = st.lists(st.tuples(MANNERS, BODIES, st.booleans()), min_size=1, max_size=12)
+
+
+def request_of(number, manner, body, chunked):
+    start = f"{'POST' if body is not None else 'GET'} /{manner}/{number} HTTP/1.1\r\nHost: a\r\n".encode()
+    if body is None:
+        return start + b"\r\n"
+    if not chunked:
+        return start + b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
+    half = len(body) // 2
+    chunks = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in (body[:half], body[half:]) if part)
+    return start + b"Transfer-Encoding: chunked\r\n\r\n" + chunks + b"0\r\n\r\n"
+
+
+async def converse(exchange):
+    _, manner, number = exchange.path.split("/")
+    text = number.encode()
+    match manner:
+        case "read":
+            await exchange.respond(200, text + b":" + await exchange.read())
+        case "iterate":
+            parts = [chunk async for chunk in exchange]
+            await exchange.respond(200, text + b":" + b"".join(parts))
+        case "large":
+            await exchange.respond(200, text + b":" + b"z" * 30000)
+        case "stream":
+            async with exchange.stream(200) as stream:
+                await stream.send(text)
+                await trio.lowlevel.checkpoint()
+                await stream.send(b":")
+        case "late":
+            await trio.testing.wait_all_tasks_blocked()
+            await exchange.respond(200, text + b":")
+        case "early":
+            await exchange.respond(200, text + b":")
+            if exchange.connection.exchange is exchange:
+                await exchange.read()
+        case "none":
+            pass
+        case "raise":
+            raise ValueError(number)
+        case "undone":
+            try:
+                async with exchange.stream(404):
+                    await exchange.read()
+                    raise KeyError
+            except KeyError:
+                await exchange.respond(200, text + b":")
+        case "hint":
+            await exchange.inform(103)
+            await exchange.respond(200, text + b":")
+        case "watch":
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(exchange.wait_disconnected)
+                await trio.lowlevel.checkpoint()
+                body = await exchange.read()
+                await trio.lowlevel.checkpoint()
+                nursery.cancel_scope.cancel()
+            await exchange.respond(200, text + b":" + body)
+        case "watch-on":
+            exchange.connection.scope.start_soon(exchange.wait_disconnected)
+            await trio.lowlevel.checkpoint()
+            await trio.lowlevel.checkpoint()
+            await exchange.respond(200, text + b":")
+        case _:
+            await exchange.respond(200, text + b":")
+
+
+@given(talk=TALKS, seed=st.integers(0, 2**32))
+@settings(deadline=None, max_examples=150)
+def test_every_request_of_a_random_conversation_is_answered_in_order_and_once(talk, seed):
+    """Pipelined, in pieces of any size, whatever the handlers do: nobody's answer is another's."""
+
+    async def main():
+        handler = trionet.http_handler(converse, on_error=lambda *_: None)
+        data = b"".join(request_of(number, *turn) for number, turn in enumerate(talk))
+        rng = random.Random(seed)
+        cuts = sorted(rng.randrange(len(data) + 1) for _ in range(rng.choice([0, 0, 1, 3, 8])))
+        async with trionet.open_scope() as scope:
+            one, client = unix_pair(scope)
+            scope.start_soon(handler, one)
+
+            async def send():
+                for start, end in zip([0, *cuts], [*cuts, len(data)], strict=True):
+                    await client.send_all(data[start:end])
+                    for _ in range(rng.randrange(6)):
+                        await trio.lowlevel.checkpoint()
+
+            scope.start_soon(send)
+            with trio.fail_after(30):
+                for number, (manner, body, _) in enumerate(talk):
+                    if manner == "hint":
+                        assert (await read_answer(client)).status == 103
+                    answer = await read_answer(client)
+                    if manner in ("none", "raise"):
+                        assert answer.status == 500
+                        continue
+                    expected = body or b"" if manner in ("read", "iterate", "watch") else b""
+                    if manner == "large":
+                        expected = b"z" * 30000
+                    assert (answer.status, answer.body) == (200, b"%d:%b" % (number, expected))
+                await wait_all_tasks_blocked()
+                assert client._transport.receive_nowait(9) is None
+                assert one.end.successor.exchange is None
+            scope.cancel()
+
+    trio.run(main)
+
+
+@given(data=st.binary(max_size=40), at=st.integers(0, 200), seed=st.integers(0, 2**32))
+@settings(deadline=None, max_examples=150)
+def test_garbage_anywhere_ends_a_connection_and_nothing_else(data, at, seed):
+    async def main():
+        rng = random.Random(seed)
+        turns = [
+            (rng.choice(["plain", "read", "none", "stream"]), rng.choice([None, b"x", b"y" * 99]), rng.random() < 0.5)
+        ]
+        whole = b"".join(request_of(number, *turn) for number, turn in enumerate(turns * 4))
+        bad = whole[:at] + data + whole[at:]
+        async with trionet.open_scope() as scope:
+            one, client = unix_pair(scope)
+            handler = trionet.http_handler(converse, on_error=lambda *_: None, limits=HTTPLimits(drain_timeout=0.05))
+            done = trio.Event()
+
+            async def serve():
+                await handler(one)
+                done.set()
+
+            scope.start_soon(serve)
+            await client.send_all(bad)
+            await client.send_eof()
+            with trio.fail_after(30):
+                try:
+                    said = await receive_all(client)
+                except trio.BrokenResourceError:
+                    said = b""
+                await done.wait()
+            assert said.startswith(b"HTTP/1.1 ") or not said
+            scope.cancel()
+
+    trio.run(main)
+
+
+async def test_what_a_client_sends_behind_its_last_request_does_not_reset_the_answer_away():
+    """It is still in the kernel when the connection ends, and a close without reading it would be a reset."""
+
+    async def handler(exchange):
+        await it.client.send_all(GET)
+        await exchange.respond(200, b"the last", headers=[("Connection", "close")])
+
+    async with served(handler) as it:
+        await it.client.send_all(GET)
+        answer = await read_answer(it.client)
+        assert (answer.status, answer.body) == (200, b"the last")
+        assert await it.client.receive_some() == b""
+        await it.client.aclose()
+        assert (await it.ended()).reason is Reason.LOCAL

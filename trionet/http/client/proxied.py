@@ -1,0 +1,73 @@
+"""Through a proxy to the host behind it: which upgrades that takes, and going them.
+
+`proxy` says which proxy is for a URL, and `tunnel` has the recipes. Here they become a way, for an HTTP client, which
+may do each step in its own manner, and for `Scope.connect_tcp`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ...errors import UpgradeFailedError, UpgradeRefusedError
+from ...tls import to_tls_client
+from .tunnel import to_http_tunnel, to_socks5_tunnel
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable
+
+    from ...connection import Connection
+    from ...handle.recipe import Recipe
+    from .proxy import Proxy
+
+__all__ = ["called", "go_through", "through_http", "through_socks", "way_through"]
+
+
+def way_through(proxy: Proxy, host: str, port: int) -> list[Recipe[Connection]]:
+    """The upgrades that make a connection to `proxy` one to `host`.
+
+    Raises:
+        ValueError, TypeError: host or port cannot be right.
+    """
+    last = through_socks if proxy.scheme in ("socks5", "socks5h") else through_http
+    recipes = [last(proxy, host, port)]
+    return [to_tls_client(proxy.host), *recipes] if proxy.scheme == "https" else recipes
+
+
+def through_http(proxy: Proxy, host: str, port: int) -> Recipe[Connection]:
+    """The tunnel of an HTTP proxy, with the credentials that its URL has."""
+    return to_http_tunnel(host, port, authorization=proxy.authorization)
+
+
+def through_socks(proxy: Proxy, host: str, port: int) -> Recipe[Connection]:
+    """The same of a SOCKS5 proxy."""
+    password = None if proxy.username is None else proxy.password or ""
+    return to_socks5_tunnel(host, port, username=proxy.username, password=password, remote_dns=proxy.remote_dns)
+
+
+def called(proxy: Proxy) -> str:
+    """What errors call the proxy."""
+    return f"the proxy {proxy}"
+
+
+async def go_through(
+    proxy: Proxy,
+    connection: Connection,
+    recipes: Iterable[Recipe[Connection]],
+    upgrade: Callable[[Connection, Recipe[Connection]], Awaitable[Connection]],
+) -> Connection:
+    """What becomes of a connection to the proxy by these recipes; it is closed if one of them fails.
+
+    Raises:
+        UpgradeFailedError, UpgradeRefusedError: TLS to the proxy, or the proxy, did not work out; the error names it.
+
+    Cancellation: the connection is closed.
+    """
+    try:
+        for recipe in recipes:
+            connection = await upgrade(connection, recipe)
+    except BaseException as exc:
+        connection.abort()
+        if isinstance(exc, (UpgradeFailedError, UpgradeRefusedError)):
+            exc.args = (f"{called(proxy)}: {exc}", *exc.args[1:])
+        raise
+    return connection

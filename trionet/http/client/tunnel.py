@@ -1,0 +1,295 @@
+"""Through a proxy to somebody else, as an upgrade: HTTP's CONNECT and SOCKS5.
+
+Afterwards the connection is the other's. What came behind the proxy's answer was sent by him, and becomes unread bytes
+of the successor.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from typing import TYPE_CHECKING, Final, NoReturn
+
+import trio
+
+from ...connection import Connection
+from ...errors import LocalProtocolError, RemoteProtocolError, UpgradeFailedError, UpgradeRefusedError
+from ...own_recipe import TalkingRecipe
+from ...support.texts import shown_bytes
+from ...transport.connecting import check_port
+from ..protocol.framing import NO_BODY
+from ..protocol.headers import Headers
+from ..protocol.prepared import PreparedRequest, with_defaults
+from ..url.hosts import ascii_host, bracketed
+from .handshake_response import Answer, read_body, read_head
+
+if TYPE_CHECKING:
+    from ...handle.detached import Detached
+    from ...handle.recipe import Recipe
+    from ...handle.wire import Wire
+    from ..protocol.headers import HeaderInput
+
+__all__ = ["to_http_tunnel", "to_socks5_tunnel"]
+
+
+def to_http_tunnel(
+    host: str,
+    port: int,
+    *,
+    authorization: str | None = None,
+    headers: HeaderInput | Headers = (),
+    handshake_timeout: float = 30.0,
+) -> Recipe[Connection]:
+    """Let an HTTP proxy connect on to `host` and `port`. The result is used once, in ``await conn.upgrade(...)``.
+
+    The successor is a `Connection` to that host, as far as the proxy keeps its word: put TLS on it.
+
+    Args:
+        host: Name or IP address; the proxy looks it up.
+        port: 1 to 65535.
+        authorization: The value of Proxy-Authorization, if the proxy wants one.
+        headers: Further fields for the proxy: pairs or a mapping.
+        handshake_timeout: Seconds, more than 0, in which the proxy has to answer; `math.inf` for no limit.
+
+    Raises (here):
+        ValueError, TypeError: an argument cannot be right.
+
+    Raises (in the upgrade):
+        UpgradeRefusedError: the proxy answered something else than 2xx, such as 407: `response` has status, headers and
+            body. The handle is OPEN, after that answer.
+        UpgradeFailedError: the answer is wrong, not HTTP, late or missing; or it is a refusal that ends the connection
+            or has more than 64 KiB: the `UpgradeRefusedError` is then the ``__cause__``. The handle is CLOSED.
+        LocalProtocolError: unread bytes (a proxy must not speak first), or the recipe was used before.
+
+    Cancellation: before the request was sent the handle is OPEN again; afterwards it is CLOSED (`UPGRADE_FAILED`).
+
+    Source: RFC 9110 §9.3.6.
+    """
+    fields = Headers(headers)
+    if authorization is not None:
+        fields = Headers([*fields.raw, ("Proxy-Authorization", authorization)])
+    return _HTTPTunnel(ascii_host(host), check_port(port, 1), handshake_timeout, fields)
+
+
+def to_socks5_tunnel(
+    host: str,
+    port: int,
+    *,
+    username: str | None = None,
+    password: str | None = None,
+    remote_dns: bool = True,
+    handshake_timeout: float = 30.0,
+) -> Recipe[Connection]:
+    """Let a SOCKS5 proxy connect on to `host` and `port`. The result is used once, in ``await conn.upgrade(...)``.
+
+    The successor is a `Connection` to that host, as far as the proxy keeps its word: put TLS on it.
+
+    Args:
+        host: Name or IP address.
+        port: 1 to 65535.
+        username: For a proxy that wants to know; 1 to 255 bytes in UTF-8.
+        password: The same; without one the proxy is offered no authentication.
+        remote_dns: Whether the proxy looks a name up. Else this machine does, and takes the first address.
+        handshake_timeout: Seconds, more than 0, for the look-up and the proxy's answers; `math.inf` for no limit.
+
+    Raises (here):
+        ValueError, TypeError: an argument cannot be right.
+
+    Raises (in the upgrade):
+        UpgradeFailedError: the proxy refused, for which it has to close the connection: an `UpgradeRefusedError`, whose
+            `response` is the number of its reply, is then the ``__cause__``; or its answer is wrong, late or missing.
+            The handle is CLOSED. Or the name was not found: the handle is OPEN.
+        LocalProtocolError: unread bytes (a proxy must not speak first), or the recipe was used before.
+
+    Cancellation: before the first byte was sent the handle is OPEN again; afterwards it is CLOSED (`UPGRADE_FAILED`).
+
+    Source: RFC 1928; RFC 1929 (user name and password).
+    """
+    if (username is None) != (password is None):
+        raise ValueError("to_socks5_tunnel needs both username and password, or neither")
+    credentials = None
+    if username is not None and password is not None:
+        credentials = _counted("username", username), _counted("password", password)
+    return _SOCKS5Tunnel(ascii_host(host), check_port(port, 1), handshake_timeout, credentials, remote_dns)
+
+
+class _Tunnel(TalkingRecipe[Connection]):
+    """What the recipes share: where to."""
+
+    def __init__(self, host: str, port: int, timeout: float) -> None:
+        super().__init__(timeout)
+        if "%" in host:
+            raise ValueError(
+                f"{host!r} has a zone, which names an interface of this machine and means nothing to a proxy"
+            )
+        self._host = host
+        self._port = port
+
+    @property
+    def what(self) -> str:
+        return f"{self.name}: the proxy's way to {bracketed(self._host)}:{self._port}"
+
+    def check(self, source: Connection) -> None:
+        if source._leftover:
+            raise LocalProtocolError(
+                f"upgrade refused: {source!r} has unread bytes, but a proxy must not speak first: "
+                f"{shown_bytes(source._leftover)}. Receive them first if they belong to the protocol before"
+            )
+
+    def make(self, capsule: Detached) -> Connection:
+        return Connection(capsule)
+
+
+class _HTTPTunnel(_Tunnel):
+    """CONNECT."""
+
+    name = "to_http_tunnel"
+
+    def __init__(self, host: str, port: int, timeout: float, fields: Headers) -> None:
+        super().__init__(host, port, timeout)
+        authority = f"{bracketed(host)}:{port}"
+        self._request = PreparedRequest("CONNECT", authority, with_defaults(fields, [("Host", authority)])).head(
+            NO_BODY
+        )
+
+    async def talk(self, wire: Wire) -> None:
+        await wire.send_all(self._request)
+        head = await read_head(wire, "the proxy")
+        if head.status == 101:
+            raise RemoteProtocolError("the proxy answered CONNECT with 101, which nobody asked for")
+        if head.status >= 300:  # behind a 2xx the tunnel begins, whatever its fields say
+            what = f"the proxy refused to connect to {bracketed(self._host)}:{self._port}: {head.status} {head.reason}"
+            body, usable = await read_body(wire, head)
+            refused = UpgradeRefusedError(what.rstrip(), Answer(head.status, head.reason, head.headers, body))
+            if usable:
+                raise refused
+            raise UpgradeFailedError(f"{refused}, and ends the connection with it") from refused
+
+
+# --- SOCKS5 ------------------------------------------------------------------------------------------------------
+
+_VERSION: Final = 5
+_NO_AUTHENTICATION: Final = 0
+_PASSWORD: Final = 2
+_NONE_ACCEPTABLE: Final = 0xFF
+_IPV4, _NAME, _IPV6 = 1, 3, 4
+_REFUSALS: Final = {
+    1: "general failure",
+    2: "its rules do not allow it",
+    3: "network unreachable",
+    4: "host unreachable",
+    5: "connection refused",
+    6: "TTL expired",
+    7: "it does not know CONNECT",
+    8: "it does not know this kind of address",
+}
+
+
+class _SOCKS5Tunnel(_Tunnel):
+    """The CONNECT of SOCKS5."""
+
+    name = "to_socks5_tunnel"
+
+    def __init__(
+        self, host: str, port: int, timeout: float, credentials: tuple[bytes, bytes] | None, remote_dns: bool
+    ) -> None:
+        super().__init__(host, port, timeout)
+        self._credentials = credentials
+        self._remote_dns = remote_dns
+
+    async def talk(self, wire: Wire) -> None:
+        address = await self._address()
+        methods = [_NO_AUTHENTICATION, *([_PASSWORD] if self._credentials else [])]
+        await wire.send_all(bytes([_VERSION, len(methods), *methods]))
+        version, method = await _receive(wire, 2)
+        _check_version(version)
+        if method not in methods:
+            wants = "accepts no way of authentication" if method == _NONE_ACCEPTABLE else f"chose method {method}"
+            hint = "" if self._credentials else "; it may want username and password"
+            _refused(f"the SOCKS proxy {wants} of those offered ({methods}){hint}", method)
+        if method == _PASSWORD:
+            await self._authenticate(wire)
+        await wire.send_all(bytes([_VERSION, 1, 0]) + address + self._port.to_bytes(2, "big"))
+        await self._receive_reply(wire)
+
+    async def _authenticate(self, wire: Wire) -> None:
+        assert self._credentials is not None
+        username, password = self._credentials
+        await wire.send_all(b"\x01" + username + password)
+        _, status = await _receive(wire, 2)
+        if status:
+            _refused(f"the SOCKS proxy does not accept user name and password (status {status})", status)
+
+    async def _receive_reply(self, wire: Wire) -> None:
+        version, reply, _, kind = await _receive(wire, 4)
+        _check_version(version)
+        if reply:
+            reason = _REFUSALS.get(reply, "for a reason unknown here")
+            where = f"{bracketed(self._host)}:{self._port}"
+            _refused(f"the SOCKS proxy did not connect to {where}: {reason} (reply {reply})", reply)
+        # The address that the proxy connected from: of no use, but it has to be read.
+        if kind == _NAME:
+            await _receive(wire, (await _receive(wire, 1))[0] + 2)
+        elif kind in (_IPV4, _IPV6):
+            await _receive(wire, (4 if kind == _IPV4 else 16) + 2)
+        else:
+            raise RemoteProtocolError(f"the SOCKS proxy answered with an address of kind {kind} (RFC 1928 §6)")
+
+    async def _address(self) -> bytes:
+        """Where to, as it goes on the wire."""
+        literal = _as_ip(self._host)
+        if literal is None and not self._remote_dns:
+            literal = _as_ip(await _look_up(self._host, self._port))
+        if literal is None:
+            return bytes([_NAME]) + _counted("host", self._host)
+        return bytes([_IPV4 if literal.version == 4 else _IPV6]) + literal.packed
+
+
+def _refused(what: str, code: int) -> NoReturn:
+    """The proxy said no, and has to close the connection."""
+    raise UpgradeFailedError(what) from UpgradeRefusedError(what, code)
+
+
+def _counted(name: str, text: str) -> bytes:
+    """A length of one byte and what is that long."""
+    if not isinstance(text, str):
+        raise TypeError(f"{name} must be a str, not {type(text).__name__}")
+    data = text.encode()
+    if not 1 <= len(data) <= 255:
+        raise ValueError(f"{name} must have 1 to 255 bytes for SOCKS5 (RFC 1928, RFC 1929), not {len(data)}")
+    return bytes([len(data)]) + data
+
+
+def _as_ip(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError:
+        return None
+
+
+async def _look_up(host: str, port: int) -> str:
+    try:
+        found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except OSError as exc:
+        raise UpgradeFailedError(
+            f"cannot look up {host}: {exc.strerror or exc} (nothing was sent: a retry is safe)"
+        ) from exc
+    return str(found[0][4][0])
+
+
+async def _receive(wire: Wire, size: int) -> bytes:
+    """Exactly the next `size` bytes. Cancellation: as for the handshake."""
+    data = b""
+    while len(data) < size:
+        more = await wire.receive_some(size - len(data))
+        if not more:
+            raise RemoteProtocolError(
+                f"the SOCKS proxy ended the connection in its answer, after {data!r}"
+            ) from EOFError()
+        data += more
+    return data
+
+
+def _check_version(version: int) -> None:
+    if version != _VERSION:
+        raise RemoteProtocolError(f"no SOCKS5 proxy: its answer begins with {bytes([version])!r} (RFC 1928 §3)")

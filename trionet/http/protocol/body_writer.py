@@ -1,0 +1,131 @@
+"""Writing bodies: a writer for each framing, which turns data into bytes for the wire and keeps count.
+
+`data` gives the bytes of a piece, `end` those that complete the body. A body whose producer failed gets no `end`, so
+the peer sees that it is torn: no writer completes one by itself.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from ...errors import LocalProtocolError
+from ...support.texts import amount
+from .body_reader import is_forbidden_in_trailers
+from .framing import CHUNKED
+from .headers import Headers
+
+if TYPE_CHECKING:
+    from .framing import Framing
+    from .headers import HeaderInput
+
+__all__ = ["BodyWriter", "Buffer", "Ignored", "UntilEOF", "make_writer"]
+
+Buffer = bytes | bytearray | memoryview
+"""What is taken for the data of a body."""
+
+
+class BodyWriter(Protocol):
+    """What writes one body."""
+
+    def data(self, data: Buffer) -> Buffer:
+        """The bytes to send for this piece; the piece itself where nothing has to be added.
+
+        Raises:
+            LocalProtocolError: the body is longer than its head has said.
+        """
+        ...
+
+    def end(self, trailers: HeaderInput | Headers) -> bytes:
+        """The bytes that complete the body.
+
+        Raises:
+            LocalProtocolError: the body is shorter than its head has said, or cannot have these trailers.
+        """
+        ...
+
+
+def make_writer(framing: Framing) -> BodyWriter:
+    """The writer for this framing."""
+    if framing >= 0:
+        return _Counted(framing)
+    return _Chunked() if framing == CHUNKED else UntilEOF()
+
+
+class _Counted:
+    """A body of a known length (RFC 9112 §6.2)."""
+
+    __slots__ = ("_left", "_length")
+
+    def __init__(self, length: int) -> None:
+        self._length = self._left = length
+
+    def data(self, data: Buffer) -> Buffer:
+        size = _size(data)
+        if size > self._left:
+            raise LocalProtocolError(
+                f"the body is longer than its Content-Length of {self._length}: "
+                f"{amount(self._length - self._left, 'byte')} sent, and {size} more given"
+            )
+        self._left -= size
+        return data
+
+    def end(self, trailers: HeaderInput | Headers) -> bytes:
+        if self._left:
+            raise LocalProtocolError(
+                f"the body is shorter than its Content-Length of {self._length}: {amount(self._left, 'byte')} missing"
+            )
+        _refuse_trailers(trailers, "has a Content-Length")
+        return b""
+
+
+class UntilEOF:
+    """A body that the end of the connection ends (RFC 9112 §6.3)."""
+
+    __slots__ = ()
+
+    def data(self, data: Buffer) -> Buffer:  # noqa: D102
+        return data
+
+    def end(self, trailers: HeaderInput | Headers) -> bytes:  # noqa: D102
+        _refuse_trailers(trailers, "is ended by EOF")
+        return b""
+
+
+class Ignored:
+    """The body of a response to HEAD: what GET would have sent is taken, and not sent (RFC 9110 §9.3.2)."""
+
+    __slots__ = ()
+
+    def data(self, data: Buffer) -> Buffer:  # noqa: D102
+        return b""
+
+    def end(self, trailers: HeaderInput | Headers) -> bytes:  # noqa: D102
+        return b""
+
+
+class _Chunked:
+    """A body in chunks (RFC 9112 §7.1)."""
+
+    __slots__ = ()
+
+    def data(self, data: Buffer) -> Buffer:
+        size = _size(data)
+        return b"".join((b"%x\r\n" % size, data, b"\r\n")) if size else b""  # an empty chunk would be the last one
+
+    def end(self, trailers: HeaderInput | Headers) -> bytes:
+        if trailers == ():
+            return b"0\r\n\r\n"
+        fields = Headers(trailers).raw
+        for name, _ in fields:
+            if is_forbidden_in_trailers(name):
+                raise LocalProtocolError(f"{name.decode()} cannot be a trailer (RFC 9110 §6.5.1)")
+        return b"0\r\n%b\r\n" % b"".join(b"%b: %b\r\n" % field for field in fields)
+
+
+def _size(data: Buffer) -> int:
+    return data.nbytes if isinstance(data, memoryview) else len(data)
+
+
+def _refuse_trailers(trailers: HeaderInput | Headers, why: str) -> None:
+    if trailers != () and Headers(trailers).raw:
+        raise LocalProtocolError(f"trailers need a chunked body, and this one {why} (RFC 9112 §7.1.2)")

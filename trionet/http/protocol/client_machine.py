@@ -1,0 +1,206 @@
+"""The client's side of an HTTP/1.1 connection, without I/O: requests out, responses in.
+
+A connection that is used again has to be proved fit for it: both messages complete, nothing behind the response, no
+objection of either side. Whatever comes unasked is a fault, for it would be taken for the answer to the next request.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from ...errors import LocalProtocolError, RemoteProtocolError
+from .body_reader import EMPTY
+from .body_writer import make_writer
+from .framing import NO_BODY, UNTIL_EOF, FieldSummary
+from .head import parse_response
+from .limits import DEFAULT_LIMITS
+from .machine import H1Machine
+from .prepared import PreparedRequest
+from .states import Half, Step
+
+if TYPE_CHECKING:
+    from .body_writer import Buffer
+    from .framing import Framing
+    from .head import ResponseHead
+    from .headers import HeaderInput, Headers
+    from .limits import HTTPLimits
+    from .machine import Event
+
+__all__ = ["H1Client"]
+
+_IDLE: Final = Half.IDLE
+_HEAD: Final = Half.HEAD
+_BODY: Final = Half.BODY
+_DONE: Final = Half.DONE
+_NOTHING: Final = make_writer(NO_BODY)  # it has no state that could change
+
+
+class H1Client(H1Machine):
+    """A client's HTTP/1.1 machine.
+
+    Attributes:
+        method: The method of the present request; empty before it is sent.
+        upgrade: The protocols that the present request offers to switch to, lower case.
+        awaits_continue: Whether the body is to be held back until 100 (Continue), a final response or a timeout comes
+            (RFC 9110 §10.1.1).
+        framing: How the body of the present response is framed.
+    """
+
+    __slots__ = ("_informed", "awaits_continue", "framing", "method", "upgrade")
+
+    def __init__(self, leftover: bytes = b"", limits: HTTPLimits = DEFAULT_LIMITS) -> None:
+        super().__init__(leftover, limits)
+        self._forget()
+
+    def _forget(self) -> None:
+        self.method = ""
+        self.upgrade: tuple[bytes, ...] = ()
+        self.awaits_continue = False
+        self.framing: Framing = NO_BODY
+        self._informed = 0
+
+    @property
+    def reusable(self) -> bool:
+        """Whether this exchange is complete, and proves that the connection can carry another one."""
+        done = self.ours is _DONE and self.peer is _DONE
+        return done and self.keep_alive and not len(self._inbox) and not self.received_eof
+
+    def start_next_cycle(self) -> None:
+        """Begin the next exchange; see `H1Machine.start_next_cycle`.
+
+        Raises:
+            LocalProtocolError: a message is not complete, or the connection ends with this exchange.
+            RemoteProtocolError: there are bytes behind the response.
+        """
+        if len(self._inbox) and self.peer is _DONE:
+            fault = RemoteProtocolError(f"unasked bytes behind the response: {self._inbox.peek(32)!r}")
+            self._fail(fault)
+            raise fault
+        if self.ours is _DONE and self.peer is _DONE:
+            self.ours = self.peer = _IDLE  # all that the table has for it
+            self._reader = self._writer = None
+            self._forget()
+        else:
+            super().start_next_cycle()
+
+    # --- writing -------------------------------------------------------------------------------------------------
+
+    def request(self, method: str, target: str, headers: HeaderInput | Headers, body: Buffer = b"") -> bytes:
+        """The bytes of a whole request. Raises what `send_head` raises."""
+        return self.send_request(PreparedRequest(method, target, headers), body)
+
+    def send_head(self, method: str, target: str, headers: HeaderInput | Headers, *, length: int | None = 0) -> bytes:
+        """The bytes of a request's head.
+
+        Args:
+            method: A token, as upper case as it is meant.
+            target: What stands in the request line: a path with its query, an absolute URL, ``*``, ``host:port``.
+            headers: Host is among them. Content-Length and Transfer-Encoding are added as they are needed.
+            length: Bytes of the body; 0 also where the fields tell. None: not known; it is sent in chunks.
+
+        Raises:
+            LocalProtocolError: the last exchange is not over, or the head cannot be sent.
+            ValueError, TypeError: a field cannot be sent; see `Headers`.
+        """
+        prepared = PreparedRequest(method, target, headers)
+        if prepared.length is not None:
+            length = length or None
+        return self.begin(prepared, prepared.framing(length))
+
+    def begin(self, prepared: PreparedRequest, framing: Framing) -> bytes:
+        """The bytes of a prepared head, for a body that is framed in this way.
+
+        Raises:
+            LocalProtocolError: the last exchange is not over, or the connection ends with it.
+        """
+        if self.ours is not _IDLE or self.peer is not _IDLE or not self.keep_alive:
+            raise LocalProtocolError(f"no request now: our side is {self.ours.value}, the peer's {self.peer.value}")
+        self.ours = _BODY
+        self.method = prepared.method
+        if prepared.closes:
+            self.keep_alive = False
+        if framing == NO_BODY:
+            self._writer = _NOTHING
+            self.upgrade = prepared.upgrade
+        else:
+            self._writer = make_writer(framing)
+            self.awaits_continue = prepared.expects
+        return prepared.head(framing)
+
+    def send_request(self, prepared: PreparedRequest, body: Buffer = b"") -> bytes:
+        """The bytes of a whole prepared request. Raises what `begin` and `PreparedRequest.framing` raise."""
+        size = body.nbytes if isinstance(body, memoryview) else len(body)
+        head = self.begin(prepared, prepared.framing(size) if size or prepared.length else NO_BODY)
+        if size:
+            head += self.send_data(body)
+        self.ours = _DONE if self.keep_alive else Half.MUST_CLOSE
+        return head
+
+    # --- reading -------------------------------------------------------------------------------------------------
+
+    def _read_head(self) -> Event:
+        data = self._cut_head()
+        if data is None:
+            return self._no_head()
+        if self.ours is _IDLE:
+            raise RemoteProtocolError(f"a response that nobody asked for: {data[:32]!r}")
+        head = parse_response(data)
+        self._check_fields(head.headers)
+        fields = head.fields or FieldSummary(head.headers.raw)
+        self.peer = _HEAD
+        if self.awaits_continue:
+            self.awaits_continue = 100 < head.status < 200
+        if head.status < 200:
+            self._inform(head, fields)
+        else:
+            self._answer(head, fields)
+        return head
+
+    def _inform(self, head: ResponseHead, fields: FieldSummary) -> None:
+        fields.of_response(head, self.method)
+        if head.status == 101:
+            chosen = fields.upgrade
+            if not chosen or not {*chosen} <= {*self.upgrade} or self.ours not in (_DONE, Half.MUST_CLOSE):
+                raise RemoteProtocolError(f"101 to {chosen!r}, where the request offers {self.upgrade!r}")
+            self._switch()
+            return
+        self._informed += 1
+        if self._informed > self.limits.max_informational:
+            raise RemoteProtocolError(f"more than {self.limits.max_informational} informational heads")
+        self._step_peer(Step.INFORM)
+
+    def _answer(self, head: ResponseHead, fields: FieldSummary) -> None:
+        self.framing = framing = fields.of_response(head, self.method)
+        if self.method == "CONNECT" and head.status < 300:
+            self._switch()
+            return
+        if framing == UNTIL_EOF or not fields.persists(head.http_version):
+            self.keep_alive = False
+        if head.status == 204 and (fields.chunked or fields.length):
+            self.keep_alive = False  # it has no body, but who knows whether the server thinks so (RFC 9112 §6.3)
+        if framing == NO_BODY:
+            self._reader = EMPTY
+            self.peer = _BODY
+        else:
+            self._expect_body(framing)
+
+    def _switch(self) -> None:
+        self.ours = _DONE
+        self._step_ours(Step.SWITCH)
+        self._step_peer(Step.SWITCH)
+
+    def _check_start(self, start: bytes) -> bool:
+        if self.ours is _IDLE:
+            raise RemoteProtocolError(f"bytes that nobody asked for: {self._inbox.peek(32)!r}")
+        if not b"HT".startswith(start):
+            raise RemoteProtocolError(f"a response does not begin with {start!r}")
+        return True
+
+    def _fail(self, fault: RemoteProtocolError) -> None:
+        fault.status_hint = 502  # what a gateway answers when its server is at fault (RFC 9110 §15.6.3)
+        super()._fail(fault)
+
+    def _end_idle(self) -> None:
+        if self.ours is not _IDLE:
+            raise RemoteProtocolError("the server ended the connection instead of answering")
+        super()._end_idle()

@@ -1,0 +1,132 @@
+"""The fields of a head about to be sent: checked, written, and the few that matter to the connection picked out.
+
+Every value is checked before a byte is made of it, so no program can split a response. Names repeat from message to
+message; the checked ones are remembered.
+"""
+
+from __future__ import annotations
+
+import time
+from email.utils import formatdate
+from typing import TYPE_CHECKING, Final
+
+from ...errors import LocalProtocolError, RemoteProtocolError
+from ...support.texts import amount
+from .framing import parse_length
+from .headers import as_pairs, check_name, check_value
+
+if TYPE_CHECKING:
+    from .headers import HeaderInput, Headers
+
+__all__ = ["OutgoingFields", "date_line", "usual_lines"]
+
+_PICKED: Final = frozenset([
+    b"connection", b"content-length", b"date", b"expect", b"host", b"transfer-encoding", b"upgrade",
+])  # fmt: skip
+_MAX_NAMES: Final = 512
+_MAX_LINE: Final = 128
+_names: dict[str | bytes, tuple[bytes, bytes | None]] = {}
+_lines: dict[tuple[str, str], bytes] = {}
+_date: tuple[float, bytes] = (0.0, b"")
+
+
+class OutgoingFields:
+    """Checked fields.
+
+    Attributes:
+        lines: One line a field, with its CRLF.
+        picked: The values of the fields that decide about the connection, by lower-case name.
+
+    Raises:
+        ValueError, TypeError: a field cannot be sent; see `Headers`.
+        LocalProtocolError: the fields try to frame the message in a way of their own.
+    """
+
+    __slots__ = ("lines", "picked")
+
+    def __init__(self, headers: HeaderInput | Headers) -> None:
+        self.lines: list[bytes] = []
+        self.picked: dict[bytes, list[bytes]] = {}
+        for name, value in as_pairs(headers):
+            wire, lower = _names.get(name) or _check_new_name(name)
+            checked = check_value(name, value)
+            line = b"%b: %b\r\n" % (wire, checked)
+            self.lines.append(line)
+            if lower is not None:
+                self.picked.setdefault(lower, []).append(checked)
+            elif type(name) is str and type(value) is str and len(line) < _MAX_LINE and len(_lines) < _MAX_NAMES:
+                _lines[name, value] = line
+        if self.picked:
+            self._judge()
+
+    def _judge(self) -> None:
+        if b"transfer-encoding" in self.picked:
+            raise LocalProtocolError("Transfer-Encoding is decided here: leave the length open for a chunked body")
+        for once in (b"content-length", b"host", b"date"):
+            if len(self.picked.get(once, ())) > 1:
+                raise LocalProtocolError(f"more than one field {once.decode()}")
+
+    def tokens(self, name: bytes) -> list[bytes]:
+        """The elements of a listed field, lower case."""
+        if not self.picked:
+            return []
+        values = self.picked.get(name, ())
+        return [token for value in values for part in value.lower().split(b",") if (token := part.strip(b" \t"))]
+
+    def length(self, length: int | None) -> int | None:
+        """The length of the body, from the argument and from Content-Length, which have to agree.
+
+        Raises:
+            LocalProtocolError: they do not, or one of them is no length.
+        """
+        if length is not None and length < 0:
+            raise LocalProtocolError(f"a body cannot have {length} bytes")
+        values = self.picked.get(b"content-length")
+        if values is None:
+            return length
+        try:
+            given = parse_length(values[0])
+        except RemoteProtocolError as exc:
+            raise LocalProtocolError(str(exc)) from None
+        if length is not None and given != length:
+            raise LocalProtocolError(f"Content-Length is {given}, but the body has {amount(length, 'byte')}")
+        return given
+
+
+def _check_new_name(name: str | bytes) -> tuple[bytes, bytes | None]:
+    wire = check_name(name)
+    lower = wire.lower()
+    entry = wire, lower if lower in _PICKED else None
+    if len(_names) < _MAX_NAMES and len(wire) < 64:
+        _names[name] = entry
+    return entry
+
+
+def usual_lines(headers: object) -> bytes | None:
+    """The lines of these fields, if all of them were sent before and none decides about the connection; else None.
+
+    That is so for most of what a server says: Content-Type and its like. They need not be checked again.
+    """
+    if not headers:
+        return b""
+    if type(headers) is list or type(headers) is tuple:
+        try:
+            if len(headers) == 1:  # as most answers have it
+                return _lines[headers[0]]
+            lines = b""
+            for pair in headers:
+                lines += _lines[pair]
+            return lines
+        except (KeyError, TypeError):
+            pass
+    return None
+
+
+def date_line() -> bytes:
+    """The field Date for now, formatted once a second (RFC 9110 §6.6.1)."""
+    global _date  # noqa: PLW0603
+    now = time.time()
+    if not 0 <= now - _date[0] < 1:
+        second = int(now)
+        _date = second, b"Date: %b\r\n" % formatdate(second, usegmt=True).encode()
+    return _date[1]

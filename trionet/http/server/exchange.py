@@ -1,0 +1,526 @@
+"""One request and its answer, as a server's program sees them.
+
+An exchange is a lease on its connection: it begins with the request's head, and until it is over nobody can take the
+connection away. It is over when the answer is complete and the request's body was read, or dropped within bounds. The
+connection (`server`) does the I/O; everything that may be said in an exchange, and when, is decided in the machine
+without I/O (`h1_server`).
+"""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+
+import trio
+from trio.lowlevel import cancel_shielded_checkpoint, checkpoint_if_cancelled, enable_ki_protection
+
+from ...errors import LimitExceededError, LocalProtocolError, RemoteProtocolError, UpgradeRefusedError
+from ...ownership import Event, Phase
+from ...support.checks import check_count, check_flag, flat_view
+from ...support.generators import close_generator
+from ..content import ABSENT, make_content, written
+from ..protocol.body_reader import PIECES, EndOfMessage
+from ..protocol.headers import Headers
+from ..protocol.machine import Signal
+from ..protocol.states import Half
+from .response_stream import ResponseStream
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterable, Iterable
+
+    from ...handle import Handle
+    from ...handle.recipe import Recipe
+    from ..protocol.body_writer import Buffer
+    from ..protocol.head import RequestHead
+    from ..protocol.headers import HeaderInput
+    from .connection import HTTPServerConnection
+
+    Successor = TypeVar("Successor", bound=Handle)
+
+__all__ = ["MAX_BODY", "Exchange"]
+
+NO_TRAILERS: Final = Headers()
+
+MAX_BODY: Final = 2**20
+"""Bytes of a request's body that `Exchange.read` takes by default."""
+
+LARGE: Final = 16384
+"""Bytes of a body from which on it is sent beside its head, and not joined to it."""
+
+_DONE: Final = Half.DONE
+
+
+class Exchange:
+    """A request, and the answer to it. Made by iterating over an `HTTPServerConnection`, and by `serve_http`.
+
+    Attributes:
+        connection: The `HTTPServerConnection` on which it takes place.
+        status: The status of the answer, once it has begun; 0 before.
+    """
+
+    __slots__ = ("_eof_is_gone", "_gathered", "_head", "_trailers", "connection", "status")
+
+    def __init__(self, connection: HTTPServerConnection, head: RequestHead) -> None:
+        self.connection = connection
+        self.status = 0
+        self._head = head
+        self._gathered: bytearray | None = None
+        self._trailers: Headers | None = None
+
+    def __repr__(self) -> str:
+        return f"<Exchange {self._head.method} {self._head.shown_target!r}: {self._state}>"
+
+    @property
+    def _state(self) -> str:
+        if self.connection.exchange is not self:
+            return f"answered with {self.status}" if self.status else "over"
+        return f"being answered with {self.status}" if self.status else "not answered yet"
+
+    # --- the request ---------------------------------------------------------------------------------------------
+
+    @property
+    def head(self) -> RequestHead:
+        """Request line and fields."""
+        return self._head
+
+    @property
+    def method(self) -> str:
+        """The method, as the client has written it; methods are case-sensitive (RFC 9110 §9.1)."""
+        return self._head.method
+
+    @property
+    def target(self) -> str:
+        """The request target: a path with its query, an absolute URL, ``*``, or ``host:port`` (RFC 9112 §3.2)."""
+        return self._head.target
+
+    @property
+    def path(self) -> str:
+        """The path of the target, percent-encoded, without the query; empty for ``*`` and ``host:port``."""
+        return self._origin_form.partition("?")[0]
+
+    @property
+    def query(self) -> str:
+        """What follows the first question mark of the target, percent-encoded; empty if there is none."""
+        return self._origin_form.partition("?")[2]
+
+    @property
+    def _origin_form(self) -> str:
+        target = self._head.target
+        if target[0] == "/":
+            return target
+        _, mark, rest = target.partition("://")
+        if not mark:
+            return ""
+        start = min((at for at in map(rest.find, "/?") if at >= 0), default=len(rest))
+        return rest[start:] if rest[start : start + 1] == "/" else f"/{rest[start:]}"
+
+    @property
+    def http_version(self) -> str:
+        """``1.0`` or ``1.1``."""
+        return self._head.http_version
+
+    @property
+    def headers(self) -> Headers:
+        """The fields of the request."""
+        return self._head.headers
+
+    @property
+    def trailers(self) -> Headers:
+        """The fields behind the request's body.
+
+        Raises:
+            LocalProtocolError: the body has not been read to its end yet.
+        """
+        if self._trailers is None:
+            raise LocalProtocolError(f"trailers come behind the body of {self!r}: read that to its end first")
+        return self._trailers
+
+    @property
+    def offered_protocols(self) -> tuple[str, ...]:
+        """The protocols that the request offers to switch to, lower case; none where a switch is not possible."""
+        return self.connection.machine.upgrade if self.connection.exchange is self else ()
+
+    @property
+    def wants_websocket(self) -> bool:
+        """Whether the client asks for a WebSocket, and that can be granted: the request has no body."""
+        head = self._head
+        fields = head.fields
+        return (
+            fields is not None
+            and b"websocket" in fields.upgrade
+            and b"upgrade" in fields.options
+            and head.method == "GET"
+            and head.http_version == "1.1"
+            and not (fields.chunked or fields.length)
+        )
+
+    # --- the client ----------------------------------------------------------------------------------------------
+
+    @property
+    def eof_is_gone(self) -> bool | None:
+        """Whether a client that ends its direction counts as gone: see `HTTPLimits`, whose value holds until it is set.
+
+        Set it to False for a handler that has to finish although its method is safe, or whose client half-closes and
+        waits; to True for one that need not finish.
+        """
+        try:
+            return self._eof_is_gone
+        except AttributeError:  # as for nearly all: so a request pays nothing for it
+            return self.connection.limits.eof_is_gone
+
+    @eof_is_gone.setter
+    def eof_is_gone(self, value: bool | None) -> None:
+        self._eof_is_gone = None if value is None else check_flag("eof_is_gone", value)
+
+    @enable_ki_protection
+    async def wait_disconnected(self) -> None:
+        """Wait until the client has gone: it has reset the connection, or ended its direction.
+
+        While a task waits here the scope is not cancelled when the client goes: this returns instead, and the handler
+        goes on as it likes. EOF does not count if `eof_is_gone` is False. What the client sends meanwhile is kept for
+        whoever reads next, up to 64 KiB.
+
+        Behind the answer too; at the latest it returns when the connection has ended, or was moved. It raises nothing.
+        EOF and a reset are noticed at once, as long as no other task receives and the bound is not reached; else within
+        a second. For any number of tasks.
+
+        Cancellation: not one byte is lost; from then on the scope is cancelled when the client goes.
+        """
+        await self.connection.wait_client_gone(self)
+
+    # --- its body ------------------------------------------------------------------------------------------------
+
+    @enable_ki_protection
+    async def read(self, max_bytes: int = MAX_BODY) -> bytes:
+        """The request's body, or the rest of it; ``b""`` if there is none.
+
+        Args:
+            max_bytes: How long it may be.
+
+        Raises:
+            LimitExceededError: it is longer. What was read so far stays, for the next call.
+            RemoteProtocolError: the body is malformed, or the client ended the connection in the middle of it.
+            LocalProtocolError: the exchange is over; or the answer's head has left before the client, which waits for
+                100 (Continue), could be told to send its body: then it need not send that any more.
+            HandleBusyError, HandleBrokenError, HandleClosedError, HandleMovedError: as for `Connection.receive_some`.
+
+        Cancellation: not one byte is lost; the next call goes on. It is a schedule point, unless the connection has
+        received something since the previous one.
+
+        Source: RFC 9112 §6, RFC 9110 §10.1.1.
+        """
+        connection = self.connection
+        if type(max_bytes) is not int or max_bytes < 0:
+            check_count("max_bytes", max_bytes)
+        await checkpoint_if_cancelled()
+        if self._gathered is None and self._trailers is None:
+            body = connection.take_body(self, max_bytes)
+            if body is not None:
+                self._trailers = NO_TRAILERS
+                if connection.parked:  # as `_pass_by`
+                    connection.parked = False
+                else:
+                    await cancel_shielded_checkpoint()
+                return body
+        gathered = self._gathered if self._gathered is not None else bytearray()
+        self._gathered = gathered
+        waited = False
+        pieces = 0
+        while True:
+            chunk = self._next_chunk()
+            if chunk:
+                gathered += chunk
+                pieces += 1
+                if not pieces % PIECES:
+                    await trio.lowlevel.checkpoint()
+            # What is known to be too long is not waited for, so that its client is not told to send it either.
+            if len(gathered) > max_bytes or (
+                chunk is None and len(gathered) + connection.machine.body_left > max_bytes
+            ):
+                raise LimitExceededError(
+                    f"the body of {self!r} has more than {max_bytes} bytes (max_bytes); iterate over the exchange "
+                    f"to take it in pieces, or answer 413"
+                ).with_handle(connection)
+            if chunk is None:
+                waited = await connection.receive_body(self)
+            elif not chunk:
+                break
+        if not waited:
+            await self._pass_by()
+        self._gathered = None
+        return bytes(gathered)
+
+    def __aiter__(self) -> Self:
+        """Iterate over the request's body, in pieces as they come. Raises what `read` raises."""
+        return self
+
+    @enable_ki_protection
+    async def __anext__(self) -> bytes:
+        await checkpoint_if_cancelled()
+        gathered, self._gathered = self._gathered, None
+        if gathered:
+            return bytes(gathered)
+        waited = False
+        while (chunk := self._next_chunk()) is None:
+            waited = await self.connection.receive_body(self)
+        if not waited:
+            await self._pass_by()
+        if not chunk:
+            raise StopAsyncIteration
+        return chunk
+
+    @enable_ki_protection
+    def _next_chunk(self) -> bytes | None:
+        """The next piece of the body; empty at its end; None if more has to be received first. A step."""
+        if self._trailers is not None:
+            return b""
+        connection = self.connection
+        connection.check_exchange(self, "read")
+        try:
+            event = connection.machine.next_event()
+        except RemoteProtocolError as exc:
+            exc.handle = connection
+            raise
+        if type(event) is bytes:
+            return event
+        if event is Signal.NEED_DATA:
+            return None
+        # Signal: it was read to its end, and dropped, by the connection.
+        self._trailers = event.trailers if isinstance(event, EndOfMessage) else NO_TRAILERS
+        connection.body_read()
+        return b""
+
+    @enable_ki_protection
+    async def _pass_by(self) -> None:
+        """Let other tasks run, unless receiving has done that since the last time."""
+        connection = self.connection
+        if connection.parked:
+            connection.parked = False
+        else:
+            await cancel_shielded_checkpoint()
+
+    @enable_ki_protection
+    def body_complete(self) -> bool:
+        """Whether nothing of the body has to be waited for any more. A step."""
+        machine = self.connection.machine
+        if self._trailers is None and machine.peer is Half.BODY and machine.bodiless:
+            event = machine.next_event()
+            assert isinstance(event, EndOfMessage)
+            self._trailers = event.trailers
+        return machine.peer not in (Half.BODY, Half.BROKEN)
+
+    # --- the answer ----------------------------------------------------------------------------------------------
+
+    @enable_ki_protection
+    async def inform(self, status: int, headers: HeaderInput | Headers = ()) -> None:
+        """Send an informational answer, such as 103 (Early Hints); the final one follows.
+
+        Nothing is sent to HTTP/1.0. A 100 (Continue) is sent without being asked for, when the body is first read.
+
+        Args:
+            status: 100 to 199, but not 101: `upgrade` switches protocols.
+            headers: Fields.
+
+        Raises:
+            LocalProtocolError: the answer has begun already, or this is no informational status.
+            ValueError, TypeError: a field cannot be sent; see `Headers`.
+            HandleBusyError, HandleBrokenError, HandleClosedError, HandleMovedError: as for `Connection.send_all`.
+
+        Cancellation: it is sent, or not begun, or the connection is broken.
+
+        Source: RFC 9110 §15.2.
+        """
+        connection = self.connection
+        connection.check_exchange(self, "inform")
+        await checkpoint_if_cancelled()
+        await connection.send(connection.machine.inform(status, headers), self)
+
+    @enable_ki_protection
+    async def respond(
+        self,
+        status: int,
+        body: Buffer | str | AsyncIterable[bytes] | Iterable[bytes] | Any = b"",
+        *,
+        json: Any = ABSENT,
+        headers: HeaderInput | Headers = (),
+    ) -> None:
+        """Answer.
+
+        Date, Content-Length or Transfer-Encoding, and Connection are added where they are due. To HEAD the same fields
+        are sent, and no body; so a handler need not know.
+
+        Args:
+            status: 200 to 999.
+            body: Bytes; or a str, which is sent as UTF-8, with the Content-Type text/plain unless `headers` has one; or
+                a file that was opened in binary mode, or a (sync or async) iterable of bytes, which is sent piece by
+                piece: with a Content-Length where that is known, else in chunks. A generator is closed when the call
+                ends, also if it was refused or not needed.
+            json: The body as a value to be written as JSON, in the place of `body`; None is ``null``. The Content-Type
+                is application/json unless `headers` has one.
+            headers: Fields. A Content-Length that is given has to be right; ``Connection: close`` ends the connection.
+
+        Raises:
+            LocalProtocolError: the exchange is answered already or over, or the fields do not fit status and body.
+            RemoteProtocolError: 2xx, to a CONNECT. Uncaught, it is answered with 501.
+            ValueError, TypeError: the body, or a field, cannot be sent; see `Headers`. Nothing has been sent.
+            HandleBusyError, HandleBrokenError, HandleClosedError, HandleMovedError: as for `Connection.send_all`.
+
+        Cancellation: the answer is sent, or not begun, or it is visibly cut off and the connection is broken. It is no
+        schedule point where it need not wait: receiving the next request is one.
+
+        Source: RFC 9110 §15, RFC 9112 §6.
+        """
+        connection = self.connection
+        if connection.exchange is not self:
+            await close_generator(body)
+            connection.check_exchange(self, "respond")
+        if json is not ABSENT or isinstance(body, str):
+            body, headers = written(body, json, headers)
+        if type(body) is not bytes or len(body) > LARGE:
+            try:
+                await self._respond_at_length(status, body, headers)
+            finally:
+                await close_generator(body)  # noqa: ASYNC102 - what it waits for at its end is its own business
+            return
+        await checkpoint_if_cancelled()
+        machine = connection.machine
+        try:
+            data = machine.respond(status, headers, body)
+        except RemoteProtocolError as exc:
+            exc.handle = connection
+            raise
+        self.status = status
+        if machine.peer is not _DONE or machine.ours is not _DONE:  # its body is unread, or the connection ends with it
+            await connection.send(data, self)
+            connection.settle_exchange()
+        elif (sent := connection.answer(data)) < len(data):
+            await connection.answer_rest(data, sent, self)
+
+    @enable_ki_protection
+    async def _respond_at_length(self, status: int, body: Any, headers: HeaderInput | Headers) -> None:
+        """Answer with a body that is not worth joining to the head, or not there yet."""
+        connection = self.connection
+        if isinstance(body, memoryview):
+            body = flat_view(body)
+        if isinstance(body, (bytes, bytearray, memoryview)):
+            await checkpoint_if_cancelled()
+            machine = connection.machine
+            try:
+                head = machine.send_head(status, headers, length=len(body))
+            except RemoteProtocolError as exc:
+                exc.handle = connection
+                raise
+            self.status = status
+            parts = [head, machine.send_data(body), machine.send_end()]
+            await connection.send_parts([part for part in parts if len(part)], self)
+            connection.settle_exchange()
+            return
+        content = make_content(body, name="body")
+        # A file is all there: a client that ends its direction, and waits, gets it.
+        connection.answer_ready = content.length is not None
+        try:
+            async with self.stream(status, headers=headers, length=content.length) as stream:
+                if self._head.method == "HEAD":
+                    return
+                async with aclosing(content.chunks()) as chunks:
+                    async for chunk in chunks:
+                        await stream.send(chunk)
+        finally:
+            connection.answer_ready = False
+
+    def stream(self, status: int, *, headers: HeaderInput | Headers = (), length: int | None = None) -> ResponseStream:
+        """Answer piece by piece: ``async with exchange.stream(200) as stream: await stream.send(chunk)``.
+
+        The head goes out with the first piece, or at once by ``stream.flush()``. When the block ends well the body is
+        completed. When it raises or is cancelled, that is never done: the client sees that the answer is cut off, and
+        the connection is closed. A client that goes away ends it, also one that only ends its direction: see
+        `eof_is_gone` and `wait_disconnected`.
+
+        Args:
+            status: 200 to 999.
+            headers: Fields; see `respond`.
+            length: Bytes of the body, if known. Else it is sent in chunks, or to HTTP/1.0 until the connection ends.
+
+        Raises (on entering):
+            LocalProtocolError, ValueError, TypeError: as for `respond`.
+
+        Source: RFC 9112 §6, §7.1.
+        """
+        if length is not None:
+            check_count("length", length)
+        return ResponseStream(self, status, headers, length)
+
+    # --- another protocol ----------------------------------------------------------------------------------------
+
+    @enable_ki_protection
+    async def upgrade(self, recipe: Recipe[Successor]) -> Successor:
+        """Make the connection something else, which this request asks for (Upgrade), or which it tunnels to (CONNECT).
+
+        Bytes behind the request are the successor's first input.
+
+        Args:
+            recipe: Such as `to_websocket_server` or `to_connection`; used once.
+
+        Returns:
+            The successor, OPEN, in the same scope. The loop over the connection then ends quietly.
+
+        Raises:
+            UpgradeRefusedError: the request cannot be upgraded in this way; the recipe has answered it, and the
+                connection goes on.
+            LocalProtocolError: the request does not ask for it, has a body, or is answered already. Nothing has
+                changed: answer it otherwise.
+            UpgradeFailedError: the handshake failed. If a byte had been sent, the connection is CLOSED.
+            HandleBusyError, HandleBrokenError, HandleClosedError, HandleMovedError: as for `Handle.upgrade`.
+
+        The connection's handle is MOVED (`UPGRADED`) afterwards.
+
+        Cancellation: before a byte was sent, nothing has happened; afterwards the connection is CLOSED.
+
+        Source: RFC 9110 §7.8, §9.3.6.
+        """
+        connection = self.connection
+        connection.check_exchange(self, "upgrade")
+        machine = connection.machine
+        if self.status or not (machine.bodiless and self.body_complete()):
+            why = f"it is answered with {self.status}" if self.status else "it has a body"
+            raise LocalProtocolError(f"upgrade refused: {self!r}: {why}")
+        if connection.looking is not None:
+            await connection.looking.stand_aside()
+        await connection.flush_all(self)
+        before = machine.snapshot()
+        try:
+            successor = await connection._upgrade(recipe, Event.UPGRADE_LEASED, self)
+        except UpgradeRefusedError:
+            connection.settle_exchange()
+            raise
+        except BaseException:
+            if connection.phase is Phase.OPEN:  # nothing was sent: the request can be answered otherwise
+                connection.take_back(before)
+                self.status = 0
+            raise
+        self.status = 200 if self._head.method == "CONNECT" else 101
+        return successor
+
+    def accept_upgrade(self, headers: HeaderInput | Headers = (), *, status: int = 101) -> bytes:
+        """The bytes with which a recipe accepts: 101, or a 2xx to CONNECT. Changes nothing. For recipes.
+
+        Args:
+            headers: Fields; for 101 Upgrade is among them, and Connection is added.
+            status: 101, or 200 to 299 to CONNECT.
+
+        Raises:
+            LocalProtocolError: the request does not ask for this protocol, or for none at all.
+            ValueError, TypeError: a field cannot be sent; see `Headers`.
+        """
+        return self.connection.machine.switch_head(headers, status=status)
+
+    @enable_ki_protection
+    def refuse_upgrade(self, status: int, headers: HeaderInput | Headers = (), body: bytes = b"") -> bytes:
+        """The bytes with which a recipe answers a request that it declines, before `UpgradeRefusedError`. A step.
+
+        Raises:
+            LocalProtocolError, ValueError, TypeError: as for `respond`.
+        """
+        data = self.connection.machine.respond(status, headers, body)
+        self.status = status
+        return data

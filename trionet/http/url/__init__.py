@@ -1,0 +1,1 @@
+"""URLs: taken apart, checked and put together (RFC 3986)."""

@@ -1,0 +1,95 @@
+"""What trionet's own recipes share: their checks, their one use, their time, and what their failures are called."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import trio
+
+from .connection import Connection
+from .errors import (
+    LimitExceededError,
+    LocalProtocolError,
+    RemoteProtocolError,
+    UpgradeFailedError,
+    UpgradeRefusedError,
+)
+from .support.checks import check_seconds
+
+if TYPE_CHECKING:
+    from .handle.detached import Detached
+    from .handle.wire import Wire
+
+__all__ = ["OwnRecipe", "TalkingRecipe"]
+
+Successor = TypeVar("Successor", covariant=True)
+
+
+class OwnRecipe(Generic[Successor]):
+    """What trionet's own recipes share: they check the source, are used once, and remember the wire until the commit.
+
+    One that only changes the handle adds `check` and `make`; one that talks to the peer adds `talk` too.
+    """
+
+    name: str
+    """What errors call it: the function that made it."""
+    sources: tuple[type, ...] = (Connection,)
+    takes = "a Connection"
+    """`sources` in words."""
+
+    _used = False
+    _wire: Wire | None = None
+
+    def prepare(self, source: Any) -> None:
+        """As `Recipe.prepare`."""
+        if self._used:
+            raise LocalProtocolError(f"upgrade refused: this {self.name} recipe was used before; make one per upgrade")
+        if not isinstance(source, self.sources):
+            has_bytes = hasattr(source, "detach") and Connection in self.sources
+            remedy = "; detach() and adopt() it first" if has_bytes else ""
+            raise LocalProtocolError(f"upgrade refused: {self.name} works on {self.takes}, not on {source!r}{remedy}")
+        self.check(source)
+        self._used = True
+
+    def check(self, source: Any) -> None:
+        """Raise, with nothing changed, if `source` cannot be upgraded. A step."""
+
+    async def handshake(self, wire: Wire) -> None:
+        """As `Recipe.handshake`."""
+        await self.talk(wire)
+        self._wire = wire
+
+    async def talk(self, wire: Wire) -> None:
+        """Talk to the peer, where there is anything to be said."""
+
+    def commit(self) -> Successor:
+        """As `Recipe.commit`."""
+        assert self._wire is not None
+        return self.make(self._wire.detach())
+
+    def make(self, capsule: Detached) -> Successor:
+        """The successor. A step; must not fail."""
+        raise NotImplementedError
+
+
+class TalkingRecipe(OwnRecipe[Successor]):
+    """One with a handshake that takes time: its name, its time, and what its failures are called."""
+
+    def __init__(self, handshake_timeout: float) -> None:
+        self._timeout = check_seconds("handshake_timeout", handshake_timeout, positive=True)
+
+    @property
+    def what(self) -> str:
+        """The handshake, as errors call it."""
+        raise NotImplementedError
+
+    async def handshake(self, wire: Wire) -> None:
+        """As `Recipe.handshake`."""
+        wire.set_deadline(self._timeout, self.what, "handshake_timeout")
+        try:
+            await self.talk(wire)
+        except (UpgradeFailedError, UpgradeRefusedError):
+            raise
+        except (RemoteProtocolError, LimitExceededError, trio.BrokenResourceError) as exc:
+            raise UpgradeFailedError(f"{self.what} failed: {exc}") from exc
+        self._wire = wire

@@ -1,0 +1,440 @@
+"""The public scope: a nursery, the connections that it owns, and one deadline to let go of them.
+
+A façade: who owns what is decided in `trionet.owner`. This module gives the owner its nursery and the ways of opening
+connections, and sees to the order in which a scope is left.
+"""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Unpack
+
+import trio
+from trio.lowlevel import enable_ki_protection
+
+from ..connection import Connection
+from ..custody.background import open_services
+from ..custody.owner import Owner
+from ..handle.detached import Detached
+from ..support.block import block
+from ..support.checks import refuse_copy
+from ..support.texts import amount
+from ..transport import connecting
+from ..transport.socket import SocketTransport
+from ..transport.socket_options import check_socket_options, set_socket_options
+from .adopt import into_capsule
+
+if TYPE_CHECKING:
+    import os
+    import socket
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from types import TracebackType
+
+    from yarl import URL
+
+    from ..custody.drain_report import DrainReport
+    from ..custody.owner import Observer
+    from ..http.client.client import HTTPClient
+    from ..http.client.options import ClientOptions
+    from ..http.client.proxy import Proxy
+    from ..transport.socket_options import SocketOption
+    from ..websocket import WebSocket
+    from ..websocket.options import WebSocketOptions
+
+__all__ = ["Scope", "hold_http_client", "hold_websocket", "open_child", "open_scope", "open_single"]
+
+
+class Scope:
+    """A nursery plus the handles it owns plus one drain deadline. Made by `open_scope`.
+
+    Attributes:
+        name: What errors and reports call the scope.
+    """
+
+    __slots__ = ("__weakref__", "name", "owner")
+
+    def __init__(self, owner: Owner) -> None:
+        self.owner = owner
+        self.name = owner.name
+        owner.show_as(self)
+
+    __reduce_ex__ = refuse_copy
+
+    def __repr__(self) -> str:
+        state = "closed" if self.owner.closed else "closing" if self.owner.shut else "open"
+        return f"<Scope {self.name or '(unnamed)'}: {state}, {amount(len(self.owner.members), 'handle')}>"
+
+    @property
+    def parent(self) -> Scope | None:
+        """The scope in which this one was opened with `Scope.open_scope`; None for one that stands alone."""
+        above = self.owner.parent
+        scope: Scope | None = None if above is None else above.public
+        return scope
+
+    @property
+    def nursery(self) -> trio.Nursery:
+        """The nursery of the scope's tasks.
+
+        Raises:
+            RuntimeError: the scope is that of `open_tcp` or `open_unix`, which have no tasks of the user.
+        """
+        nursery = self.owner.nursery
+        if nursery is None:
+            raise RuntimeError(f"{self!r} has no nursery, as it holds a single connection; use trionet.open_scope()")
+        return nursery
+
+    @property
+    def draining(self) -> trio.Event:
+        """Set when the scope begins to let go of its handles, or its server begins to drain."""
+        return self.owner.draining
+
+    @property
+    def handles(self) -> tuple[Any, ...]:
+        """What the scope owns (handles, and capsules nobody adopted yet), in the order of opening."""
+        return self.owner.members
+
+    @property
+    def report(self) -> DrainReport:
+        """What leaving the scope came to. Empty until then."""
+        return self.owner.report
+
+    def start_soon(self, async_fn: Callable[..., Awaitable[object]], *args: Any, name: object = None) -> None:
+        """Start a task in the scope's nursery; see `trio.Nursery.start_soon`."""
+        self.nursery.start_soon(async_fn, *args, name=name)
+
+    async def start(self, async_fn: Callable[..., Awaitable[object]], *args: Any, name: object = None) -> Any:
+        """Start a task in the scope's nursery and wait until it reports; see `trio.Nursery.start`.
+
+        Cancellation: the task that was being started is cancelled too.
+        """
+        return await self.nursery.start(async_fn, *args, name=name)
+
+    def cancel(self) -> None:
+        """Cancel the scope: its tasks unwind, then its handles are closed at once (`SCOPE_CANCELLED`). A step."""
+        self.owner.check_run("Scope.cancel")
+        nursery = self.owner.nursery
+        if nursery is not None:
+            nursery.cancel_scope.cancel()
+        if nursery is None or self.owner.shut:
+            self.owner.abort_all()
+
+    @block
+    @enable_ki_protection
+    async def open_scope(self, *, name: str | None = None, drain_timeout: float | None = None) -> AsyncIterator[Scope]:
+        """Open a scope inside this one; see `trionet.open_scope`.
+
+        Args:
+            name: What errors and reports call it.
+            drain_timeout: Seconds; this scope's own by default.
+
+        Raises:
+            ScopeClosedError: this scope is closing or closed.
+        """
+        self.owner.check_open("open_scope")
+        async with open_child(self._child_owner(name or "", drain_timeout)) as scope:
+            yield scope
+
+    def _child_owner(self, name: str, drain_timeout: float | None) -> Owner:
+        """The owner of a scope inside this one, with this one's time to drain where none is given."""
+        seconds = self.owner.drain_timeout if drain_timeout is None else drain_timeout
+        return Owner(name, parent=self.owner, drain_timeout=seconds, services=self.owner.services)
+
+    @enable_ki_protection
+    async def connect_tcp(
+        self,
+        host: str | bytes,
+        port: int,
+        *,
+        happy_eyeballs_delay: float | None = 0.25,
+        local_address: str | None = None,
+        proxy: str | URL | Proxy | None = None,
+        socket_options: Sequence[SocketOption] = (),
+    ) -> Connection:
+        """Connect to a TCP server, trying its addresses in parallel where the first ones are slow (RFC 8305).
+
+        Args:
+            host: Host name or IP address.
+            port: 1 to 65,535.
+            happy_eyeballs_delay: Seconds before the next address is tried beside the earlier ones.
+            local_address: The IP address to connect from.
+            proxy: Whom to ask to connect on: the URL of an HTTP proxy (``http://``, ``https://``), which is asked for a
+                tunnel (CONNECT), or of a SOCKS5 one, which looks names up itself (``socks5h://``) or gets addresses
+                (``socks5://``); with user name and password where it wants them. The environment is not looked at. For
+                a proxy whose certificate needs a context of its own, and for a way through several: `to_http_tunnel`.
+            socket_options: Arguments of `socket.setsockopt`, (level, option, value), for the connected socket.
+
+        Returns:
+            A `Connection` that this scope owns. Its addresses are those of the way to the proxy, if there is one.
+
+        Raises:
+            ValueError, TypeError: an argument cannot be right; nothing was looked up.
+            OSError: no address could be reached, or the name is unknown; the message names host and port, or the proxy.
+                Nothing was sent; it says so if a retry can go better.
+            UpgradeFailedError, UpgradeRefusedError: the proxy does not lead on to the host.
+            ScopeClosedError: this scope is closing or closed, or was closed meanwhile.
+
+        Cancellation: nothing stays open.
+        """
+        self.owner.check_open("connect_tcp")
+        options = check_socket_options(socket_options)
+        if proxy is not None:
+            return await self._connect_through(proxy, host, port, happy_eyeballs_delay, local_address, options=options)
+        sock = await connecting.tcp_socket(host, port, happy_eyeballs_delay, local_address)
+        return self._own_socket(sock, "connect_tcp", options)
+
+    @enable_ki_protection
+    async def _connect_through(
+        self,
+        proxy: str | URL | Proxy,
+        host: str | bytes,
+        port: int,
+        happy_eyeballs_delay: float | None,
+        local_address: str | None,
+        *,
+        options: Sequence[SocketOption],
+    ) -> Connection:
+        from ..http.client.proxied import called, go_through, way_through  # it costs more than the rest together
+        from ..http.client.proxy import Proxy
+
+        name = connecting.check_host(host)
+        through = proxy if isinstance(proxy, Proxy) else Proxy.parse(proxy)
+        way = way_through(through, name if isinstance(name, str) else name.decode("latin-1"), port)
+        sock = await connecting.tcp_socket(
+            through.host, through.port, happy_eyeballs_delay, local_address, called(through)
+        )
+        return await go_through(through, self._own_socket(sock, "connect_tcp", options), way, Connection.upgrade)
+
+    @enable_ki_protection
+    async def connect_unix(
+        self, path: str | bytes | os.PathLike[str], *, socket_options: Sequence[SocketOption] = ()
+    ) -> Connection:
+        """Connect to a Unix socket.
+
+        Args:
+            path: Where the server's socket file is; a name that begins with NUL is an abstract address.
+            socket_options: As for `connect_tcp`.
+
+        Returns:
+            A `Connection` that this scope owns.
+
+        Raises:
+            OSError: nobody listens there; the message names the path. Nothing was sent, so a retry is safe.
+            ScopeClosedError: this scope is closing or closed, or was closed meanwhile.
+
+        Cancellation: nothing stays open.
+        """
+        self.owner.check_open("connect_unix")
+        options = check_socket_options(socket_options)
+        sock = await connecting.unix_socket(path)
+        return self._own_socket(sock, "connect_unix", options)
+
+    @enable_ki_protection
+    def _own_socket(self, sock: socket.socket, what: str, options: Sequence[SocketOption]) -> Connection:
+        # Not by way of `adopt`, which refuses what is not connected: a peer may have reset this connection already.
+        try:
+            set_socket_options(sock, options)
+            self.owner.check_open(what)
+            return self._own(Detached(SocketTransport(sock)))
+        except BaseException:
+            sock.close()
+            raise
+
+    @block
+    @enable_ki_protection
+    async def open_http_client(
+        self, *, drain_timeout: float | None = None, **options: Unpack[ClientOptions]
+    ) -> AsyncIterator[HTTPClient]:
+        """Open an HTTP client for the length of a block, in a scope of its own inside this one.
+
+        Args:
+            drain_timeout: Seconds; this scope's own by default.
+            **options: As for `trionet.open_http_client`.
+
+        Raises:
+            ScopeClosedError: this scope is closing or closed.
+
+        Cancellation: as for `trionet.open_http_client`.
+        """
+        self.owner.check_open("open_http_client")
+        owner = self._child_owner("open_http_client", drain_timeout)
+        async with hold_http_client(Scope(owner), options) as client:
+            yield client
+
+    @block
+    @enable_ki_protection
+    async def open_websocket(
+        self, url: str | URL, *, drain_timeout: float | None = None, **options: Unpack[WebSocketOptions]
+    ) -> AsyncIterator[WebSocket]:
+        """Open a WebSocket for the length of a block, in a scope of its own inside this one.
+
+        Args:
+            url: ``ws://`` or ``wss://``.
+            drain_timeout: Seconds; this scope's own by default.
+            **options: As for `trionet.open_websocket`.
+
+        Raises:
+            ScopeClosedError: this scope is closing or closed.
+            Whatever `trionet.open_websocket` raises.
+
+        Cancellation: as for `trionet.open_websocket`.
+        """
+        self.owner.check_open("open_websocket")
+        owner = self._child_owner("open_websocket", drain_timeout)
+        async with hold_websocket(Scope(owner), url, options) as websocket:
+            yield websocket
+
+    @enable_ki_protection
+    def adopt(self, original: trio.abc.Stream | socket.socket | trio.socket.SocketType | Detached) -> Connection:
+        """Own an existing connection from now on, and end the original: it raises closed errors afterwards. A step.
+
+        A stream of a class of your own stays the object that it is, since tasks and callbacks of its own may know it:
+        those go on, and so do its methods where they call one another. It counts as in use when a task is parked inside
+        one of its methods, unless the task began in that method (``nursery.start_soon(self._read_ahead)``). What takes
+        from the parts of such a stream by other ways can be neither noticed nor ended.
+
+        Args:
+            original: A Trio stream, a connected stream socket (of `socket` or `trio.socket`), or the capsule of a
+                `detach`. A capsule may be adopted once.
+
+        Returns:
+            A `Connection` that this scope owns.
+
+        Raises:
+            trio.BusyResourceError: a task is using the original; nothing has changed.
+            trio.ClosedResourceError: the original is closed, or the capsule was adopted already.
+            TypeError, ValueError: it is none of these, or a socket that is not a connected stream socket.
+            ScopeClosedError: this scope is closing or closed; the original has been closed.
+        """
+        self.owner.check_run("adopt")
+        capsule = into_capsule(original)
+        if self.owner.shut:
+            if capsule.owner is None:
+                capsule.seat(self.owner)
+            capsule.abort()
+            self.owner.check_open("adopt")
+        return self._own(capsule)
+
+    @enable_ki_protection
+    def _own(self, capsule: Detached) -> Connection:
+        connection = Connection(capsule)
+        connection.seat(self.owner, instead_of=capsule)
+        capsule.pass_to(connection)
+        if capsule.grace is not None:
+            connection.retire(capsule.grace)
+        return connection
+
+
+@block
+@enable_ki_protection
+async def open_scope(
+    *, name: str | None = None, drain_timeout: float = 5.0, observer: Observer | None = None
+) -> AsyncIterator[Scope]:
+    """Open a scope: a nursery that also owns connections.
+
+    Leaving it: the body ends; its tasks end; then nothing can be opened any more and all handles are closed gracefully
+    together, within `drain_timeout`; what is left is closed by force and listed in `Scope.report`. When the body or a
+    task fails, or the scope is cancelled, the handles are closed at once. Afterwards nothing of the scope is open.
+
+    Args:
+        name: What errors and reports call the scope.
+        drain_timeout: Seconds for the graceful close, at least 0; ``math.inf`` waits for ever.
+        observer: Called in each step in which a handle of this scope, or of a scope inside it, is opened or changes its
+            phase: with the handle, the old phase (None when it is opened) and the new phase. One that raises is logged
+            and asked no more.
+
+    Raises:
+        ExceptionGroup: what the body or the tasks raised, as from a Trio nursery.
+
+    Cancellation: closes every handle (`SCOPE_CANCELLED`).
+    """
+    if observer is not None and not callable(observer):
+        raise TypeError(f"observer must be a function of a handle and two phases, not {observer!r}")
+    async with open_services() as services:
+        owner = Owner(name or "", drain_timeout=drain_timeout, services=services, observer=observer)
+        async with open_child(owner) as scope:
+            yield scope
+
+
+class open_child:  # noqa: N801 - it is called, like `trio.open_nursery`
+    """The scope of `owner`, whose service tasks run elsewhere: an async context manager.
+
+    With `last_words`, handles whose protocol can tell the peer that the body failed do so, within the drain deadline.
+
+    A class, and no generator: a server keeps one for each connection, and a suspended generator costs a kilobyte.
+    """
+
+    __slots__ = ("_last_words", "_nursery", "_owner")
+
+    def __init__(self, owner: Owner, *, last_words: bool = False) -> None:
+        self._owner = owner
+        self._last_words = last_words
+        self._nursery = trio.open_nursery()
+
+    @enable_ki_protection
+    async def __aenter__(self) -> Scope:
+        self._owner.nursery = await self._nursery.__aenter__()
+        return Scope(self._owner)
+
+    @enable_ki_protection
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        owner = self._owner
+        nursery = owner.nursery
+        assert nursery is not None
+        try:
+            if not await self._nursery.__aexit__(kind, exc, traceback) and exc is not None:  # noqa: ASYNC102
+                raise exc
+            if nursery.cancel_scope.cancel_called:
+                owner.abort_all()
+        except BaseException as error:
+            await owner.let_go(error, last_words=self._last_words)  # noqa: ASYNC102, ASYNC120 - a scope's end
+            raise
+        await owner.let_go()  # noqa: ASYNC102 - this is the end of a scope
+        return True  # what the body raised was a cancellation that ends here
+
+
+@asynccontextmanager
+@enable_ki_protection
+async def _owning(owner: Owner) -> AsyncIterator[None]:
+    """Let go of the owner's handles at the end of the block, in the manner that the block's end calls for."""
+    try:
+        yield
+    except BaseException as error:
+        await owner.let_go(error)  # noqa: ASYNC102, ASYNC120 - a cancellation outranks the error, which stays its context
+        raise
+    await owner.let_go()
+
+
+@asynccontextmanager
+@enable_ki_protection
+async def open_single(name: str, drain_timeout: float) -> AsyncIterator[Scope]:
+    """A scope without a nursery: an exception of the body leaves as it is."""
+    async with open_services() as services:
+        owner = Owner(name, drain_timeout=drain_timeout, services=services)
+        async with _owning(owner):
+            yield Scope(owner)
+
+
+@asynccontextmanager
+@enable_ki_protection
+async def hold_http_client(scope: Scope, options: ClientOptions) -> AsyncIterator[HTTPClient]:
+    """An HTTP client for the length of a block, at whose end `scope` lets go of its connections."""
+    from ..http.client.client import HTTPClient  # it costs more than the rest together
+
+    async with _owning(scope.owner):
+        client = HTTPClient(scope.owner, **options)
+        try:
+            yield client
+        finally:
+            client.pool.shut()
+
+
+@asynccontextmanager
+@enable_ki_protection
+async def hold_websocket(scope: Scope, url: str | URL, options: WebSocketOptions) -> AsyncIterator[WebSocket]:
+    """A WebSocket for the length of a block, at whose end `scope` lets go of its connections."""
+    from ..websocket.handshake.opening import Opening  # it costs more than the rest together
+
+    async with _owning(scope.owner):
+        yield await Opening(scope.owner, url, **options).open()
