@@ -39,7 +39,7 @@ from .scope.scope import Scope, open_scope
 from .server import Limits, Server, ServerStatistics, serve, serve_tcp, serve_unix
 from .server.run import run
 from .tls import to_plaintext, to_tls_client, to_tls_server
-from .transport.tls import TLSInfo
+from .transport.tls_info import TLSInfo
 
 if TYPE_CHECKING:
     from .http import (

@@ -22,13 +22,12 @@ from .handle import Handle
 from .ownership import Event, Phase, Receive, Refuse, Send
 from .support.checks import check_count, flat_view
 from .transport.protocol import MAX_RECEIVE, Buffer
-from .transport.tls import TLSTransport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from .handle.detached import Detached
-    from .transport.tls import TLSInfo
+    from .transport.tls_info import TLSInfo
 
 __all__ = ["Connection"]
 
@@ -57,7 +56,7 @@ class Connection(Handle, trio.abc.HalfCloseableStream):
     @property
     def tls(self) -> TLSInfo | None:
         """Version, cipher, ALPN and peer certificate; None where the connection is not TLS."""
-        return self._transport.info if isinstance(self._transport, TLSTransport) else None
+        return self._transport.tls
 
     # --- receiving -----------------------------------------------------------------------------------------------
 

@@ -13,6 +13,8 @@ import trio
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from .tls_info import TLSInfo
+
 __all__ = ["MAX_RECEIVE", "Buffer", "CutOffError", "Transport"]
 
 Buffer = bytes | bytearray | memoryview
@@ -42,6 +44,11 @@ class Transport(Protocol):
     @property
     def socket(self) -> Any:
         """The socket underneath, for its options; None where there is none."""
+        ...
+
+    @property
+    def tls(self) -> TLSInfo | None:
+        """What the TLS handshake agreed on; None where this is not TLS. Answers also after the close."""
         ...
 
     @property

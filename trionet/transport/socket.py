@@ -76,6 +76,7 @@ class SocketTransport:
 
     can_half_close = True
     parting = False
+    tls = None
 
     def __init__(self, sock: socket.socket, remote_address: Any = None) -> None:
         """Take over a connected socket; it is switched to non-blocking. `remote_address` is what `accept` has said."""

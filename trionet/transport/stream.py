@@ -35,6 +35,8 @@ class StreamTransport:
         "remote_address",
     )
 
+    tls = None  # where the stream is a `trio.SSLStream`, TLS is that stream's business
+
     def __init__(self, stream: trio.abc.Stream, known_as: trio.abc.Stream | None = None) -> None:
         """Move the bytes of `stream`, which the program knows as another object where it is given `known_as`."""
         self._stream = stream

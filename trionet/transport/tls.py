@@ -141,8 +141,7 @@ class TLSTransport:
         return self._tls
 
     @property
-    def info(self) -> TLSInfo:
-        """What the handshake agreed on. Answers also after the close."""
+    def tls(self) -> TLSInfo:
         if self._info is None:
             tls = self._tls
             cipher = tls.cipher()

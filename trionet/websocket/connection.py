@@ -15,7 +15,6 @@ from trio_websocket import Endpoint
 
 from ..errors import HandleMovedError, LimitExceededError, LocalProtocolError
 from ..ownership import Phase, Send
-from ..transport.tls import TLSTransport
 from .close_codes import CLEAN, CloseReason
 from .fragments import InFragments
 from .protocol.frames import MAX_CONTROL, PING, PONG
@@ -115,7 +114,7 @@ class WebSocket(InFragments, trio.abc.AsyncResource):
     def _endpoint(self, address: Any) -> Endpoint | str:
         match address:
             case (str(host), int(port), *_):
-                return Endpoint(host.partition("%")[0], port, isinstance(self._transport, TLSTransport))
+                return Endpoint(host.partition("%")[0], port, self._transport.tls is not None)
             case _:
                 return repr(self)
 

@@ -18,7 +18,6 @@ from ...handle import Handle
 from ...handle.turn import Turn
 from ...ownership import Event, Phase, Receive, Send
 from ...transport.protocol import MAX_RECEIVE
-from ...transport.tls import TLSTransport
 from ..protocol.server_machine import H1Server
 from ..protocol.states import Half
 from .lookout import Lookout
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ...handle.detached import Detached
-    from ...transport.tls import TLSInfo
+    from ...transport.tls_info import TLSInfo
     from ..protocol.body_writer import Buffer
     from ..protocol.limits import HTTPLimits
     from .exchange import Exchange
@@ -106,7 +105,7 @@ class Link(Handle):
     @property
     def tls(self) -> TLSInfo | None:
         """Version, cipher, ALPN and peer certificate; None where the connection is not TLS."""
-        return self._transport.info if isinstance(self._transport, TLSTransport) else None
+        return self._transport.tls
 
     @property
     def peer_failed(self) -> bool:

@@ -9,7 +9,6 @@ from ...errors import LimitExceededError, LocalProtocolError, UpgradeFailedError
 from ...http.client import handshake_response
 from ...http.client.connection import HTTPClientConnection
 from ...support.texts import shown_bytes
-from ...transport.tls import TLSTransport
 from ..protocol import extensions
 from . import rules
 from .shared import Upgrading
@@ -64,7 +63,7 @@ class ClientRecipe(Upgrading):
                 f"upgrade refused: {source!r} has unread bytes, but a WebSocket server must not speak first: "
                 f"{shown_bytes(unread)}. Receive them first if they belong to the protocol before"
             )
-        tls = isinstance(source._transport, TLSTransport)
+        tls = source._transport.tls is not None
         if self._secure and not tls:
             raise LocalProtocolError(
                 f"upgrade refused: wss:// needs TLS, and {source!r} is not TLS; "
