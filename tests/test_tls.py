@@ -34,6 +34,7 @@ from trionet import (
     to_tls_server,
 )
 from trionet.transport import tls as transport_tls
+from trionet.transport.linger import LINGER_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -692,7 +693,7 @@ async def test_goodbye_is_said_and_answered_to_blocking_ssl(
         assert await conn.receive_some() == b"answer"
         before = trio.current_time()
         await conn.aclose()
-        assert trio.current_time() - before < transport_tls.LINGER_SECONDS
+        assert trio.current_time() - before < LINGER_SECONDS
     assert seen == [b"question", b"", True]
 
 
@@ -700,7 +701,7 @@ async def test_lingering_is_bounded_in_time(secure: Any, autojump_clock: trio.te
     async with secure() as (client, _):
         before = trio.current_time()
         await client.aclose()
-        assert trio.current_time() - before == pytest.approx(transport_tls.LINGER_SECONDS)
+        assert trio.current_time() - before == pytest.approx(LINGER_SECONDS)
         assert client.end.reason is Reason.LOCAL
 
 

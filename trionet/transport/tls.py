@@ -28,6 +28,7 @@ import trio
 from trio.lowlevel import cancel_shielded_checkpoint, checkpoint_if_cancelled
 
 from ..errors import unraised
+from .linger import linger
 from .protocol import MAX_RECEIVE, CutOffError
 from .tls_info import TLSInfo, broken
 
@@ -36,10 +37,7 @@ if TYPE_CHECKING:
 
     from .protocol import Buffer, Transport
 
-__all__ = ["LINGER_BYTES", "LINGER_SECONDS", "TLSInfo", "TLSTransport"]
-
-LINGER_SECONDS: Final = 1.0
-"""How long `TLSTransport.goodbye` waits for the peer's close_notify at most."""
+__all__ = ["LINGER_BYTES", "TLSInfo", "TLSTransport"]
 
 LINGER_BYTES: Final = 65536
 """How many bytes `TLSTransport.goodbye` throws away at most while it waits."""
@@ -584,18 +582,12 @@ class TLSTransport:
         """
         try:
             await self.send_eof()
-            await self._linger()
+            await linger(self, max_bytes=LINGER_BYTES)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass
         self._parted = True
         if self._lower.parting:
             await self._lower.goodbye()
-
-    async def _linger(self) -> None:
-        size = 0
-        with trio.move_on_after(LINGER_SECONDS):
-            while size < LINGER_BYTES and (data := await self.receive_some(MAX_RECEIVE)):
-                size += len(data)
 
     def unread_plaintext(self) -> int:
         """Decrypt what has arrived: how many bytes of it nobody has received yet. A step."""

@@ -13,6 +13,7 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from ..ownership import Event, Phase, Reason, Receive, Send
+from ..transport.linger import linger
 from ..transport.protocol import MAX_RECEIVE
 from .close_codes import CLEAN, CloseReason, ConnectionClosed, check_close
 from .receiving import Link
@@ -26,9 +27,6 @@ __all__ = ["Closing"]
 
 TOO_SLOW: Final = (1013, "too slow")
 """What a peer is told that does not read what it is sent."""
-LINGER_SECONDS: Final = 1.0
-LINGER_BYTES: Final = 2**26
-"""How long, and for how much, a close waits for the peer to end the connection, where it need not wait at all."""
 
 
 class Closing(Link):
@@ -266,12 +264,4 @@ class Closing(Link):
                 return
             await self._skim(data)
         if engine.client or engine.failure is not None:
-            if engine.failure is not None and self._transport.can_half_close:
-                await self._transport.send_eof()
-            await self._linger()
-
-    async def _linger(self) -> None:
-        size = 0
-        with trio.move_on_after(LINGER_SECONDS):
-            while size < LINGER_BYTES and (data := await self._transport.receive_some(MAX_RECEIVE)):
-                size += len(data)
+            await linger(self._transport, end_sending=engine.failure is not None)

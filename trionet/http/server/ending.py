@@ -15,6 +15,7 @@ from trio.lowlevel import current_clock, current_task, enable_ki_protection
 
 from ...errors import HandleBrokenError, HandleClosedError, RemoteProtocolError, errors_on, unraised
 from ...ownership import Blocker, Event, Phase, Reason, Receive, Refusal, Refuse, Send
+from ...transport.linger import linger
 from ...transport.protocol import MAX_RECEIVE
 from ..protocol.body_reader import PIECES, EndOfMessage
 from ..protocol.states import Half
@@ -29,10 +30,6 @@ if TYPE_CHECKING:
     from .exchange import Exchange
 
 __all__ = ["Ending"]
-
-LINGER_SECONDS: Final = 1.0
-LINGER_BYTES: Final = 2**26
-"""How long, and for how much, a close waits for a client that may still be sending (RFC 9112 §9.6)."""
 
 _NOT_ANSWERED: Final = b"the request was not answered\n"
 _REASONS: Final = {Event.PROTOCOL_ERROR: Reason.PROTOCOL_ERROR, Event.PEER_GONE: Reason.PEER_EOF}
@@ -327,20 +324,12 @@ class Ending(Link):
     async def _goodbye(self) -> None:
         """Let a client that is still sending read the answer: closing at once would reset it away (RFC 9112 §9.6)."""
         if self._linger:
-            if self._transport.can_half_close:
-                await self._transport.send_eof()
-            await self._wait_for_client()
+            await linger(self._transport, end_sending=True)
             self._linger = False
         if self._transport.parting:
             await self._transport.goodbye()
         if self._final is not None:
             self._take(self._final)
-
-    async def _wait_for_client(self) -> None:
-        size = 0
-        with trio.move_on_after(LINGER_SECONDS):
-            while size < LINGER_BYTES and (data := await self._transport.receive_some(MAX_RECEIVE)):
-                size += len(data)
 
     # --- for the caretaker ---------------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from ...errors import LimitExceededError, RemoteProtocolError, UpgradeFailedErro
 from ...http.protocol.head import MAX_HEAD, RequestHead, parse_request, write_response
 from ...http.server.exchange import Exchange
 from ...support.texts import amount
+from ...transport.linger import linger
 from ..protocol import extensions
 from . import rules
 from .shared import Upgrading
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ServerRecipe"]
 
-LINGER_SECONDS: Final = 1.0
-LINGER_BYTES: Final = 2**26
 EMPTY_LINES: Final = 16
 """How many may stand before a request (RFC 9112 §2.2 asks for one at least): an endless row is no request."""
 
@@ -122,12 +121,8 @@ async def _fail(wire: Wire, status: int, text: str, cause: Exception) -> NoRetur
     """Answer with an error, let the client read it, and fail the upgrade (RFC 9112 §9.6)."""
     await wire.send_all(_wire_form(rules.refusal(status, text, [("Connection", "close")])))
     wire.unread.clear()
-    size = 0
-    with trio.move_on_after(LINGER_SECONDS), suppress(trio.BrokenResourceError):
-        if wire.transport.can_half_close:
-            await wire.transport.send_eof()
-        while size < LINGER_BYTES and (data := await wire.receive_some()):
-            size += len(data)
+    with suppress(trio.BrokenResourceError):
+        await linger(wire.transport, end_sending=True)
     raise UpgradeFailedError(f"the request was answered with {status}: {text}") from cause
 
 
