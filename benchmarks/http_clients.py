@@ -13,7 +13,6 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib import import_module
-from importlib.util import find_spec
 
 WARM = 5
 """Requests of every task before the clock starts."""
@@ -160,9 +159,8 @@ CLIENTS: dict[str, tuple[Run, Client]] = {
     "trionet, fail_after": (run_trio, trionet_client_with_deadline),
     "httpx": (run_trio, httpx_client),
     "aiohttp": (run_uvloop, aiohttp_client),
+    "httpx over trionet": (run_trio, httpx_client_over_trionet),
 }
-if find_spec("trionet.httpx") is not None:
-    CLIENTS["httpx over trionet"] = run_trio, httpx_client_over_trionet
 
 
 def measure(name: str, url: str, tasks: int, requests: int) -> float:
