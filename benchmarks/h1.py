@@ -13,7 +13,7 @@ import h11
 import httptools
 
 from trionet.http.protocol.server_machine import H1Server
-from trionet.http.protocol.states import Half
+from trionet.http.protocol.states import H1State
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,7 +46,7 @@ def trionet(raw: bytes) -> Callable[[], object]:
 
     def exchange() -> None:
         machine.receive(raw)
-        while machine.peer is not Half.DONE:
+        while machine.peer_state is not H1State.DONE:
             machine.next_event()
         machine.respond(200, HEADERS, BODY)
         machine.start_next_cycle()

@@ -16,7 +16,7 @@ import trio
 
 from ..errors import UpgradeFailedError
 from ..http.client.connection import HTTPClientConnection
-from ..http.protocol.states import Half
+from ..http.protocol.states import H1State
 from ..tls import to_tls_client
 from ..transport.tls import TLSTransport
 
@@ -115,7 +115,7 @@ class NetworkStream(httpcore.AsyncNetworkStream):
     def _as_bytes(self) -> Connection:
         connection = self._connection
         if isinstance(connection, HTTPClientConnection):
-            if connection.machine.peer is not Half.SWITCHED:
+            if connection.machine.peer_state is not H1State.SWITCHED:
                 raise httpcore.LocalProtocolError(
                     "this connection carries HTTP, so its bytes are those of a response; network_stream can be read "
                     "and written behind 101 (Switching Protocols) and behind 2xx to CONNECT"

@@ -10,7 +10,7 @@ from trionet.http.protocol.body_writer import make_writer
 from trionet.http.protocol.framing import CHUNKED, MAX_LENGTH, NO_BODY, UNTIL_EOF, FieldSummary, parse_length
 from trionet.http.protocol.head import RequestHead, ResponseHead
 from trionet.http.protocol.headers import Headers
-from trionet.http.protocol.receive_buffer import Inbox
+from trionet.http.protocol.receive_buffer import ReceiveBuffer
 
 
 def summary(**fields):
@@ -92,11 +92,11 @@ def test_who_lets_the_connection_persist():
 
 def test_eof_in_the_middle_says_what_is_missing():
     reader = make_reader(10)
-    assert reader.read(Inbox(b"abc")) == b"abc"
+    assert reader.read(ReceiveBuffer(b"abc")) == b"abc"
     with pytest.raises(RemoteProtocolError, match="7 of 10 bytes"):
         reader.at_eof()
     reader = make_reader(CHUNKED)
-    assert reader.read(Inbox(b"5\r\nabc")) == b"abc"
+    assert reader.read(ReceiveBuffer(b"5\r\nabc")) == b"abc"
     with pytest.raises(RemoteProtocolError, match="after 3 bytes: at least 2 bytes of a chunk"):
         reader.at_eof()
 
@@ -104,19 +104,19 @@ def test_eof_in_the_middle_says_what_is_missing():
 @pytest.mark.parametrize("wire", [b"5\n", b"5;a=b\nhello\n", b"zz\n", b"0\r\nA: b\n\n", b"0\r\nA: b\r\nC: d\n"])
 def test_a_line_that_ends_with_lf_alone_is_refused_as_soon_as_it_is_there(wire):
     """Its peer has sent all that it has: whoever waits for a CR waits for ever."""
-    inbox, reader = Inbox(), make_reader(CHUNKED)
+    buffer, reader = ReceiveBuffer(), make_reader(CHUNKED)
     with pytest.raises(RemoteProtocolError, match="bare LF"):
         for at in range(len(wire)):
-            inbox.feed(wire[at : at + 1])
-            assert reader.read(inbox) is None
+            buffer.feed(wire[at : at + 1])
+            assert reader.read(buffer) is None
 
 
 def test_a_reader_takes_nothing_that_is_not_its_own():
     for framing, wire in ((3, b"abc"), (CHUNKED, b"3\r\nabc\r\n0\r\n\r\n")):
-        inbox, reader = Inbox(wire + b"rest"), make_reader(framing)
-        assert reader.read(inbox) == b"abc"
-        assert reader.read(inbox) is END
-        assert inbox.clear() == b"rest"
+        buffer, reader = ReceiveBuffer(wire + b"rest"), make_reader(framing)
+        assert reader.read(buffer) == b"abc"
+        assert reader.read(buffer) is END
+        assert buffer.clear() == b"rest"
 
 
 def test_ends_compare_by_their_trailers():
@@ -165,40 +165,40 @@ def test_a_body_until_eof_has_no_trailers():
 def test_what_is_written_in_chunks_is_read_in_any_pieces(pieces, cuts):
     writer, reader = make_writer(CHUNKED), make_reader(CHUNKED)
     wire = b"".join([bytes(writer.data(piece)) for piece in pieces]) + writer.end([("A", "b")]) + b"rest"
-    inbox, body, start = Inbox(), b"", 0
+    buffer, body, start = ReceiveBuffer(), b"", 0
     for cut in [*sorted(cuts), len(wire)]:
-        inbox.feed(wire[start:cut])
+        buffer.feed(wire[start:cut])
         start = max(start, cut)
-        while isinstance(got := reader.read(inbox), bytes):
+        while isinstance(got := reader.read(buffer), bytes):
             body += got
         if got is not None:
             break
     assert got == EndOfMessage(Headers([("A", "b")]))
     assert body == b"".join(pieces)
-    inbox.feed(wire[start:])
-    assert inbox.clear() == b"rest"
+    buffer.feed(wire[start:])
+    assert buffer.clear() == b"rest"
 
 
 def test_an_inbox_keeps_its_place():
-    inbox = Inbox(b"ab\r\ncd")
-    assert inbox.cut(b"\r\n", 100) == b"ab\r\n"
-    assert inbox.cut(b"\r\n", 100) is None
-    inbox.feed(b"\r")
-    assert inbox.cut(b"\r\n", 100) is None
-    inbox.feed(b"\nef")
-    assert inbox.cut(b"\r\n", 3) is None
-    assert inbox.cut(b"\r\n", 4) == b"cd\r\n"
-    assert inbox.take(1) == b"e"
-    inbox.feed(b"\r\n\n")
-    assert inbox.has_bare_newline()
-    assert inbox.peek(2) == b"f\r"
-    assert len(inbox) == 4
-    assert inbox.clear() == b"f\r\n\n"
-    assert not inbox.has_bare_newline()
+    buffer = ReceiveBuffer(b"ab\r\ncd")
+    assert buffer.cut(b"\r\n", 100) == b"ab\r\n"
+    assert buffer.cut(b"\r\n", 100) is None
+    buffer.feed(b"\r")
+    assert buffer.cut(b"\r\n", 100) is None
+    buffer.feed(b"\nef")
+    assert buffer.cut(b"\r\n", 3) is None
+    assert buffer.cut(b"\r\n", 4) == b"cd\r\n"
+    assert buffer.take(1) == b"e"
+    buffer.feed(b"\r\n\n")
+    assert buffer.has_bare_newline()
+    assert buffer.peek(2) == b"f\r"
+    assert len(buffer) == 4
+    assert buffer.clear() == b"f\r\n\n"
+    assert not buffer.has_bare_newline()
 
 
 def test_what_came_whole_is_not_copied():
     data = b"x" * 1000
-    inbox = Inbox()
-    inbox.feed(data)
-    assert inbox.clear() is data
+    buffer = ReceiveBuffer()
+    buffer.feed(data)
+    assert buffer.clear() is data

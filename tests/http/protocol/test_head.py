@@ -11,9 +11,9 @@ from trionet import LocalProtocolError, RemoteProtocolError
 from trionet.http import Headers
 from trionet.http.protocol.authority import COMMON, is_authority
 from trionet.http.protocol.head import (
+    fast_request,
     parse_request,
     parse_response,
-    usual_request,
     write_request,
     write_response,
 )
@@ -190,10 +190,10 @@ def facts(head):
 def test_the_short_way_for_usual_requests_leads_to_the_same(method, fields):
     """Wherever Host stands: a client may write its fields in any order; and whatever it says."""
     head = b"%b /x HTTP/1.1\r\n%b\r\n" % (method, b"".join(field + b"\r\n" for field in fields))
-    usual = usual_request(b"before" + head + b"behind", 6)
-    if usual is not None:
-        assert usual[1] == 6 + len(head)
-        got, due = facts(usual[0]), facts(parse_request(head))
+    fast = fast_request(b"before" + head + b"behind", 6)
+    if fast is not None:
+        assert fast[1] == 6 + len(head)
+        got, due = facts(fast[0]), facts(parse_request(head))
         if b"Connection: keep-alive" in fields:
             due[4]["options"] = got[4]["options"]  # says what holds anyway
         assert got == due
@@ -275,7 +275,7 @@ def test_the_common_pattern_takes_nothing_that_is_not_an_authority(value):
 
 @pytest.mark.parametrize("port", [1, 9, 10, 9999, 10000, 32768, 59999, 60000, 64999])
 def test_an_ordinary_port_takes_the_short_way(port):
-    assert usual_request(b"GET / HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % port) is not None
+    assert fast_request(b"GET / HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % port) is not None
 
 
 @pytest.mark.parametrize("line", ["GET http://me:secret@a/ HTTP/1.1\r\nHost: a", "GET / HTTP/1.1\r\nHost: me:secret@a"])

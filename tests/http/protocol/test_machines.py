@@ -22,7 +22,7 @@ from trionet.http.protocol.headers import Headers
 from trionet.http.protocol.limits import HTTPLimits
 from trionet.http.protocol.machine import Signal
 from trionet.http.protocol.server_machine import H1Server
-from trionet.http.protocol.states import TABLE, Half, Step
+from trionet.http.protocol.states import TABLE, H1State, Transition
 
 ENTRIES = [(entry, False) for entry in REQUESTS.entries.values()] + [(e, True) for e in RESPONSES.entries.values()]
 every_entry = pytest.mark.parametrize(("entry", "client"), ENTRIES, ids=[entry.name for entry, _ in ENTRIES])
@@ -247,10 +247,10 @@ def without_date(wire: bytes) -> bytes:
 
 
 def test_the_table_is_complete():
-    assert set(TABLE) == set(Step)
-    assert all(set(row) == set(Half) for row in TABLE.values())
-    assert all(TABLE[step][Half.SWITCHED] in (None, Half.SWITCHED) for step in Step)
-    assert all(TABLE[step][Half.BROKEN] in (None, Half.BROKEN) for step in Step)
+    assert set(TABLE) == set(Transition)
+    assert all(set(row) == set(H1State) for row in TABLE.values())
+    assert all(TABLE[step][H1State.SWITCHED] in (None, H1State.SWITCHED) for step in Transition)
+    assert all(TABLE[step][H1State.BROKEN] in (None, H1State.BROKEN) for step in Transition)
 
 
 @pytest.mark.parametrize(
@@ -314,7 +314,7 @@ def test_what_cannot_be_sent_changes_nothing(headers, arguments, error):
     machine = served(GET)
     with pytest.raises(error):
         machine.send_head(200, headers, **arguments)
-    assert machine.ours is Half.HEAD
+    assert machine.our_state is H1State.HEAD
     assert machine.respond(200, {"A": "b", "Content-Length": "2"}, b"hi").endswith(b"\r\n\r\nhi")
 
 
@@ -369,7 +369,7 @@ def test_the_program_can_close():
     machine = served(GET + GET)
     wire = machine.respond(200, [("Connection", "Close")])
     assert wire.count(b"onnection") == 1
-    assert (machine.ours, machine.peer) == (Half.MUST_CLOSE, Half.MUST_CLOSE)
+    assert (machine.our_state, machine.peer_state) == (H1State.MUST_CLOSE, H1State.MUST_CLOSE)
 
 
 def test_a_client_that_has_ended_gets_its_last_answer():
@@ -686,7 +686,7 @@ def test_an_early_answer_and_an_abandoned_request():
     drain(machine)
     assert not machine.reusable
     machine.abandon()
-    assert machine.peer is Half.MUST_CLOSE
+    assert machine.peer_state is H1State.MUST_CLOSE
 
 
 SWITCHING = b"HTTP/1.1 101 S\r\nConnection: upgrade\r\nUpgrade: %b\r\n\r\nrest"

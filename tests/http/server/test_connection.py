@@ -866,11 +866,13 @@ def all_that_is_read(data, limits, at):
         while True:
             event = machine.next_event()
             if event is Signal.NEED_DATA:
-                return [*found, machine.buffered, machine.peer, machine.ours, machine.keep_alive]
+                return [*found, machine.buffered, machine.peer_state, machine.our_state, machine.keep_alive]
             if event is Signal.PAUSED:
                 state = (machine.keep_alive, machine.upgrade, machine.awaits_continue, machine.bodiless)
                 said = machine.respond(404, [("X", "y")], b"ok")  # to CONNECT too
-                found.append((*state, said.partition(b"Date: ")[0], b"close" in said, machine.ours, machine.peer))
+                found.append(
+                    (*state, said.partition(b"Date: ")[0], b"close" in said, machine.our_state, machine.peer_state)
+                )
                 if not machine.keep_alive:
                     return found
                 machine.start_next_cycle()
@@ -881,7 +883,7 @@ def all_that_is_read(data, limits, at):
             else:
                 found.append(event)
     except RemoteProtocolError as exc:
-        return [*found, str(exc), exc.status_hint, machine.peer, machine.ours]
+        return [*found, str(exc), exc.status_hint, machine.peer_state, machine.our_state]
 
 
 REST = st.sampled_from([b"", b"abcde", GET, b"abcde" + GET])

@@ -25,7 +25,7 @@ from ..protocol.framing import NO_BODY
 from ..protocol.head import ResponseHead
 from ..protocol.machine import Signal
 from ..protocol.prepared import PreparedRequest, content_fields, with_defaults
-from ..protocol.states import Half
+from ..protocol.states import H1State
 from .link import ClientLink
 from .response import Response
 from .upload import Upload
@@ -125,7 +125,7 @@ class HTTPClientConnection(ClientLink, trio.abc.AsyncResource):
         self.uses += 1
         try:
             sent = self._send_now(wire)
-            if sent < len(wire) or machine.ours is Half.BODY:
+            if sent < len(wire) or machine.our_state is H1State.BODY:
                 return await self._exchange_slowly(prepared, lease, memoryview(wire)[sent:], content)
             return self._respond(await self._read_head(lease), prepared, lease)
         except BaseException as exc:
@@ -137,7 +137,7 @@ class HTTPClientConnection(ClientLink, trio.abc.AsyncResource):
     ) -> Response:
         """An exchange with a large body, one that has yet to be produced, or one that the server is asked about."""
         machine = self._machine
-        if machine.ours is not Half.BODY:
+        if machine.our_state is not H1State.BODY:
             return await self._upload(prepared, Upload(self, lease, rest, None))
         if not machine.awaits_continue:
             return await self._upload(prepared, Upload(self, lease, rest, content))

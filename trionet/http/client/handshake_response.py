@@ -12,13 +12,13 @@ from ...errors import LimitExceededError, RemoteProtocolError
 from ..protocol.body_reader import make_reader
 from ..protocol.framing import UNTIL_EOF, FieldSummary
 from ..protocol.head import MAX_HEAD, ResponseHead, parse_response
-from ..protocol.receive_buffer import Inbox
+from ..protocol.receive_buffer import ReceiveBuffer
 
 if TYPE_CHECKING:
     from ...handle.wire import Wire
     from ..protocol.headers import Headers
 
-__all__ = ["MAX_BODY", "Answer", "read_body", "read_head"]
+__all__ = ["MAX_BODY", "HandshakeResponse", "read_body", "read_head"]
 
 MAX_BODY: Final = 65536
 """Bytes of a refusal's body that are read at most."""
@@ -26,7 +26,7 @@ _MAX_INFORMATIONAL: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class HandshakeResponse:
     """A whole response."""
 
     status: int
@@ -52,7 +52,7 @@ async def read_head(wire: Wire, who: str) -> ResponseHead:
         head = parse_response(data)
         if head.status >= 200 or head.status == 101:
             return head
-    raise RemoteProtocolError(f"{who} sent more than {_MAX_INFORMATIONAL} informational answers")
+    raise RemoteProtocolError(f"{who} sent more than {_MAX_INFORMATIONAL} informational responses")
 
 
 async def read_body(wire: Wire, head: ResponseHead, max_bytes: int = MAX_BODY) -> tuple[bytes, bool]:
@@ -67,18 +67,18 @@ async def read_body(wire: Wire, head: ResponseHead, max_bytes: int = MAX_BODY) -
     fields = FieldSummary(head.headers.raw)
     framing = fields.of_response(head, "GET")
     _check_size(framing, max_bytes)
-    reader, inbox, body = make_reader(framing), Inbox(), bytearray()
+    reader, buffer, body = make_reader(framing), ReceiveBuffer(), bytearray()
     while True:
-        got = reader.read(inbox)
+        got = reader.read(buffer)
         if got is None:
             data = await wire.receive_some()
-            inbox.feed(data)
+            buffer.feed(data)
             got = reader.at_eof() if not data else b""
         if not isinstance(got, bytes):
             break
         body += got
         _check_size(len(body), max_bytes)
-    wire.put_back(inbox.clear())
+    wire.put_back(buffer.clear())
     return bytes(body), framing != UNTIL_EOF and fields.persists(head.http_version)
 
 

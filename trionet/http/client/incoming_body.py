@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ...handle import Lease
-    from ..protocol.machine import Event
+    from ..protocol.machine import H1Event
     from .connection import HTTPClientConnection
     from .upload import Upload
 
@@ -158,7 +158,7 @@ class IncomingBody:
     def _left_error(self) -> HandleClosedError:
         return HandleClosedError(f"read refused: the block of {self!r} has been left; read the body inside it")
 
-    def _finish(self, event: Event) -> None:
+    def _finish(self, event: H1Event) -> None:
         assert isinstance(event, EndOfMessage)
         self.trailers = event.trailers
         self._end()

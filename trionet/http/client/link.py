@@ -17,7 +17,7 @@ from ...handle import Handle
 from ...ownership import Event, Phase, Reason, Receive, Refusal, Refuse
 from ...transport.protocol import MAX_RECEIVE
 from ..protocol.client_machine import H1Client
-from ..protocol.states import Half
+from ..protocol.states import H1State
 from .retry import as_client_error, mark, mark_unsent
 
 if TYPE_CHECKING:
@@ -88,8 +88,8 @@ class ClientLink(Handle):
         return (
             life.phase is _OPEN
             and not life.leases
-            and machine.ours is Half.IDLE
-            and machine.peer is Half.IDLE
+            and machine.our_state is H1State.IDLE
+            and machine.peer_state is H1State.IDLE
             and not machine.buffered
             and not life.poisoned
         )
@@ -220,7 +220,7 @@ class ClientLink(Handle):
             machine.start_next_cycle()
             self.idle_since = trio.current_time()
             lease.end()
-        elif machine.peer is Half.SWITCHED:
+        elif machine.peer_state is H1State.SWITCHED:
             lease.end()
             return False
         else:
@@ -272,7 +272,7 @@ class ClientLink(Handle):
             self._refuse(Refuse(Refusal.BUSY))
         if life.receive is Receive.EOF:
             self._refuse(Refuse(Refusal.CLOSED))
-        if self._machine.peer is Half.SWITCHED:
+        if self._machine.peer_state is H1State.SWITCHED:
             raise LocalProtocolError(f"request refused: {self!r} has switched protocols; detach() or upgrade() it")
         error = RemoteProtocolError(f"unasked bytes in front of a response on {self!r}", 502)
         error.retry_safe = True

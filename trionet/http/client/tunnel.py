@@ -21,7 +21,7 @@ from ..protocol.framing import NO_BODY
 from ..protocol.headers import Headers
 from ..protocol.prepared import PreparedRequest, with_defaults
 from ..url.hosts import ascii_host, bracketed
-from .handshake_response import Answer, read_body, read_head
+from .handshake_response import HandshakeResponse, read_body, read_head
 
 if TYPE_CHECKING:
     from ...handle.detached import Detached
@@ -160,7 +160,9 @@ class _HTTPTunnel(_Tunnel):
         if head.status >= 300:  # behind a 2xx the tunnel begins, whatever its fields say
             what = f"the proxy refused to connect to {bracketed(self._host)}:{self._port}: {head.status} {head.reason}"
             body, usable = await read_body(wire, head)
-            refused = UpgradeRefusedError(what.rstrip(), Answer(head.status, head.reason, head.headers, body))
+            refused = UpgradeRefusedError(
+                what.rstrip(), HandshakeResponse(head.status, head.reason, head.headers, body)
+            )
             if usable:
                 raise refused
             raise UpgradeFailedError(f"{refused}, and ends the connection with it") from refused

@@ -17,7 +17,7 @@ from .headers import Headers
 
 if TYPE_CHECKING:
     from .framing import Framing
-    from .receive_buffer import Inbox
+    from .receive_buffer import ReceiveBuffer
 
 __all__ = [
     "EMPTY",
@@ -26,7 +26,7 @@ __all__ = [
     "MAX_FIELDS",
     "PIECES",
     "BodyReader",
-    "Counted",
+    "CountedReader",
     "EndOfMessage",
     "is_forbidden_in_trailers",
     "make_reader",
@@ -80,7 +80,7 @@ END: Final = EndOfMessage(Headers())
 class BodyReader(Protocol):
     """What finds the end of one body."""
 
-    def read(self, inbox: Inbox) -> bytes | EndOfMessage | None:
+    def read(self, buffer: ReceiveBuffer) -> bytes | EndOfMessage | None:
         """The next bytes of the body, its end, or None if more has to arrive first.
 
         Raises:
@@ -100,11 +100,11 @@ class BodyReader(Protocol):
 def make_reader(framing: Framing, *, max_trailers: int = MAX_HEAD, max_fields: int = MAX_FIELDS) -> BodyReader:
     """The reader for this framing; `max_trailers` in bytes and `max_fields` bound the trailers."""
     if framing >= 0:
-        return Counted(framing) if framing else EMPTY
-    return _Chunked(max_trailers, max_fields) if framing == CHUNKED else _UntilEOF()
+        return CountedReader(framing) if framing else EMPTY
+    return _ChunkedReader(max_trailers, max_fields) if framing == CHUNKED else _UntilEOFReader()
 
 
-class Counted:
+class CountedReader:
     """A body of a known length (RFC 9112 §6.2), in bytes; `left` of them are to come."""
 
     __slots__ = ("left", "length")
@@ -112,10 +112,10 @@ class Counted:
     def __init__(self, length: int) -> None:
         self.length = self.left = length
 
-    def read(self, inbox: Inbox) -> bytes | EndOfMessage | None:  # noqa: D102
+    def read(self, buffer: ReceiveBuffer) -> bytes | EndOfMessage | None:  # noqa: D102
         if not self.left:
             return END
-        data = inbox.take(self.left)
+        data = buffer.take(self.left)
         self.left -= len(data)
         return data or None
 
@@ -123,23 +123,23 @@ class Counted:
         raise RemoteProtocolError(f"EOF in the middle of a body: {self.left} of {amount(self.length, 'byte')} missing")
 
 
-EMPTY: Final = Counted(0)
+EMPTY: Final = CountedReader(0)
 """The reader of no body. It has no state that could change."""
 
 
-class _UntilEOF:
+class _UntilEOFReader:
     """A body that the end of the connection ends (RFC 9112 §6.3, number 8)."""
 
     __slots__ = ()
 
-    def read(self, inbox: Inbox) -> bytes | EndOfMessage | None:
-        return inbox.clear() or None
+    def read(self, buffer: ReceiveBuffer) -> bytes | EndOfMessage | None:
+        return buffer.clear() or None
 
     def at_eof(self) -> EndOfMessage:
         return END
 
 
-class _Chunked:
+class _ChunkedReader:
     """A body in chunks (RFC 9112 §7.1). Between its parts only what the grammar says is taken.
 
     `_left` is what of the present chunk is still to come; nothing while a size line is due.
@@ -156,12 +156,12 @@ class _Chunked:
         self._max_fields = max_fields
         self._read = 0
 
-    def read(self, inbox: Inbox) -> bytes | EndOfMessage | None:
-        if not (self._last or self._left or self._read_boundary(inbox)):
+    def read(self, buffer: ReceiveBuffer) -> bytes | EndOfMessage | None:
+        if not (self._last or self._left or self._read_boundary(buffer)):
             return None
         if self._last:
-            return self._read_trailers(inbox)
-        data = inbox.take(self._left)
+            return self._read_trailers(buffer)
+        data = buffer.take(self._left)
         self._left -= len(data)
         self._read += len(data)
         self._ended = False
@@ -177,22 +177,22 @@ class _Chunked:
             f"EOF in the middle of a chunked body, after {amount(self._read, 'byte')}: {rest} missing"
         )
 
-    def _read_boundary(self, inbox: Inbox) -> bool:
+    def _read_boundary(self, buffer: ReceiveBuffer) -> bool:
         """From the end of one chunk's data to the start of the next one's: whether it was all there."""
         if not self._ended:
-            mark = inbox.peek(2)
+            mark = buffer.peek(2)
             if mark != b"\r\n":
                 if not b"\r\n".startswith(mark):
                     raise RemoteProtocolError(f"chunk data runs over its size: {mark!r} where CRLF is due")
                 return False
-            inbox.take(2)
+            buffer.take(2)
             self._ended = True
         bound = _MAX_SIZE_LINE + self._extensions
-        line = inbox.cut(b"\r\n", bound)
+        line = buffer.cut(b"\r\n", bound)
         if line is None:
-            if len(inbox) >= bound:
+            if len(buffer) >= bound:
                 raise RemoteProtocolError(f"chunk size and extensions are longer than the {bound} bytes left for them")
-            _refuse_bare_newline(inbox)
+            _refuse_bare_newline(buffer)
             return False
         match = _CHUNK_LINE.fullmatch(line)
         if match is None:
@@ -204,27 +204,27 @@ class _Chunked:
         self._last = not self._left
         return True
 
-    def _read_trailers(self, inbox: Inbox) -> EndOfMessage | None:
-        mark = inbox.peek(2)
+    def _read_trailers(self, buffer: ReceiveBuffer) -> EndOfMessage | None:
+        mark = buffer.peek(2)
         if mark == b"\r\n":
-            inbox.take(2)
+            buffer.take(2)
             return END
         if len(mark) < 2:
             return None
-        section = inbox.cut(b"\r\n\r\n", self._max_trailers)
+        section = buffer.cut(b"\r\n\r\n", self._max_trailers)
         if section is None:
-            if len(inbox) >= self._max_trailers:
+            if len(buffer) >= self._max_trailers:
                 raise RemoteProtocolError(f"trailers of more than {self._max_trailers} bytes (max_head)", 431)
-            _refuse_bare_newline(inbox)
+            _refuse_bare_newline(buffer)
             return None
         trailers = parse_trailers(section)
         _check_trailers(trailers, self._max_fields)
         return EndOfMessage(trailers)
 
 
-def _refuse_bare_newline(inbox: Inbox) -> None:
+def _refuse_bare_newline(buffer: ReceiveBuffer) -> None:
     """A peer that ends lines with LF alone has nothing more to send: nobody should wait for its CR."""
-    if inbox.has_bare_newline():
+    if buffer.has_bare_newline():
         raise RemoteProtocolError("bare LF in the framing of a chunked body (RFC 9112 §7.1, §2.2)")
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .framing import Framing
     from .headers import HeaderInput
 
-__all__ = ["BodyWriter", "Buffer", "Ignored", "UntilEOF", "make_writer"]
+__all__ = ["BodyWriter", "Buffer", "DiscardingWriter", "UntilEOFWriter", "make_writer"]
 
 Buffer = bytes | bytearray | memoryview
 """What is taken for the data of a body."""
@@ -47,11 +47,11 @@ class BodyWriter(Protocol):
 def make_writer(framing: Framing) -> BodyWriter:
     """The writer for this framing."""
     if framing >= 0:
-        return _Counted(framing)
-    return _Chunked() if framing == CHUNKED else UntilEOF()
+        return _CountedWriter(framing)
+    return _ChunkedWriter() if framing == CHUNKED else UntilEOFWriter()
 
 
-class _Counted:
+class _CountedWriter:
     """A body of a known length (RFC 9112 §6.2)."""
 
     __slots__ = ("_left", "_length")
@@ -78,7 +78,7 @@ class _Counted:
         return b""
 
 
-class UntilEOF:
+class UntilEOFWriter:
     """A body that the end of the connection ends (RFC 9112 §6.3)."""
 
     __slots__ = ()
@@ -91,7 +91,7 @@ class UntilEOF:
         return b""
 
 
-class Ignored:
+class DiscardingWriter:
     """The body of a response to HEAD: what GET would have sent is taken, and not sent (RFC 9110 §9.3.2)."""
 
     __slots__ = ()
@@ -103,7 +103,7 @@ class Ignored:
         return b""
 
 
-class _Chunked:
+class _ChunkedWriter:
     """A body in chunks (RFC 9112 §7.1)."""
 
     __slots__ = ()

@@ -16,7 +16,7 @@ from .head import parse_response
 from .limits import DEFAULT_LIMITS
 from .machine import H1Machine
 from .prepared import PreparedRequest
-from .states import Half, Step
+from .states import H1State, Transition
 
 if TYPE_CHECKING:
     from .body_writer import Buffer
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from .head import ResponseHead
     from .headers import HeaderInput, Headers
     from .limits import HTTPLimits
-    from .machine import Event
+    from .machine import H1Event
 
 __all__ = ["H1Client"]
 
-_IDLE: Final = Half.IDLE
-_HEAD: Final = Half.HEAD
-_BODY: Final = Half.BODY
-_DONE: Final = Half.DONE
+_IDLE: Final = H1State.IDLE
+_HEAD: Final = H1State.HEAD
+_BODY: Final = H1State.BODY
+_DONE: Final = H1State.DONE
 _NOTHING: Final = make_writer(NO_BODY)  # it has no state that could change
 
 
@@ -62,8 +62,8 @@ class H1Client(H1Machine):
     @property
     def reusable(self) -> bool:
         """Whether this exchange is complete, and proves that the connection can carry another one."""
-        done = self.ours is _DONE and self.peer is _DONE
-        return done and self.keep_alive and not len(self._inbox) and not self.received_eof
+        done = self.our_state is _DONE and self.peer_state is _DONE
+        return done and self.keep_alive and not len(self._buffer) and not self.received_eof
 
     def start_next_cycle(self) -> None:
         """Begin the next exchange; see `H1Machine.start_next_cycle`.
@@ -72,12 +72,12 @@ class H1Client(H1Machine):
             LocalProtocolError: a message is not complete, or the connection ends with this exchange.
             RemoteProtocolError: there are bytes behind the response.
         """
-        if len(self._inbox) and self.peer is _DONE:
-            fault = RemoteProtocolError(f"unasked bytes behind the response: {self._inbox.peek(32)!r}")
+        if len(self._buffer) and self.peer_state is _DONE:
+            fault = RemoteProtocolError(f"unasked bytes behind the response: {self._buffer.peek(32)!r}")
             self._fail(fault)
             raise fault
-        if self.ours is _DONE and self.peer is _DONE:
-            self.ours = self.peer = _IDLE  # all that the table has for it
+        if self.our_state is _DONE and self.peer_state is _DONE:
+            self.our_state = self.peer_state = _IDLE  # all that the table has for it
             self._reader = self._writer = None
             self._forget()
         else:
@@ -113,9 +113,11 @@ class H1Client(H1Machine):
         Raises:
             LocalProtocolError: the last exchange is not over, or the connection ends with it.
         """
-        if self.ours is not _IDLE or self.peer is not _IDLE or not self.keep_alive:
-            raise LocalProtocolError(f"no request now: our side is {self.ours.value}, the peer's {self.peer.value}")
-        self.ours = _BODY
+        if self.our_state is not _IDLE or self.peer_state is not _IDLE or not self.keep_alive:
+            raise LocalProtocolError(
+                f"no request now: our side is {self.our_state.value}, the peer's {self.peer_state.value}"
+            )
+        self.our_state = _BODY
         self.method = prepared.method
         if prepared.closes:
             self.keep_alive = False
@@ -133,43 +135,43 @@ class H1Client(H1Machine):
         head = self.begin(prepared, prepared.framing(size) if size or prepared.length else NO_BODY)
         if size:
             head += self.send_data(body)
-        self.ours = _DONE if self.keep_alive else Half.MUST_CLOSE
+        self.our_state = _DONE if self.keep_alive else H1State.MUST_CLOSE
         return head
 
     # --- reading -------------------------------------------------------------------------------------------------
 
-    def _read_head(self) -> Event:
+    def _read_head(self) -> H1Event:
         data = self._cut_head()
         if data is None:
             return self._no_head()
-        if self.ours is _IDLE:
+        if self.our_state is _IDLE:
             raise RemoteProtocolError(f"a response that nobody asked for: {data[:32]!r}")
         head = parse_response(data)
         self._check_fields(head.headers)
         fields = head.fields or FieldSummary(head.headers.raw)
-        self.peer = _HEAD
+        self.peer_state = _HEAD
         if self.awaits_continue:
             self.awaits_continue = 100 < head.status < 200
         if head.status < 200:
             self._inform(head, fields)
         else:
-            self._answer(head, fields)
+            self._final(head, fields)
         return head
 
     def _inform(self, head: ResponseHead, fields: FieldSummary) -> None:
         fields.of_response(head, self.method)
         if head.status == 101:
             chosen = fields.upgrade
-            if not chosen or not {*chosen} <= {*self.upgrade} or self.ours not in (_DONE, Half.MUST_CLOSE):
+            if not chosen or not {*chosen} <= {*self.upgrade} or self.our_state not in (_DONE, H1State.MUST_CLOSE):
                 raise RemoteProtocolError(f"101 to {chosen!r}, where the request offers {self.upgrade!r}")
             self._switch()
             return
         self._informed += 1
         if self._informed > self.limits.max_informational:
             raise RemoteProtocolError(f"more than {self.limits.max_informational} informational heads")
-        self._step_peer(Step.INFORM)
+        self._move_peer(Transition.INFORM)
 
-    def _answer(self, head: ResponseHead, fields: FieldSummary) -> None:
+    def _final(self, head: ResponseHead, fields: FieldSummary) -> None:
         self.framing = framing = fields.of_response(head, self.method)
         if self.method == "CONNECT" and head.status < 300:
             self._switch()
@@ -180,18 +182,18 @@ class H1Client(H1Machine):
             self.keep_alive = False  # it has no body, but who knows whether the server thinks so (RFC 9112 §6.3)
         if framing == NO_BODY:
             self._reader = EMPTY
-            self.peer = _BODY
+            self.peer_state = _BODY
         else:
             self._expect_body(framing)
 
     def _switch(self) -> None:
-        self.ours = _DONE
-        self._step_ours(Step.SWITCH)
-        self._step_peer(Step.SWITCH)
+        self.our_state = _DONE
+        self._move_ours(Transition.SWITCH)
+        self._move_peer(Transition.SWITCH)
 
     def _check_start(self, start: bytes) -> bool:
-        if self.ours is _IDLE:
-            raise RemoteProtocolError(f"bytes that nobody asked for: {self._inbox.peek(32)!r}")
+        if self.our_state is _IDLE:
+            raise RemoteProtocolError(f"bytes that nobody asked for: {self._buffer.peek(32)!r}")
         if not b"HT".startswith(start):
             raise RemoteProtocolError(f"a response does not begin with {start!r}")
         return True
@@ -201,6 +203,6 @@ class H1Client(H1Machine):
         super()._fail(fault)
 
     def _end_idle(self) -> None:
-        if self.ours is not _IDLE:
+        if self.our_state is not _IDLE:
             raise RemoteProtocolError("the server ended the connection instead of answering")
         super()._end_idle()

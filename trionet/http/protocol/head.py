@@ -30,13 +30,13 @@ __all__ = [
     "MAX_HEAD",
     "RequestHead",
     "ResponseHead",
+    "fast_request",
     "field_lines",
     "parse_request",
     "parse_response",
     "parse_trailers",
     "request_line",
     "status_line",
-    "usual_request",
     "without_secrets",
     "write_request",
     "write_response",
@@ -58,10 +58,10 @@ _STATUS_LINE: Final = re.compile(_STATUS)
 _FIELD_LINE: Final = re.compile(rb"%b:%b" % (_TOKEN, _TEXT))
 _ABSOLUTE: Final = re.compile(rb"([A-Za-z][A-Za-z0-9+.\-]*+)://([^/?]*+).*+")
 _COMMON_HOST: Final = re.compile(COMMON)
-_USUAL_LINE: Final = rb"(%b) (/[!-\x22\x24-~]*+) HTTP/1\.1\r\n" % _TOKEN
-_USUAL_HOST: Final = rb"[Hh]ost: %b\r\n((?:%b:%b\r\n)*+)" % (COMMON, _TOKEN, _TEXT)
-_HOST_FIRST: Final = re.compile(rb"%b(%b)\r\n" % (_USUAL_LINE, _USUAL_HOST))
-_HOST_LATER: Final = re.compile(rb"%b(((?:(?![Hh]ost:)%b:%b\r\n)++)%b)\r\n" % (_USUAL_LINE, _TOKEN, _TEXT, _USUAL_HOST))
+_FAST_LINE: Final = rb"(%b) (/[!-\x22\x24-~]*+) HTTP/1\.1\r\n" % _TOKEN
+_FAST_HOST: Final = rb"[Hh]ost: %b\r\n((?:%b:%b\r\n)*+)" % (COMMON, _TOKEN, _TEXT)
+_HOST_FIRST: Final = re.compile(rb"%b(%b)\r\n" % (_FAST_LINE, _FAST_HOST))
+_HOST_LATER: Final = re.compile(rb"%b(((?:(?![Hh]ost:)%b:%b\r\n)++)%b)\r\n" % (_FAST_LINE, _TOKEN, _TEXT, _FAST_HOST))
 _DECIDES: Final = re.compile(
     rb"\n(?:connection:(?! keep-alive\r)|host:|transfer-encoding:|upgrade:|expect:"
     rb"|content-length:(?: ([0-9]{1,18})\r)?+)"
@@ -176,7 +176,7 @@ def parse_request(data: bytes, *, any_method: bool = False) -> RequestHead:
         if not any_method:
             raise RemoteProtocolError(f"unknown method: {shown_bytes(name, 64)}", 501)
         method = name.decode()
-    if target[0] != 47 or method == "CONNECT":  # the usual target begins with a slash
+    if target[0] != 47 or method == "CONNECT":  # most targets begin with a slash
         _check_target(method, target)
     raw = split_lines(lines)
     fields = FieldSummary(raw)
@@ -186,7 +186,7 @@ def parse_request(data: bytes, *, any_method: bool = False) -> RequestHead:
     return RequestHead(method, target.decode(), version, Headers.from_wire(raw), fields)
 
 
-def usual_request(data: bytes, at: int = 0) -> tuple[RequestHead, int] | None:
+def fast_request(data: bytes, at: int = 0) -> tuple[RequestHead, int] | None:
     """What `parse_request` would make of the head that begins at `at`, and where it ends, for a fifth of the time.
 
     For the head of nearly every request: HTTP/1.1, a path, and a Host. None if it is anything else, is not all there,

@@ -202,7 +202,7 @@ def check_name(name: str | bytes) -> bytes:
 
 def check_value(name: str | bytes, value: str | bytes) -> bytes:
     """A field's value as it goes on the wire; raises what `Headers` raises."""
-    if isinstance(value, str) and value.isascii() and value.isprintable():  # the usual case, without the pattern
+    if isinstance(value, str) and value.isascii() and value.isprintable():  # fast path: no pattern
         return value.strip(" ").encode()
     try:
         wire = _as_wire("value", value).strip(b" \t")

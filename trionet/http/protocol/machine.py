@@ -1,9 +1,9 @@
 """An HTTP/1.1 connection without I/O: what both sides of it share.
 
 A machine is given the bytes that arrive, and asked for events, one at a time (`next_event`); it gives out the bytes to
-send. It holds two states, `peer` for what is read and `ours` for what is written, moved by the table in `states`. The
-server's and the client's machine stand above it: they differ in which heads they read and write, and in what a head
-decides about the connection.
+send. It holds two states, `peer_state` for what is read and `our_state` for what is written, moved by the table in
+`states`. The server's and the client's machine stand above it: they differ in which heads they read and write, and in
+what a head decides about the connection.
 
 Events are plain values: a head, bytes of a body, `EndOfMessage`, or a `Signal`.
 """
@@ -18,8 +18,8 @@ from ...support.texts import amount
 from .body_reader import EndOfMessage, make_reader
 from .head import RequestHead, ResponseHead
 from .limits import DEFAULT_LIMITS
-from .receive_buffer import Inbox
-from .states import TABLE, Half, Step
+from .receive_buffer import ReceiveBuffer
+from .states import TABLE, H1State, Transition
 
 if TYPE_CHECKING:
     from .body_reader import BodyReader
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from .headers import HeaderInput, Headers
     from .limits import HTTPLimits
 
-__all__ = ["Event", "H1Machine", "Signal"]
+__all__ = ["H1Event", "H1Machine", "Signal"]
 
 
 class Signal(enum.Enum):
@@ -46,13 +46,13 @@ class Signal(enum.Enum):
     __hash__ = object.__hash__
 
 
-Event: TypeAlias = RequestHead | ResponseHead | bytes | EndOfMessage | Signal
+H1Event: TypeAlias = RequestHead | ResponseHead | bytes | EndOfMessage | Signal
 """What `next_event` gives."""
 
 
-_IDLE: Final = Half.IDLE
-_HEAD: Final = Half.HEAD
-_BODY: Final = Half.BODY
+_IDLE: Final = H1State.IDLE
+_HEAD: Final = H1State.HEAD
+_BODY: Final = H1State.BODY
 _NEED_DATA: Final = Signal.NEED_DATA
 
 
@@ -60,22 +60,32 @@ class H1Machine:
     """One side of an HTTP/1.1 connection.
 
     Attributes:
-        ours: Where the messages stand that are written.
-        peer: Where the messages stand that are read.
+        our_state: Where the messages stand that are written.
+        peer_state: Where the messages stand that are read.
         keep_alive: Whether the connection may carry another exchange after this one, as far as is known.
         received_eof: Whether the peer has ended its direction.
         limits: The bounds on what is read.
     """
 
-    __slots__ = ("_fault", "_inbox", "_reader", "_writer", "keep_alive", "limits", "ours", "peer", "received_eof")
+    __slots__ = (
+        "_buffer",
+        "_fault",
+        "_reader",
+        "_writer",
+        "keep_alive",
+        "limits",
+        "our_state",
+        "peer_state",
+        "received_eof",
+    )
 
     def __init__(self, leftover: bytes = b"", limits: HTTPLimits = DEFAULT_LIMITS) -> None:
-        self.ours = _IDLE
-        self.peer = _IDLE
+        self.our_state = _IDLE
+        self.peer_state = _IDLE
         self.keep_alive = True
         self.received_eof = False
         self.limits = limits
-        self._inbox = Inbox(leftover)
+        self._buffer = ReceiveBuffer(leftover)
         self._fault: RemoteProtocolError | None = None
         self._reader: BodyReader | None = None
         self._writer: BodyWriter | None = None
@@ -84,12 +94,12 @@ class H1Machine:
 
     def receive(self, data: bytes) -> None:
         """Take bytes from the peer. What comes behind the last message is dropped (RFC 9112 §9.6)."""
-        if self.peer in _DEAF:
+        if self.peer_state in _DISCARDING:
             return
         if self.received_eof:
             raise LocalProtocolError("bytes after EOF")
         if data:
-            self._inbox.feed(data)
+            self._buffer.feed(data)
 
     def receive_eof(self) -> None:
         """Take the peer's EOF."""
@@ -97,24 +107,24 @@ class H1Machine:
 
     def unread(self) -> bytes:
         """What was received and not read; it stays where it is."""
-        return self._inbox.peek(len(self._inbox))
+        return self._buffer.peek(len(self._buffer))
 
     def replace_unread(self, data: bytes) -> None:
         """From now on `data` is what was received and not read."""
-        self._inbox = Inbox(data)
+        self._buffer = ReceiveBuffer(data)
 
     @property
-    def more(self) -> bool:
+    def has_unread(self) -> bool:
         """Whether there are bytes that were received and not read."""
-        inbox = self._inbox
-        return inbox.at != len(inbox.data)
+        buffer = self._buffer
+        return buffer.at != len(buffer.data)
 
     @property
     def buffered(self) -> int:
         """Bytes received and not read yet. While `PAUSED`, whoever receives has to bound them."""
-        return len(self._inbox)
+        return len(self._buffer)
 
-    def next_event(self) -> Event:
+    def next_event(self) -> H1Event:
         """What comes next in the bytes received.
 
         Raises:
@@ -122,80 +132,80 @@ class H1Machine:
                 not undone, and a server can still answer.
         """
         try:
-            if self.peer is _BODY:
+            if self.peer_state is _BODY:
                 return self._read_body()
-            if self.peer is _IDLE or self.peer is _HEAD:
+            if self.peer_state is _IDLE or self.peer_state is _HEAD:
                 return self._read_head()
         except RemoteProtocolError as exc:
             self._fail(exc)
             raise
         return self._read_nothing()
 
-    def _read_head(self) -> Event:
+    def _read_head(self) -> H1Event:
         raise NotImplementedError
 
-    def _read_body(self) -> Event:
+    def _read_body(self) -> H1Event:
         assert self._reader is not None
-        got = self._reader.read(self._inbox)
+        got = self._reader.read(self._buffer)
         if got is None:
             if not self.received_eof:
                 return _NEED_DATA
             got = self._reader.at_eof()
         if not isinstance(got, bytes):
-            self._step_peer(Step.END)
+            self._move_peer(Transition.END)
             self._settle()
         return got
 
-    def _read_nothing(self) -> Event:
-        if self.peer is Half.DONE:
+    def _read_nothing(self) -> H1Event:
+        if self.peer_state is H1State.DONE:
             return Signal.PAUSED
-        if self.peer is Half.SWITCHED:
+        if self.peer_state is H1State.SWITCHED:
             return Signal.SWITCHED
         if self._fault is not None:
             raise RemoteProtocolError(str(self._fault), self._fault.status_hint) from self._fault
         if self.received_eof:
-            self._step_peer(Step.EOF)
-        return Signal.ENDED if self.peer is Half.CLOSED else _NEED_DATA
+            self._move_peer(Transition.EOF)
+        return Signal.ENDED if self.peer_state is H1State.CLOSED else _NEED_DATA
 
     def _cut_head(self) -> bytes | None:
         """The next head, exactly; None if it is not all there yet. What cannot become a head is refused at once."""
-        inbox, limits = self._inbox, self.limits
-        data = inbox.cut(b"\r\n\r\n", limits.max_head)
+        buffer, limits = self._buffer, self.limits
+        data = buffer.cut(b"\r\n\r\n", limits.max_head)
         if data is not None:
-            self.peer = _HEAD
+            self.peer_state = _HEAD
             return data
-        if self.peer is _IDLE and not self._begins():
+        if self.peer_state is _IDLE and not self._begins():
             return None
-        if inbox.has_bare_newline():
+        if buffer.has_bare_newline():
             raise RemoteProtocolError("bare LF in a message head (RFC 9112 §2.2)")
-        if len(inbox) >= limits.max_head:
-            raise self._oversize(inbox.peek(limits.max_head))
+        if len(buffer) >= limits.max_head:
+            raise self._oversize(buffer.peek(limits.max_head))
         if self.received_eof:
-            raise RemoteProtocolError(f"EOF in the middle of a head, after {amount(len(inbox), 'byte')} of it")
+            raise RemoteProtocolError(f"EOF in the middle of a head, after {amount(len(buffer), 'byte')} of it")
         return None
 
     def _begins(self) -> bool:
         """Whether the first bytes of a head are there; notes EOF if nothing came before it."""
-        start = self._inbox.peek(2)
+        start = self._buffer.peek(2)
         if not start:
             if self.received_eof:
                 self._end_idle()
             return False
         if not self._check_start(start):
             return False
-        self._step_peer(Step.BEGIN)
+        self._move_peer(Transition.BEGIN)
         return True
 
     def _end_idle(self) -> None:
         """EOF where a message could have begun."""
-        self._step_peer(Step.EOF)
+        self._move_peer(Transition.EOF)
 
     def _check_start(self, start: bytes) -> bool:
         """Whether a head begins with these one or two bytes; raises if none can."""
         raise NotImplementedError
 
-    def _no_head(self) -> Event:
-        return Signal.ENDED if self.peer is Half.CLOSED else _NEED_DATA
+    def _no_head(self) -> H1Event:
+        return Signal.ENDED if self.peer_state is H1State.CLOSED else _NEED_DATA
 
     def _oversize(self, data: bytes) -> RemoteProtocolError:
         return RemoteProtocolError(f"a head of more than {self.limits.max_head} bytes (max_head)", 431)
@@ -208,7 +218,7 @@ class H1Machine:
 
     def _expect_body(self, framing: Framing) -> None:
         self._reader = make_reader(framing, max_trailers=self.limits.max_head, max_fields=self.limits.max_fields)
-        self.peer = _BODY
+        self.peer_state = _BODY
 
     def fail(self, fault: RemoteProtocolError) -> None:
         """The peer breaks the protocol as bytes do not show, by being slow, say: as if `next_event` raised."""
@@ -216,8 +226,8 @@ class H1Machine:
 
     def _fail(self, fault: RemoteProtocolError) -> None:
         self._fault = unraised(fault)
-        self._step_peer(Step.FAULT)
-        self._give_up()
+        self._move_peer(Transition.FAULT)
+        self._disable_keep_alive()
 
     # --- writing -------------------------------------------------------------------------------------------------
 
@@ -238,18 +248,18 @@ class H1Machine:
             ValueError, TypeError: a trailer cannot be sent; see `Headers`.
         """
         data = self._present_writer().end(trailers)
-        self._step_ours(Step.END)
+        self._move_ours(Transition.END)
         self._settle()
         return data
 
     def abandon(self) -> None:
         """Give up the message that is being written: it is never completed, so the peer sees that it is torn."""
-        self._step_ours(Step.FAULT)
-        self._give_up()
+        self._move_ours(Transition.FAULT)
+        self._disable_keep_alive()
 
     def _present_writer(self) -> BodyWriter:
-        if self.ours is not _BODY or self._writer is None:
-            raise LocalProtocolError(f"no body to send now: our side is {self.ours.value}")
+        if self.our_state is not _BODY or self._writer is None:
+            raise LocalProtocolError(f"no body to send now: our side is {self.our_state.value}")
         return self._writer
 
     # --- between exchanges ---------------------------------------------------------------------------------------
@@ -260,12 +270,13 @@ class H1Machine:
         Raises:
             LocalProtocolError: one of them is not, or the connection ends with this exchange.
         """
-        ours, peer = TABLE[Step.CYCLE][self.ours], TABLE[Step.CYCLE][self.peer]
+        ours, peer = TABLE[Transition.CYCLE][self.our_state], TABLE[Transition.CYCLE][self.peer_state]
         if ours is None or peer is None:
             raise LocalProtocolError(
-                f"no next exchange: our side is {self.ours.value}, the peer's {self.peer.value}; both have to be done"
+                f"no next exchange: our side is {self.our_state.value}, the peer's {self.peer_state.value}; "
+                "both have to be done"
             )
-        self.ours, self.peer = ours, peer
+        self.our_state, self.peer_state = ours, peer
         self._reader = self._writer = None
         self._forget()
 
@@ -279,33 +290,35 @@ class H1Machine:
         Raises:
             LocalProtocolError: the connection is neither switched nor between two exchanges.
         """
-        if self.peer is not Half.SWITCHED and not (self.peer is _IDLE and self.ours is _IDLE):
-            raise LocalProtocolError(f"no leftover: our side is {self.ours.value}, the peer's {self.peer.value}")
-        return self._inbox.clear()
+        if self.peer_state is not H1State.SWITCHED and not (self.peer_state is _IDLE and self.our_state is _IDLE):
+            raise LocalProtocolError(
+                f"no leftover: our side is {self.our_state.value}, the peer's {self.peer_state.value}"
+            )
+        return self._buffer.clear()
 
     def _settle(self) -> None:
         if not self.keep_alive:
-            self._step_ours(Step.LAST)
-            self._step_peer(Step.LAST)
+            self._move_ours(Transition.NO_KEEP_ALIVE)
+            self._move_peer(Transition.NO_KEEP_ALIVE)
 
-    def give_up(self) -> None:
+    def disable_keep_alive(self) -> None:
         """The connection ends with this exchange, whatever was agreed on."""
-        self._give_up()
+        self._disable_keep_alive()
 
-    def _give_up(self) -> None:
+    def _disable_keep_alive(self) -> None:
         self.keep_alive = False
         self._settle()
 
-    def _step_ours(self, step: Step) -> None:
-        state = TABLE[step][self.ours]
+    def _move_ours(self, transition: Transition) -> None:
+        state = TABLE[transition][self.our_state]
         if state is None:
-            raise LocalProtocolError(f"refused: {step.value}, while our side is {self.ours.value}")
-        self.ours = state
+            raise LocalProtocolError(f"refused: {transition.value}, while our side is {self.our_state.value}")
+        self.our_state = state
 
-    def _step_peer(self, step: Step) -> None:
-        state = TABLE[step][self.peer]
-        assert state is not None, (step, self.peer)
-        self.peer = state
+    def _move_peer(self, transition: Transition) -> None:
+        state = TABLE[transition][self.peer_state]
+        assert state is not None, (transition, self.peer_state)
+        self.peer_state = state
 
 
-_DEAF: Final = frozenset({Half.MUST_CLOSE, Half.CLOSED, Half.BROKEN})
+_DISCARDING: Final = frozenset({H1State.MUST_CLOSE, H1State.CLOSED, H1State.BROKEN})

@@ -18,7 +18,7 @@ from .headers import as_pairs, check_name, check_value
 if TYPE_CHECKING:
     from .headers import HeaderInput, Headers
 
-__all__ = ["OutgoingFields", "date_line", "usual_lines"]
+__all__ = ["OutgoingFields", "cached_lines", "date_line"]
 
 _PICKED: Final = frozenset([
     b"connection", b"content-length", b"date", b"expect", b"host", b"transfer-encoding", b"upgrade",
@@ -26,7 +26,7 @@ _PICKED: Final = frozenset([
 _MAX_NAMES: Final = 512
 _MAX_LINE: Final = 128
 _names: dict[str | bytes, tuple[bytes, bytes | None]] = {}
-_lines: dict[tuple[str, str], bytes] = {}
+_cached: dict[tuple[str, str], bytes] = {}
 _date: tuple[float, bytes] = (0.0, b"")
 
 
@@ -54,8 +54,8 @@ class OutgoingFields:
             self.lines.append(line)
             if lower is not None:
                 self.picked.setdefault(lower, []).append(checked)
-            elif type(name) is str and type(value) is str and len(line) < _MAX_LINE and len(_lines) < _MAX_NAMES:
-                _lines[name, value] = line
+            elif type(name) is str and type(value) is str and len(line) < _MAX_LINE and len(_cached) < _MAX_NAMES:
+                _cached[name, value] = line
         if self.picked:
             self._judge()
 
@@ -102,7 +102,7 @@ def _check_new_name(name: str | bytes) -> tuple[bytes, bytes | None]:
     return entry
 
 
-def usual_lines(headers: object) -> bytes | None:
+def cached_lines(headers: object) -> bytes | None:
     """The lines of these fields, if all of them were sent before and none decides about the connection; else None.
 
     That is so for most of what a server says: Content-Type and its like. They need not be checked again.
@@ -111,11 +111,11 @@ def usual_lines(headers: object) -> bytes | None:
         return b""
     if type(headers) is list or type(headers) is tuple:
         try:
-            if len(headers) == 1:  # as most answers have it
-                return _lines[headers[0]]
+            if len(headers) == 1:  # as most responses have it
+                return _cached[headers[0]]
             lines = b""
             for pair in headers:
-                lines += _lines[pair]
+                lines += _cached[pair]
             return lines
         except (KeyError, TypeError):
             pass

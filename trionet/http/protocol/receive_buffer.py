@@ -1,16 +1,16 @@
 """Bytes received and not read yet: what a parser without I/O takes its input from.
 
-The usual case costs nothing: what arrives while nothing is left over is kept as it is, and read by moving a place in
+The fast path copies nothing: what arrives while nothing is left over is kept as it is, and read by moving a place in
 it. Only when a rest is continued do bytes get copied, into a buffer that grows in place; so a head that trickles in
 byte by byte costs no more than its length, and a search for its end goes on where it stopped.
 """
 
 from __future__ import annotations
 
-__all__ = ["Inbox"]
+__all__ = ["ReceiveBuffer"]
 
 
-class Inbox:
+class ReceiveBuffer:
     """Received bytes, and how far they are read.
 
     Attributes:

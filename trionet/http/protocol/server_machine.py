@@ -10,36 +10,36 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
 from ...errors import LocalProtocolError, RemoteProtocolError
-from .body_reader import Counted
-from .body_writer import Ignored, UntilEOF, make_writer
+from .body_reader import CountedReader
+from .body_writer import DiscardingWriter, UntilEOFWriter, make_writer
 from .framing import CHUNKED, NO_BODY, NO_FIELDS, UNTIL_EOF
-from .head import RequestHead, parse_request, status_line, usual_request
+from .head import RequestHead, fast_request, parse_request, status_line
 from .limits import DEFAULT_LIMITS
 from .machine import H1Machine, Signal
-from .outgoing import OutgoingFields, date_line, usual_lines
-from .states import Half, Step
+from .outgoing import OutgoingFields, cached_lines, date_line
+from .states import H1State, Transition
 
 if TYPE_CHECKING:
     from .body_writer import Buffer
     from .framing import FieldSummary, Framing
     from .headers import HeaderInput, Headers
     from .limits import HTTPLimits
-    from .machine import Event
+    from .machine import H1Event
 
 __all__ = ["H1Server"]
 
-_IDLE: Final = Half.IDLE
-_HEAD: Final = Half.HEAD
-_BODY: Final = Half.BODY
-_DONE: Final = Half.DONE
+_IDLE: Final = H1State.IDLE
+_HEAD: Final = H1State.HEAD
+_BODY: Final = H1State.BODY
+_DONE: Final = H1State.DONE
 _NEED_DATA: Final = Signal.NEED_DATA
 _REASONS: Final = {status.value: status.phrase for status in HTTPStatus}
 _LINES: Final = {status: status_line(status, reason) for status, reason in _REASONS.items()}
 _EMPTY: Final = frozenset({204, 205, 304})
-_USUAL_LINES: Final = {status: line for status, line in _LINES.items() if status >= 200 and status not in _EMPTY}
-_UNUSUAL: Final = frozenset({"HEAD", "CONNECT"})
+_FAST_LINES: Final = {status: line for status, line in _LINES.items() if status >= 200 and status not in _EMPTY}
+_NOT_FAST: Final = frozenset({"HEAD", "CONNECT"})
 _TOKEN_BYTES: Final = frozenset(b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
-_IGNORED: Final = Ignored()
+_DISCARDING: Final = DiscardingWriter()
 _CONTINUE: Final = _LINES[100] + b"\r\n"
 
 
@@ -58,9 +58,9 @@ class H1Server(H1Machine):
 
     __slots__ = (
         "_blank_lines",
+        "_fast",
         "_framing",
-        "_small",
-        "_usual",
+        "_small_head",
         "awaits_continue",
         "ending",
         "head_held",
@@ -73,7 +73,7 @@ class H1Server(H1Machine):
         self.ending = False
         self.head_held = False
         # A head of so many bytes keeps all limits: a field takes four of them at least.
-        self._small = min(limits.max_head, limits.max_target, 4 * limits.max_fields)
+        self._small_head = min(limits.max_head, limits.max_target, 4 * limits.max_fields)
         self._forget()
 
     def _forget(self) -> None:
@@ -82,15 +82,15 @@ class H1Server(H1Machine):
         self.awaits_continue = False
         self._blank_lines = 0
         self._framing: Framing = NO_BODY
-        # Whether nothing about the request keeps the usual answer from being the right one; then there is no upgrade
+        # Whether nothing about the request keeps the fast path from being right; then there is no upgrade
         # to forget either, and nobody waits for 100 (Continue).
-        self._usual = False
+        self._fast = False
 
     def start_next_cycle(self) -> None:
         """Begin the next exchange; see `H1Machine.start_next_cycle`."""
-        if self._usual and self.ours is _DONE and self.peer is _DONE and self.keep_alive:
-            self.ours = self.peer = _IDLE
-            self._usual = False
+        if self._fast and self.our_state is _DONE and self.peer_state is _DONE and self.keep_alive:
+            self.our_state = self.peer_state = _IDLE
+            self._fast = False
             self.request = None
             self._blank_lines = 0
         else:
@@ -102,8 +102,8 @@ class H1Server(H1Machine):
         One behind which another has begun does not: its client would take that for not received (RFC 9112 §9.6).
         """
         self.ending = True
-        self._usual = False  # the short ways ask for no such thing
-        self._small = -1
+        self._fast = False  # the short ways ask for no such thing
+        self._small_head = -1
 
     @property
     def bodiless(self) -> bool:
@@ -115,79 +115,79 @@ class H1Server(H1Machine):
         """Bytes of the present request's body that are not read yet; 0 if its length is not known."""
         if self._reader is None:
             return max(0, self._framing)
-        return self._reader.left if isinstance(self._reader, Counted) else 0
+        return self._reader.left if isinstance(self._reader, CountedReader) else 0
 
     @property
     def ends_with_connection(self) -> bool:
         """Whether nothing but the end of the connection ends the present answer (RFC 9112 §6.3)."""
-        return self.ours is _BODY and isinstance(self._writer, UntilEOF)
+        return self.our_state is _BODY and isinstance(self._writer, UntilEOFWriter)
 
     def snapshot(self) -> tuple[Any, ...]:
         """What `restore` needs to take an answer back of which not a byte was sent."""
-        return (self.ours, self.peer, self.keep_alive, self._usual, self._writer)
+        return (self.our_state, self.peer_state, self.keep_alive, self._fast, self._writer)
 
     def restore(self, before: tuple[Any, ...]) -> None:
         """Take back the answer that was begun since the snapshot; what was read since stays read.
 
         Above all a request that turned out to be malformed stays that: its end cannot be found.
         """
-        peer = self.peer
-        (self.ours, was, self.keep_alive, self._usual, self._writer) = before
+        peer = self.peer_state
+        (self.our_state, was, self.keep_alive, self._fast, self._writer) = before
         self.head_held = False
-        if peer is Half.BROKEN:
-            self._give_up()
+        if peer is H1State.BROKEN:
+            self._disable_keep_alive()
         elif was is not _BODY:
-            self.peer = was
+            self.peer_state = was
         elif peer is not _BODY:
-            self.peer = _DONE if self.keep_alive else Half.MUST_CLOSE
+            self.peer_state = _DONE if self.keep_alive else H1State.MUST_CLOSE
 
     # --- reading -------------------------------------------------------------------------------------------------
 
     def receive(self, data: bytes) -> None:
         """Take bytes from the peer. What comes behind the last request is dropped (RFC 9112 §9.6)."""
-        if self.peer is _IDLE and not self.received_eof:
-            self._inbox.feed(data)
+        if self.peer_state is _IDLE and not self.received_eof:
+            self._buffer.feed(data)
             return
-        if self.peer is _BODY:
+        if self.peer_state is _BODY:
             self.awaits_continue = False  # it did not wait
         super().receive(data)
 
-    def next_event(self) -> Event:
+    def next_event(self) -> H1Event:
         """What comes next in the bytes received; see `H1Machine.next_event`."""
-        if self.peer is _IDLE:
-            inbox = self._inbox
-            data, at = inbox.data, inbox.at
+        if self.peer_state is _IDLE:
+            buffer = self._buffer
+            data, at = buffer.data, buffer.at
             if at == len(data):
                 if not self.received_eof:
                     return _NEED_DATA
             # A head in one piece; what trickles in is for a search that is resumed, not begun anew with each piece.
-            elif not inbox.searched and type(data) is bytes and (usual := usual_request(data, at)) is not None:
-                head, end = usual
-                if end - at <= self._small or self._within_limits(head, end - at):
-                    inbox.at = end
+            elif not buffer.searched and type(data) is bytes and (fast := fast_request(data, at)) is not None:
+                head, end = fast
+                if end - at <= self._small_head or self._within_limits(head, end - at):
+                    buffer.at = end
                     self.request = head  # from here on `_begin`, with nothing but a Content-Length to be looked at
                     fields = head.fields
                     self._framing = NO_BODY if fields is NO_FIELDS or fields is None else fields.length or NO_BODY
                     self._reader = None
-                    self.peer, self.ours = _BODY, _HEAD
-                    self._usual = head.method != "HEAD"  # nor is it CONNECT
+                    self.peer_state, self.our_state = _BODY, _HEAD
+                    self._fast = head.method != "HEAD"  # nor is it CONNECT
                     return head
         return super().next_event()
 
     def take_body(self, most: int) -> bytes | None:
         """The whole body at once, if its length is known, at most `most`, and all of it is there; else None.
 
-        What `next_event` gives in two steps, for the usual request.
+        What `next_event` gives in two steps, on the fast path.
         """
-        size, inbox = self._framing, self._inbox
-        if self._reader is not None or not 0 <= size <= most or len(inbox.data) - inbox.at < size:
+        size, buffer = self._framing, self._buffer
+        if self._reader is not None or not 0 <= size <= most or len(buffer.data) - buffer.at < size:
             return None
-        if self.peer is not _BODY or self.ours is not _HEAD or not self.keep_alive:
+        if self.peer_state is not _BODY or self.our_state is not _HEAD or not self.keep_alive:
             return None
-        self.peer = _DONE
-        return inbox.take(size)
+        self.peer_state = _DONE
+        return buffer.take(size)
 
-    def _read_body(self) -> Event:
+    def _read_body(self) -> H1Event:
         if self._reader is None:  # made when it is needed: for a body that `take_body` gives it never is
             self._expect_body(self._framing)
         return super()._read_body()
@@ -201,8 +201,8 @@ class H1Server(H1Machine):
             and (size <= 4 * limits.max_fields or head.field_count <= limits.max_fields)
         )
 
-    def _read_head(self) -> Event:
-        if self.peer is _IDLE:
+    def _read_head(self) -> H1Event:
+        if self.peer_state is _IDLE:
             self._skip_blank_lines()
         data = self._cut_head()
         if data is None:
@@ -220,29 +220,29 @@ class H1Server(H1Machine):
         if head.target[0] != "/":
             _check_authority(head)
         self.request = head
-        self.peer = Half.HEAD
-        self._step_peer(Step.HEAD)
+        self.peer_state = H1State.HEAD
+        self._move_peer(Transition.HEAD)
         self._framing = framing
         self._reader = None
-        self.ours = _HEAD
+        self.our_state = _HEAD
         if not fields.persists(head.http_version) and head.method != "CONNECT":
             self.keep_alive = False  # CONNECT: its answer decides
         if head.http_version == "1.1" and framing == NO_BODY and self.keep_alive and b"upgrade" in fields.options:
             self.upgrade = tuple(name.decode("latin-1") for name in fields.upgrade)
         if fields.expect and framing != NO_BODY and head.http_version == "1.1":
-            self.awaits_continue = b"100-continue" in fields.expect and not len(self._inbox)
-        self._usual = (
+            self.awaits_continue = b"100-continue" in fields.expect and not len(self._buffer)
+        self._fast = (
             self.keep_alive
             and not self.ending
             and head.http_version == "1.1"
-            and head.method not in _UNUSUAL
+            and head.method not in _NOT_FAST
             and not self.upgrade
             and not self.awaits_continue
         )
 
     def _skip_blank_lines(self) -> None:
         most = self.limits.max_blank_lines
-        self._blank_lines += self._inbox.skip_lines(most + 1 - self._blank_lines)
+        self._blank_lines += self._buffer.skip_lines(most + 1 - self._blank_lines)
         if self._blank_lines > most:
             raise RemoteProtocolError(f"more than {most} empty lines before a request (max_blank_lines)")
 
@@ -264,8 +264,8 @@ class H1Server(H1Machine):
 
     def _fail(self, fault: RemoteProtocolError) -> None:
         super()._fail(fault)
-        if self.ours is Half.IDLE:
-            self.ours = Half.HEAD  # the error can be answered
+        if self.our_state is H1State.IDLE:
+            self.our_state = H1State.HEAD  # the error can be answered
 
     # --- writing -------------------------------------------------------------------------------------------------
 
@@ -275,7 +275,7 @@ class H1Server(H1Machine):
         Raises:
             LocalProtocolError: the final head has left without it, so that the client need not send the body any more.
         """
-        if self.ours is not _HEAD and not self.head_held:
+        if self.our_state is not _HEAD and not self.head_held:
             raise LocalProtocolError(
                 "the body may never come: its client waits for 100 (Continue), and the answer's head has left without "
                 "it (RFC 9110 §10.1.1); read before the answer begins, or before the first piece of a stream"
@@ -297,7 +297,7 @@ class H1Server(H1Machine):
         if b"content-length" in fields.picked:
             raise LocalProtocolError("Content-Length in an informational response (RFC 9110 §8.6)")
         line = _first_line(status, None)
-        self._step_ours(Step.INFORM)
+        self._move_ours(Transition.INFORM)
         if status == 100:
             self.awaits_continue = False
         if self.request is None or self.request.http_version == "1.0":
@@ -318,22 +318,22 @@ class H1Server(H1Machine):
         says so, since a client that has sent all of that body would send the next request behind it (RFC 9112 §9.6).
         """
         most = self.limits.drain_bytes
-        too_much = self._framing > most and self.peer is _BODY and self.body_left > most
-        if self._usual and self.ours is _HEAD and type(body) is bytes and self.keep_alive and not too_much:
-            line = _USUAL_LINES.get(status)
-            lines = usual_lines(headers)
+        too_much = self._framing > most and self.peer_state is _BODY and self.body_left > most
+        if self._fast and self.our_state is _HEAD and type(body) is bytes and self.keep_alive and not too_much:
+            line = _FAST_LINES.get(status)
+            lines = cached_lines(headers)
             if line is not None and lines is not None and reason is None and not self.received_eof:
-                self.ours = _DONE
-                if self._framing == NO_BODY and self.peer is _BODY:
-                    self.peer = _DONE
+                self.our_state = _DONE
+                if self._framing == NO_BODY and self.peer_state is _BODY:
+                    self.peer_state = _DONE
                 return b"".join((line, lines, b"Content-Length: %d\r\n" % len(body), date_line(), b"\r\n", body))
         size = body.nbytes if isinstance(body, memoryview) else len(body)
-        parts, framing = self._answer(status, headers, size, reason, last=too_much)
+        parts, framing = self._begin_response(status, headers, size, reason, last=too_much)
         if framing:  # without a body's writer: all of it is here
             parts.append(body)
-        self._step_ours(Step.END)
-        if self._framing == NO_BODY and self.peer is _BODY:
-            self.peer = _DONE
+        self._move_ours(Transition.END)
+        if self._framing == NO_BODY and self.peer_state is _BODY:
+            self.peer_state = _DONE
         if not self.keep_alive:
             self._settle()
         return b"".join(parts)
@@ -353,25 +353,25 @@ class H1Server(H1Machine):
             headers: Date, Connection, Content-Length and Transfer-Encoding are added as they are needed. A
                 Content-Length that is given counts as `length`; `Connection: close` ends the connection.
             length: Bytes of the body. None: not known; it is sent in chunks, or to HTTP/1.0 until EOF.
-            reason: The reason phrase; the usual one if None.
+            reason: The reason phrase; that of the status if None.
 
         Raises:
             LocalProtocolError: no request waits for its answer, or the fields do not fit the status or the length.
             ValueError, TypeError: a field cannot be sent; see `Headers`.
         """
-        parts, framing = self._answer(status, headers, length, reason)
-        self._writer = _IGNORED if self._head_only else make_writer(framing)
+        parts, framing = self._begin_response(status, headers, length, reason)
+        self._writer = _DISCARDING if self._head_only else make_writer(framing)
         return b"".join(parts)
 
-    def _answer(
+    def _begin_response(
         self, status: int, headers: HeaderInput | Headers, length: int | None, reason: str | None, *, last: bool = False
     ) -> tuple[list[Buffer], Framing]:
         """Take the step to a response's body: the parts of the head, and how the body is framed.
 
         The connection ends with the `last` one.
         """
-        if self.ours is not Half.HEAD:
-            raise LocalProtocolError(f"no request waits for an answer: our side is {self.ours.value}")
+        if self.our_state is not H1State.HEAD:
+            raise LocalProtocolError(f"no request waits for an answer: our side is {self.our_state.value}")
         if not 200 <= _checked_status(status) <= 999:
             remedy = "; inform() sends 1xx" if 100 <= status < 200 else ""
             raise LocalProtocolError(f"status must be that of a final response, 200 to 999, not {status!r}{remedy}")
@@ -387,9 +387,9 @@ class H1Server(H1Machine):
         elif self.request is not None and self.request.http_version == "1.0":
             parts.append(b"Connection: keep-alive\r\n")
         parts.append(b"\r\n")
-        self._step_ours(Step.HEAD)
+        self._move_ours(Transition.HEAD)
         if not keep_alive:
-            self._give_up()
+            self._disable_keep_alive()
         return parts, NO_BODY if self._head_only else framing
 
     @property
@@ -434,9 +434,9 @@ class H1Server(H1Machine):
             return False
         if self.awaits_continue:
             return False  # whether the body comes after all, nobody knows (RFC 9110 §10.1.1)
-        if self.ending and not (self.more and (self._framing == NO_BODY or self.peer is _DONE)):
+        if self.ending and not (self.has_unread and (self._framing == NO_BODY or self.peer_state is _DONE)):
             return False
-        if self.received_eof and not len(self._inbox):
+        if self.received_eof and not len(self._buffer):
             return False
         # What follows a refused CONNECT may be meant for the tunnel; it must not be taken for requests.
         return self.request is not None and self.request.method != "CONNECT"
@@ -447,8 +447,8 @@ class H1Server(H1Machine):
         Arguments and errors: as for `switch_head`.
         """
         data = self.switch_head(headers, status=status)
-        self._step_ours(Step.SWITCH)
-        self._step_peer(Step.SWITCH)
+        self._move_ours(Transition.SWITCH)
+        self._move_peer(Transition.SWITCH)
         return data
 
     def switch_head(self, headers: HeaderInput | Headers = (), *, status: int = 101) -> bytes:
@@ -474,8 +474,10 @@ class H1Server(H1Machine):
             raise LocalProtocolError(f"{status} switches no protocol here: 101 after Upgrade does, 2xx after CONNECT")
         if b"content-length" in fields.picked:
             raise LocalProtocolError("Content-Length, where no body can follow (RFC 9110 §8.6)")
-        if self.ours is not Half.HEAD or self.peer is not Half.DONE:
-            raise LocalProtocolError(f"no switch: our side is {self.ours.value}, the request {self.peer.value}")
+        if self.our_state is not H1State.HEAD or self.peer_state is not H1State.DONE:
+            raise LocalProtocolError(
+                f"no switch: our side is {self.our_state.value}, the request {self.peer_state.value}"
+            )
         parts.append(b"\r\n")
         return b"".join(parts)
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 import enum
 from typing import Final
 
-__all__ = ["TABLE", "Half", "Step"]
+__all__ = ["TABLE", "H1State", "Transition"]
 
 
-class Half(enum.Enum):
+class H1State(enum.Enum):
     """Where one direction of the connection stands."""
 
     IDLE = "idle"
@@ -31,43 +31,44 @@ class Half(enum.Enum):
     SWITCHED = "switched"
     """The connection speaks another protocol."""
     BROKEN = "broken"
-    """A message is malformed, or torn: its end cannot be found."""
+    """A message is malformed, or truncated: its end cannot be found."""
 
     __hash__ = object.__hash__  # members are unique; the tables are asked often, and the hash of the name costs more
 
 
-class Step(enum.Enum):
+class Transition(enum.Enum):
     """What happens to a direction."""
 
-    BEGIN = "first byte, or an answer due"
+    BEGIN = "first byte, or a response due"
     INFORM = "informational head"
     HEAD = "final head"
     END = "end of the message"
-    LAST = "keep-alive given up"
+    NO_KEEP_ALIVE = "keep-alive disabled"
     CYCLE = "next exchange"
     SWITCH = "protocol switched"
     EOF = "eof"
-    FAULT = "malformed or torn"
+    FAULT = "malformed or truncated"
 
     __hash__ = object.__hash__
 
 
-_STATES: Final = tuple(Half)
+_STATES: Final = tuple(H1State)
 _IDLE, _HEAD, _BODY, _DONE, _MUST, _CLOSED, _SWITCHED, _BROKEN = _STATES
 
-# One row a step; the columns are the states, in their order. LAST lets a message that is under way be completed.
-TABLE: Final[dict[Step, dict[Half, Half | None]]] = {
-    step: dict(zip(_STATES, row, strict=True))
-    for step, row in {
-        Step.BEGIN: (_HEAD, _HEAD, None, None, None, None, None, None),
-        Step.INFORM: (None, _HEAD, None, None, None, None, None, None),
-        Step.HEAD: (_BODY, _BODY, None, None, None, None, None, None),
-        Step.END: (None, None, _DONE, None, None, None, None, None),
-        Step.LAST: (_IDLE, _HEAD, _BODY, _MUST, _MUST, _CLOSED, _SWITCHED, _BROKEN),
-        Step.CYCLE: (None, None, None, _IDLE, None, None, None, None),
-        Step.SWITCH: (None, _SWITCHED, _SWITCHED, _SWITCHED, None, None, None, None),
-        Step.EOF: (_CLOSED, _BROKEN, _BROKEN, _CLOSED, _CLOSED, _CLOSED, _SWITCHED, _BROKEN),
-        Step.FAULT: (_BROKEN, _BROKEN, _BROKEN, _BROKEN, _BROKEN, _CLOSED, _SWITCHED, _BROKEN),
+# One row a transition; the columns are the states, in their order. NO_KEEP_ALIVE lets a message that is under way be
+# completed.
+TABLE: Final[dict[Transition, dict[H1State, H1State | None]]] = {
+    transition: dict(zip(_STATES, row, strict=True))
+    for transition, row in {
+        Transition.BEGIN: (_HEAD, _HEAD, None, None, None, None, None, None),
+        Transition.INFORM: (None, _HEAD, None, None, None, None, None, None),
+        Transition.HEAD: (_BODY, _BODY, None, None, None, None, None, None),
+        Transition.END: (None, None, _DONE, None, None, None, None, None),
+        Transition.NO_KEEP_ALIVE: (_IDLE, _HEAD, _BODY, _MUST, _MUST, _CLOSED, _SWITCHED, _BROKEN),
+        Transition.CYCLE: (None, None, None, _IDLE, None, None, None, None),
+        Transition.SWITCH: (None, _SWITCHED, _SWITCHED, _SWITCHED, None, None, None, None),
+        Transition.EOF: (_CLOSED, _BROKEN, _BROKEN, _CLOSED, _CLOSED, _CLOSED, _SWITCHED, _BROKEN),
+        Transition.FAULT: (_BROKEN, _BROKEN, _BROKEN, _BROKEN, _BROKEN, _CLOSED, _SWITCHED, _BROKEN),
     }.items()
 }
-"""What each step leads to in each state; None: it is refused there, or cannot happen."""
+"""What each transition leads to in each state; None: it is refused there, or cannot happen."""

@@ -67,7 +67,7 @@ class HTTPServerConnection(Ending):
             await self._conclude(self.exchange)
         machine, life = self.machine, self._life
         waited = False
-        more = machine.more
+        more = machine.has_unread
         if more:  # a request may be there already: let other tasks run all the same, from time to time
             self._in_a_row += 1
             if self._in_a_row >= MAX_IN_A_ROW:
@@ -144,7 +144,7 @@ class HTTPServerConnection(Ending):
 
     def _has_last_request(self) -> bool:
         """Whether a request, or the beginning of one, was taken by a loop that was told to end while it waited."""
-        return self._life.phase is Phase.DRAINING and self.machine.ending and self.machine.more
+        return self._life.phase is Phase.DRAINING and self.machine.ending and self.machine.has_unread
 
     @enable_ki_protection
     def _took_last(self, data: bytes) -> None:

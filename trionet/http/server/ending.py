@@ -18,7 +18,7 @@ from ...ownership import Blocker, Event, Phase, Reason, Receive, Refusal, Refuse
 from ...transport.linger import linger
 from ...transport.protocol import MAX_RECEIVE
 from ..protocol.body_reader import PIECES, EndOfMessage
-from ..protocol.states import Half
+from ..protocol.states import H1State
 from .error_response import PLAIN_TEXT, answer_status, error_text
 from .link import Link
 from .lookout import eof_counts, is_answered
@@ -120,10 +120,10 @@ class Ending(Link):
     async def _complete(self, exchange: Exchange) -> None:
         """Do what the handler has left undone."""
         machine = self.machine
-        if machine.ours is Half.HEAD:
+        if machine.our_state is H1State.HEAD:
             self._report_unanswered(exchange)
             await exchange.respond(500, _NOT_ANSWERED, headers=PLAIN_TEXT)
-        elif machine.ours is Half.BODY:
+        elif machine.our_state is H1State.BODY:
             if self.is_unfinished(exchange):
                 self._report_unanswered(exchange)
             self.tear(exchange)
@@ -157,9 +157,9 @@ class Ending(Link):
     @enable_ki_protection
     def _end_exchange_early(self) -> None:
         """The exchange is over although the request is not: the connection ends with it. A step."""
-        self.machine.give_up()
+        self.machine.disable_keep_alive()
         self._linger = True
-        if self.machine.peer is Half.BROKEN:
+        if self.machine.peer_state is H1State.BROKEN:
             self._final = Event.PROTOCOL_ERROR
         self.exchange = None
         self._take(Event.LEASE_ENDED)
@@ -174,10 +174,10 @@ class Ending(Link):
         exchange, machine = self.exchange, self.machine
         if exchange is None or self._life.phase.terminal:
             return
-        if machine.ours is Half.BODY:
+        if machine.our_state is H1State.BODY:
             self.tear(exchange)
             return
-        if machine.ours is Half.HEAD:
+        if machine.our_state is H1State.HEAD:
             machine.keep_alive = False
             text = _NOT_ANSWERED if status == 500 else error_text(status)
             self._out.append(machine.respond(status, PLAIN_TEXT, text))
@@ -200,7 +200,7 @@ class Ending(Link):
     def scope_event(self, event: Event) -> None:
         """Take an event of the scope; see `Handle.scope_event`."""
         if event is Event.SCOPE_LEFT:
-            if self.exchange is not None and self.machine.ours is Half.HEAD and self._is_deserted():
+            if self.exchange is not None and self.machine.our_state is H1State.HEAD and self._is_deserted():
                 self._report_unanswered(self.exchange)
             self._begin_end()
         super().scope_event(event)
@@ -223,7 +223,7 @@ class Ending(Link):
         """No request follows the one under way, or the one that has arrived for a loop that waits. A step."""
         if self.exchange is None:
             self.machine.end_soon()
-            if self.machine.more and self._life.receive is Receive.BUSY:
+            if self.machine.has_unread and self._life.receive is Receive.BUSY:
                 self._reader_lease = self  # whoever waits for the rest of a request is not called off
             return
         if self._is_deserted():
@@ -277,7 +277,7 @@ class Ending(Link):
 
     def _may_wait(self) -> bool:
         """Whether a connection that is to end may wait for input: a request has begun, or the grace is not over."""
-        if self.machine.more:
+        if self.machine.has_unread:
             return True  # the rest of a head: `head_timeout` bounds that
         now = self._clock.current_time()
         if not self._grace_ends and self._life.grace:
@@ -298,7 +298,7 @@ class Ending(Link):
         self._failure = unraised(exc)
         self._final = Event.PROTOCOL_ERROR
         self._linger = True
-        if self.machine.ours is Half.HEAD:
+        if self.machine.our_state is H1State.HEAD:
             text = f"{exc}\n".encode("utf-8", "backslashreplace")
             with suppress(HandleBrokenError, HandleClosedError):  # the client has gone, or takes nothing
                 await self.send(self.machine.respond(exc.status_hint, PLAIN_TEXT, text), None)
@@ -307,12 +307,12 @@ class Ending(Link):
     @enable_ki_protection
     async def _end_quietly(self) -> NoReturn:
         """The connection is over, between two requests."""
-        if self.machine.peer is Half.CLOSED:
+        if self.machine.peer_state is H1State.CLOSED:
             if not self._life.unsent and not self._transport.parting:
                 self._take(Event.PEER_GONE)
             else:
                 self._final = Event.PEER_GONE
-        elif self.machine.more or not self._transport.is_silent():
+        elif self.machine.has_unread or not self._transport.is_silent():
             self._linger = True  # the client sends on, and a close without reading that would reset the answer away
         await self.aclose()
         raise StopAsyncIteration

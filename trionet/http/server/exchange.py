@@ -22,7 +22,7 @@ from ..content import ABSENT, make_content, written
 from ..protocol.body_reader import PIECES, EndOfMessage
 from ..protocol.headers import Headers
 from ..protocol.machine import Signal
-from ..protocol.states import Half
+from ..protocol.states import H1State
 from .response_stream import ResponseStream
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ MAX_BODY: Final = 2**20
 LARGE: Final = 16384
 """Bytes of a body from which on it is sent beside its head, and not joined to it."""
 
-_DONE: Final = Half.DONE
+_DONE: Final = H1State.DONE
 
 
 class Exchange:
@@ -303,11 +303,11 @@ class Exchange:
     def body_complete(self) -> bool:
         """Whether nothing of the body has to be waited for any more. A step."""
         machine = self.connection.machine
-        if self._trailers is None and machine.peer is Half.BODY and machine.bodiless:
+        if self._trailers is None and machine.peer_state is H1State.BODY and machine.bodiless:
             event = machine.next_event()
             assert isinstance(event, EndOfMessage)
             self._trailers = event.trailers
-        return machine.peer not in (Half.BODY, Half.BROKEN)
+        return machine.peer_state not in (H1State.BODY, H1State.BROKEN)
 
     # --- the answer ----------------------------------------------------------------------------------------------
 
@@ -390,7 +390,9 @@ class Exchange:
             exc.handle = connection
             raise
         self.status = status
-        if machine.peer is not _DONE or machine.ours is not _DONE:  # its body is unread, or the connection ends with it
+        if (
+            machine.peer_state is not _DONE or machine.our_state is not _DONE
+        ):  # its body is unread, or the connection ends with it
             await connection.send(data, self)
             connection.settle_exchange()
         elif (sent := connection.answer(data)) < len(data):

@@ -19,7 +19,7 @@ from ...handle.turn import Turn
 from ...ownership import Event, Phase, Receive, Send
 from ...transport.protocol import MAX_RECEIVE
 from ..protocol.server_machine import H1Server
-from ..protocol.states import Half
+from ..protocol.states import H1State
 from .lookout import Lookout
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ _OPEN: Final = Phase.OPEN
 _RECEIVE_IDLE: Final = Receive.IDLE
 _SEND_IDLE: Final = Send.IDLE
 _SEND_BUSY: Final = Send.BUSY
-_DONE: Final = Half.DONE
+_DONE: Final = H1State.DONE
 
 
 class Link(Handle):
@@ -110,7 +110,7 @@ class Link(Handle):
     @property
     def peer_failed(self) -> bool:
         """Whether the client has broken the protocol, or the connection has."""
-        return self.machine.peer is Half.BROKEN or self._life.poisoned
+        return self.machine.peer_state is H1State.BROKEN or self._life.poisoned
 
     @property
     def was_reset(self) -> bool:
@@ -230,7 +230,7 @@ class Link(Handle):
         """The request is complete. A step."""
         if self.lookout is not None:
             self.lookout.go_on()
-        if self.machine.ours in (_DONE, Half.MUST_CLOSE):
+        if self.machine.our_state in (_DONE, H1State.MUST_CLOSE):
             self.settle_exchange()
 
     # --- answers: for `Exchange` ---------------------------------------------------------------------------------
@@ -242,9 +242,9 @@ class Link(Handle):
         if exchange is None or self._life.phase.terminal:
             return
         machine = self.machine
-        if not exchange.body_complete() or machine.ours not in (_DONE, Half.MUST_CLOSE):
+        if not exchange.body_complete() or machine.our_state not in (_DONE, H1State.MUST_CLOSE):
             return
-        if machine.ours is _DONE:
+        if machine.our_state is _DONE:
             machine.start_next_cycle()
         self.exchange = None
         self._take(Event.LEASE_ENDED)
@@ -271,7 +271,7 @@ class Link(Handle):
 
     def is_unfinished(self, exchange: Exchange) -> bool:
         """Whether the answer of `exchange` has begun, is not complete, and there is somebody to read the rest."""
-        if self.exchange is not exchange or self.machine.ours is not Half.BODY:
+        if self.exchange is not exchange or self.machine.our_state is not H1State.BODY:
             return False
         return not (self._life.phase.terminal or self.peer_failed or self.was_told_gone(exchange))
 
@@ -294,7 +294,7 @@ class Link(Handle):
         life, machine = self._life, self.machine
         if life.phase is not _OPEN or life.send is not _SEND_IDLE or life.reset or self._sending.held:
             return 0
-        if life.unsent or machine.more:
+        if life.unsent or machine.has_unread:
             if self._out_size > MAX_UNSENT:
                 return 0
             if not life.unsent:

@@ -17,7 +17,7 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from ...ownership import Phase, Receive
-from ..protocol.states import Half
+from ..protocol.states import H1State
 
 if TYPE_CHECKING:
     from .exchange import Exchange
@@ -29,13 +29,13 @@ MAX_AHEAD: Final = 65536
 """Bytes that are kept for whoever reads next at most: the exchange's body, and requests behind it."""
 
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
-_ANSWERED: Final = frozenset({Half.DONE, Half.MUST_CLOSE})
+_ANSWERED: Final = frozenset({H1State.DONE, H1State.MUST_CLOSE})
 _RECEIVING: Final = frozenset({Phase.OPEN, Phase.RESERVED, Phase.DRAINING})
 
 
 def is_answered(link: Link) -> bool:
     """Whether the answer is complete, or will be without the handler: what goes on then is not for the client."""
-    return link.machine.ours in _ANSWERED or link.answer_ready
+    return link.machine.our_state in _ANSWERED or link.answer_ready
 
 
 def eof_counts(link: Link, exchange: Exchange) -> bool:
@@ -43,7 +43,7 @@ def eof_counts(link: Link, exchange: Exchange) -> bool:
     rule = exchange.eof_is_gone
     if rule is not None:
         return rule
-    return exchange.method in _SAFE or link.machine.ours is Half.BODY
+    return exchange.method in _SAFE or link.machine.our_state is H1State.BODY
 
 
 class Lookout:

@@ -94,9 +94,13 @@ class ClientRecipe(Upgrading):
         try:
             body, usable = await handshake_response.read_body(wire, head, self._settings.max_refusal)
         except LimitExceededError as exc:
-            refused = UpgradeRefusedError(what, handshake_response.Answer(head.status, head.reason, head.headers, b""))
+            refused = UpgradeRefusedError(
+                what, handshake_response.HandshakeResponse(head.status, head.reason, head.headers, b"")
+            )
             raise UpgradeFailedError(f"{what}, and {exc}") from refused
-        refused = UpgradeRefusedError(what, handshake_response.Answer(head.status, head.reason, head.headers, body))
+        refused = UpgradeRefusedError(
+            what, handshake_response.HandshakeResponse(head.status, head.reason, head.headers, body)
+        )
         if usable:
             raise refused
         raise UpgradeFailedError(f"{what}, and ends the connection with it") from refused

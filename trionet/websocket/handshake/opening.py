@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from ...custody.owner import Owner
     from ...handle.recipe import Recipe
     from ...http.client.connection import HTTPClientConnection
-    from ...http.client.handshake_response import Answer
+    from ...http.client.handshake_response import HandshakeResponse
     from ...http.client.redirect import Next
     from ...http.protocol.headers import HeaderInput, Headers
     from ...http.url.url import Origin, Target
@@ -151,7 +151,7 @@ class Opening:
         refused = error if isinstance(error, UpgradeRefusedError) else error.__cause__
         if self._max_redirects is None or not isinstance(refused, UpgradeRefusedError):
             return None
-        response: Answer = refused.response
+        response: HandshakeResponse = refused.response
         location = with_http_scheme((response.headers.get("Location") or "").strip(" "))
         onward = next_request(response.status, location, "GET", target, headers, allow_downgrade=self._allow_downgrade)
         if onward is not None and followed >= self._max_redirects:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ...errors import RemoteProtocolError
-from ...http.client.handshake_response import Answer
+from ...http.client.handshake_response import HandshakeResponse
 from ...http.protocol.head import field_lines, write_request
 from ...http.protocol.headers import Headers, is_token, split_list
 from ...http.url.parts import without_userinfo
@@ -56,13 +56,13 @@ class NotAcceptableError(Exception):
         self.answer = refusal(status, text, headers)
 
 
-def refusal(status: int, text: str, headers: Sequence[tuple[str, str]] = ()) -> Answer:
+def refusal(status: int, text: str, headers: Sequence[tuple[str, str]] = ()) -> HandshakeResponse:
     """An error answer with a line of text."""
     body = f"{text}\n".encode("utf-8", "backslashreplace")
     reasons = {400: "Bad Request", 403: "Forbidden", 426: "Upgrade Required", 431: "Request Header Fields Too Large",
                501: "Not Implemented", 505: "HTTP Version Not Supported"}  # fmt: skip
     fields = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body))), *headers]
-    return Answer(status, reasons[status], Headers(fields), body)
+    return HandshakeResponse(status, reasons[status], Headers(fields), body)
 
 
 # --- what a program gives ---------------------------------------------------------------------------------------

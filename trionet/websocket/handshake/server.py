@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ...handle.wire import Wire
-    from ...http.client.handshake_response import Answer
+    from ...http.client.handshake_response import HandshakeResponse
     from ...http.protocol.headers import Headers
     from .origins import Decide
     from .shared import Settings
@@ -89,7 +89,7 @@ class ServerRecipe(Upgrading):
         self._agreed, field = accepted
         return field
 
-    def _refusal(self, response: Answer) -> bytes:
+    def _refusal(self, response: HandshakeResponse) -> bytes:
         """The bytes of a refusal; an exchange knows whether the connection goes on after it."""
         if self._exchange is None:
             return _wire_form(response)
@@ -126,5 +126,5 @@ async def _fail(wire: Wire, status: int, text: str, cause: Exception) -> NoRetur
     raise UpgradeFailedError(f"the request was answered with {status}: {text}") from cause
 
 
-def _wire_form(response: Answer) -> bytes:
+def _wire_form(response: HandshakeResponse) -> bytes:
     return write_response(response.status, response.reason, response.headers) + response.body
