@@ -177,15 +177,19 @@ def test_it_says_where_it_listens(capsys, tmp_path, server_context):
                 lambda task_status: trionet.serve_http(
                     answer, 0, host="::1", ssl_context=server_context, task_status=task_status
                 ),
+                lambda task_status: trionet.serve_tcp(
+                    nothing, 0, host="127.0.0.1", ssl_context=server_context, task_status=task_status
+                ),
                 lambda task_status: trionet.serve_unix(nothing, str(tmp_path / "s\nx"), task_status=task_status),
             ):
                 await nursery.start(serve)
             signal.raise_signal(signal.SIGTERM)
 
     assert trionet.run(main) is None
-    tcp, tls, unix, ending = capsys.readouterr().err.splitlines()
-    assert re.fullmatch(r"listening on 127\.0\.0\.1:\d+", tcp)
-    assert re.fullmatch(r"listening on \[::1\]:\d+ \(TLS\)", tls)
+    tcp, tls, raw, unix, ending = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(r"listening on http://127\.0\.0\.1:\d+", tcp)
+    assert re.fullmatch(r"listening on https://\[::1\]:\d+", tls)
+    assert re.fullmatch(r"listening on 127\.0\.0\.1:\d+ \(TLS\)", raw)
     assert unix == rf"listening on {tmp_path}/s\nx"
     assert ending.startswith("SIGTERM: ending, with 0 connections")
 

@@ -162,6 +162,7 @@ def http_handler(
             if not judged:  # else the loop ends with what the handler has met already
                 _report_end(http, exc, follower)
 
+    serve_connection.scheme = "http"  # type: ignore[attr-defined]  # so that `run` can say where it listens
     return serve_connection
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import signal
 import sys
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 import trio
 from trio.lowlevel import current_trio_token
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
     from types import FrameType
 
-__all__ = ["run"]
+__all__ = ["Ended", "run", "supervise"]
 
 Result = TypeVar("Result")
 
@@ -66,12 +68,12 @@ def run(
     if threading.current_thread() is not threading.main_thread():
         raise RuntimeError("trionet.run needs the main thread, as signals do; elsewhere use trio.run and Server.drain")
     try:
-        result, forced = trio.run(_supervise, main, args, kwargs, drain_timeout)
+        ended = trio.run(supervise, functools.partial(main, *args, **kwargs), drain_timeout)
     except KeyboardInterrupt:  # before the signals were listened to, or behind that
         raise SystemExit(128 + signal.SIGINT) from None
-    if forced:
-        raise SystemExit(128 + forced)
-    return result
+    if ended.cut_by:
+        raise SystemExit(128 + ended.cut_by)
+    return ended.result
 
 
 def _check_main(main: Any) -> None:
@@ -82,18 +84,34 @@ def _check_main(main: Any) -> None:
         raise TypeError(f"main must be an async function, not {main!r}")
 
 
-async def _supervise(
-    main: Callable[..., Awaitable[Result]], args: tuple[Any, ...], kwargs: dict[str, Any], drain_timeout: float
-) -> tuple[Result | None, int]:
-    """Run `main` until it ends, or the signals have ended it: its result, and the signal that was the last straw."""
+@dataclass(frozen=True, slots=True)
+class Ended(Generic[Result]):
+    """How a program that serves came to its end."""
+
+    result: Result | None
+    """What it has returned; None if it was cancelled at the end."""
+    signal: int
+    """The first signal that has told it to end; 0 if it has ended by itself."""
+    cut_by: int
+    """The second signal, which has cut everything off; 0 if there was none."""
+    clean: bool
+    """Whether every drain that a signal has begun ended what it had to end without force."""
+
+
+async def supervise(main: Callable[[], Awaitable[Result]], drain_timeout: float) -> Ended[Result]:
+    """Run `main` until it ends, or the signals have ended it. The signal handlers need the main thread.
+
+    Cancellation: `main` is cancelled.
+    """
     result = None
     async with open_services() as services:
         whole = trio.CancelScope()
         with Collector() as collector:
-            end = _End(Running(services, whole, drain_timeout, collector), whole, drain_timeout)
+            running = Running(services, whole, drain_timeout, collector)
+            end = _End(running, whole, drain_timeout)
             with whole, end.on_signals():
-                result = await main(*args, **kwargs)
-        return result, end.forced
+                result = await main()
+        return Ended(result, end.first, end.forced, running.clean)
     raise AssertionError("unreachable: open_services hands every exception on")
 
 
@@ -106,6 +124,8 @@ class _End:
         self._drain_timeout = drain_timeout
         self._token = current_trio_token()
         self._received = 0
+        self.first = 0
+        """The first signal; 0 if there was none."""
         self.forced = 0
         """The signal that has cut everything off; 0 if none has."""
 
@@ -127,6 +147,7 @@ class _End:
         self._token.run_sync_soon(self._drain if self._received == 1 else self._force, number)
 
     def _drain(self, number: int) -> None:
+        self.first = number
         on_terminal = number == signal.SIGINT and _on_terminal()
         open_now = amount(self._running.begin_end(0.0 if on_terminal else None), "connection")
         tell(

@@ -10,7 +10,7 @@ import logging
 import math
 import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import trio
 from trio.lowlevel import ParkingLot, RunVar, enable_ki_protection
@@ -53,14 +53,16 @@ class Running:
         self._idle_grace: float | None = None
         self._ending = False
         self._left = ParkingLot()
+        self.clean = True
+        """Whether no drain had to use force so far."""
         _RUNNING.set(self)
 
     @enable_ki_protection
-    def join(self, server: Server) -> None:
+    def join(self, server: Server, scheme: str) -> None:
         """A server has begun to listen. One that begins while the others drain, drains too."""
         self._servers[server] = None
         self._collector.settle()
-        tell(f"listening on {', '.join(map(shown_address, server.addresses))}{' (TLS)' if server.secure else ''}")
+        tell(f"listening on {', '.join(_shown(address, server.secure, scheme) for address in server.addresses)}")
         if self._ending:
             self._services.start_soon(self._drain, server)
 
@@ -91,13 +93,21 @@ class Running:
         with trio.CancelScope(shield=True):  # the program may end as soon as the server has, and before this report
             report = await server.drain(max(0.0, self._deadline - trio.current_time()), idle_grace=self._idle_grace)
             if not report.clean:
+                self.clean = False
                 _LOG.warning("drained: %s", report)
 
 
-def join(server: Server) -> None:
-    """A server has begun to listen. A step."""
+def join(server: Server, scheme: str = "") -> None:
+    """A server has begun to listen, whose handler speaks `scheme` ("http"), if that is known. A step."""
     if (running := _RUNNING.get()) is not None:
-        running.join(server)
+        running.join(server, scheme)
+
+
+def _shown(address: Any, secure: bool, scheme: str) -> str:
+    """What a person types to come there, where there is such a thing: ``http://127.0.0.1:8000``."""
+    if scheme and isinstance(address, tuple):
+        return f"{scheme}{'s' if secure else ''}://{shown_address(address)}"
+    return f"{shown_address(address)}{' (TLS)' if secure else ''}"
 
 
 def leave(server: Server) -> None:

@@ -106,7 +106,7 @@ async def _serve(
             server = Server(handler, socks, scope, limits, ssl_context, backlog=backlog)
             for sock in socks:
                 scope.start_soon(server.accept_loop, sock, name=f"accept on {sock.getsockname()}")
-            join(server)
+            join(server, getattr(handler, "scheme", ""))
             started(server)
     except BaseExceptionGroup as group:
         # Of the server's own making: a Ctrl-C or the end of its only listener leaves as it is.
