@@ -69,15 +69,7 @@ PAGES: dict[str, tuple[str, str, str]] = {
 """File name: title, module, names in the order in which one meets them."""
 
 BETWEEN_ROOMS = {
-    "Handle": "cut_loose drain drained handler_failed must_wait retire scope_event seat",
-    "Detached": (
-        "check drain drained end_with_wire handler_failed made must_wait owner pass_to retire scope_event seat"
-        " transport watcher"
-    ),
-    "Lease": "give_up holder stop",
-    "Scope": "owner",
     "Server": "accept_loop count forget stop_accepting",
-    "Wire": "end ended failure opened_at put_back received scope take",
     "Exchange": "accept_upgrade body_complete refuse_upgrade head",
     "Headers": "from_wire",
     "HTTPServerConnection": (

@@ -241,7 +241,7 @@ class _PlainRecipe(TalkingRecipe[Connection]):
     async def talk(self, wire: Wire) -> None:
         tls = wire.transport
         assert isinstance(tls, TLSTransport)
-        wire.waited = True
+        wire._waited = True
         try:
             await tls.send_eof()
         except trio.BrokenResourceError as exc:

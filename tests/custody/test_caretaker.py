@@ -25,7 +25,7 @@ class Charge:
 
 async def test_one_that_fails_is_left_alone_and_the_others_are_not(autojump_clock, caplog):
     async with trionet.open_scope() as scope:
-        caretaker = scope.owner.caretaker
+        caretaker = scope._owner.caretaker
         bad, good = Charge(ValueError("of its own")), Charge()
         began = trio.current_time()
         caretaker.watch(bad)
@@ -43,7 +43,7 @@ async def test_a_flush_comes_once_and_in_the_next_turn():
         charges = [Charge() for _ in range(3)]
         for _ in range(2):  # the second time, the task that flushes waits already
             for charge in charges:
-                scope.owner.caretaker.flush_soon(charge)
+                scope._owner.caretaker.flush_soon(charge)
             assert {charge.flushes for charge in charges} == {charges[0].flushes}
             await trio.testing.wait_all_tasks_blocked()
         assert [charge.flushes for charge in charges] == [2, 2, 2]
@@ -83,7 +83,7 @@ async def test_those_that_have_more_to_do_take_turns_with_each_other_and_with_al
                 await trio.lowlevel.checkpoint()
 
         for charge in (Busy(turns, "a", 2), Busy(turns, "b", 3), Busy(turns, "fails", 2)):
-            scope.owner.caretaker.watch(charge)
+            scope._owner.caretaker.watch(charge)
         nursery.start_soon(other)
     assert [turn for turn in turns if turn != "task"] == ["a", "b", "fails", "a", "b", "fails", "b"]
     assert all("task" in turns[at : at + 3] for at in range(len(turns) - 2))  # Trio shuffles those of a round
@@ -93,7 +93,7 @@ async def test_those_that_have_more_to_do_take_turns_with_each_other_and_with_al
 async def test_one_that_is_unwatched_while_others_have_their_turns_is_left_alone(autojump_clock, monkeypatch):
     monkeypatch.setattr("trionet.custody.caretaker.SLICE", 0)
     async with trionet.open_scope() as scope:
-        caretaker = scope.owner.caretaker
+        caretaker = scope._owner.caretaker
         first, second = Charge(), Charge()
         first.tick = lambda now: caretaker.unwatch(second)
         caretaker.watch(first)
@@ -107,15 +107,15 @@ async def test_what_is_to_be_flushed_while_others_are_is_flushed_too(monkeypatch
     async with trionet.open_scope() as scope:
         charges = [Charge() for _ in range(9)]
         for charge in charges[:5]:
-            scope.owner.caretaker.flush_soon(charge)
+            scope._owner.caretaker.flush_soon(charge)
         while not charges[1].flushes:
             await trio.lowlevel.checkpoint()
-        tasks = len(scope.owner.caretaker._services.child_tasks)
+        tasks = len(scope._owner.caretaker._services.child_tasks)
         for charge in charges[5:]:
-            scope.owner.caretaker.flush_soon(charge)
+            scope._owner.caretaker.flush_soon(charge)
         await trio.testing.wait_all_tasks_blocked()
         assert [charge.flushes for charge in charges] == [1] * 9
-        assert len(scope.owner.caretaker._services.child_tasks) == tasks == 1
+        assert len(scope._owner.caretaker._services.child_tasks) == tasks == 1
 
 
 async def test_one_that_has_ended_is_not_kept_until_all_others_have_had_their_turns(autojump_clock, monkeypatch):
@@ -123,7 +123,7 @@ async def test_one_that_has_ended_is_not_kept_until_all_others_have_had_their_tu
     monkeypatch.setattr("trionet.custody.caretaker.SLICE", 0)
     alive = []
     async with trionet.open_scope() as scope:
-        caretaker = scope.owner.caretaker
+        caretaker = scope._owner.caretaker
         for _ in range(3):
             caretaker.watch(Passing(caretaker, alive))
         await trio.sleep(1.5 * TICK)

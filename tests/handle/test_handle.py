@@ -526,7 +526,7 @@ async def test_transfer_carries_everything_that_a_users_own_handle_has():
 async def test_transfer_during_a_drain_passes_the_drain_on():
     async with trionet.open_scope() as outer, outer.open_scope() as inner:
         one, _other = tcp_pair(inner)
-        one.retire()
+        one._retire()
         moved = one.transfer(outer)
         with trio.fail_after(5), pytest.raises(trionet.HandleClosedError):
             await moved.receive_some()
@@ -540,7 +540,7 @@ async def test_an_accepted_upgrade_moves_everything_in_one_step(make_pair):
     async with trionet.open_scope() as scope:
         one, other = make_pair(scope)
         seen = []
-        scope.owner.observer = lambda handle, before, after: seen.append((handle, before, after, len(scope.handles)))
+        scope._owner.observer = lambda handle, before, after: seen.append((handle, before, after, len(scope.handles)))
         await other.send_all(b"HELLO\nfirst input of the new protocol")
         successor = await one.upgrade(Greeting())
         assert (one.phase, one.end.reason, one.end.successor) == (Phase.MOVED, Reason.UPGRADED, successor)
@@ -807,7 +807,7 @@ async def test_the_wire_is_dead_when_the_handshake_is_over(answer):
             await recipe.wire.send_all(b"x")
         with pytest.raises(trio.ClosedResourceError, match="the handshake is over"):
             await recipe.wire.receive_some()
-        recipe.wire.put_back(b"forged")
+        recipe.wire._put_back(b"forged")
         assert await owner.receive_some() == b"rest"
 
 
@@ -858,7 +858,7 @@ async def test_whoever_watches_the_endpoint_is_told_once_wherever_it_ends():
 async def test_what_a_handshake_put_back_is_unread_once():
     class Undecided(Greeting):
         async def handshake(self, wire):
-            wire.put_back(await wire.receive_some(3))
+            wire._put_back(await wire.receive_some(3))
             await wire.receive_some(1)
             raise trionet.UpgradeFailedError("not for me")
 
@@ -1092,7 +1092,7 @@ async def test_a_reader_woken_just_before_the_close_does_not_go_on_waiting():
 async def test_an_upgrade_during_a_drain_passes_the_drain_on():
     async with trionet.open_scope() as scope:
         one, other = tcp_pair(scope)
-        one.retire()
+        one._retire()
         await other.send_all(b"HELLO\n")
         successor = await one.upgrade(Greeting())
         with pytest.raises(trionet.HandleClosedError):
@@ -1113,7 +1113,7 @@ async def test_a_drain_that_begins_during_a_handshake_goes_on_with_the_successor
                     await successor.receive_some()
 
             await wait_all_tasks_blocked()
-            one.retire()
+            one._retire()
             await other.send_all(b"HELLO\n")
         assert (await one.end.successor.wait_ended()).reason is Reason.LOCAL
 

@@ -139,7 +139,7 @@ async def test_nothing_that_owns_a_connection_can_be_copied(how: Any) -> None:
         successor = await one.upgrade(recipe)
         capsule = two.detach()
         lease = successor._lease("work")
-        for thing in (successor, one, capsule, lease, scope, scope.owner, *wires, http, ws, client):
+        for thing in (successor, one, capsule, lease, scope, scope._owner, *wires, http, ws, client):
             with pytest.raises(
                 TypeError, match="can be neither copied nor pickled: a connection has exactly one owner"
             ):

@@ -48,7 +48,7 @@ async def in_another_run(call: Any, *args: Any) -> BaseException | None:
     return await trio.to_thread.run_sync(run)
 
 
-STEPS = ("abort", "detach", "transfer", "retire", "handler_failed")
+STEPS = ("abort", "detach", "transfer", "_retire", "_handler_failed")
 VERBS = (*STEPS, "aclose", "detach_when_idle", "upgrade")
 
 
@@ -68,7 +68,7 @@ async def test_a_verb_in_another_thread_changes_nothing(verb: str, elsewhere: An
         async def receive() -> None:
             got.append(await one.receive_some())
 
-        busy = verb in ("abort", "retire", "handler_failed", "aclose")
+        busy = verb in ("abort", "_retire", "_handler_failed", "aclose")
         if busy:
             scope.start_soon(receive)
             await wait_all_tasks_blocked()
@@ -85,7 +85,7 @@ async def test_a_verb_in_another_thread_changes_nothing(verb: str, elsewhere: An
 
 
 @pytest.mark.parametrize("elsewhere", [in_a_thread, in_another_run])
-@pytest.mark.parametrize("verb", ["abort", "aclose", "retire", "handler_failed"])
+@pytest.mark.parametrize("verb", ["abort", "aclose", "_retire", "_handler_failed"])
 async def test_a_verb_in_another_thread_leaves_an_exchange_as_it_is(verb: str, elsewhere: Any) -> None:
     """Given an exchange under way, when another thread ends the connection, then it goes on, and so does the next."""
 
@@ -104,7 +104,7 @@ async def test_a_verb_in_another_thread_leaves_an_exchange_as_it_is(verb: str, e
 
 
 @pytest.mark.parametrize("elsewhere", [in_a_thread, in_another_run])
-@pytest.mark.parametrize("verb", ["abort", "aclose", "retire", "handler_failed"])
+@pytest.mark.parametrize("verb", ["abort", "aclose", "_retire", "_handler_failed"])
 async def test_a_verb_in_another_thread_leaves_a_websocket_as_it_is(verb: str, elsewhere: Any) -> None:
     """Given a WebSocket, when another thread ends it, then messages go on, and it closes with what is said later."""
     async with trionet.open_scope() as scope:
@@ -132,8 +132,8 @@ async def test_the_scope_s_and_the_capsule_s_verbs_too(elsewhere: Any) -> None:
                 (scope.adopt, (capsule,)),
                 (scope.adopt, (sock,)),
                 (capsule.abort, ()),
-                (scope.owner.abort_all, ()),
-                (scope.owner.retire, (0.0,)),
+                (scope._owner.abort_all, ()),
+                (scope._owner.retire, (0.0,)),
             ):
                 assert isinstance(await elsewhere(call, *args), RuntimeError)
             assert sock.fileno() >= 0
@@ -286,17 +286,17 @@ class Rebellious(trionet.Connection):
         return str(self._fail("repr"))
 
     blockers = property(lambda self: self._fail("blockers"))
-    must_wait = property(lambda self: self._fail("must_wait"))
-    drained = property(lambda self: self._fail("drained"))
+    _must_wait = property(lambda self: self._fail("_must_wait"))
+    _drained = property(lambda self: self._fail("_drained"))
 
-    def retire(self, grace: float = 0.0) -> None:
-        self._fail("retire")
+    def _retire(self, grace: float = 0.0) -> None:
+        self._fail("_retire")
 
-    def handler_failed(self) -> None:
-        self._fail("handler_failed")
+    def _handler_failed(self) -> None:
+        self._fail("_handler_failed")
 
-    def scope_event(self, event: Any) -> None:
-        self._fail("scope_event")
+    def _scope_event(self, event: Any) -> None:
+        self._fail("_scope_event")
 
 
 @pytest.mark.parametrize("how", ["left", "failed", "cancelled"])
@@ -308,10 +308,10 @@ async def test_a_handle_that_raises_whatever_it_is_asked_ends_alone(how: str, ca
             capsule = handles.pop().detach()
             rebel = Rebellious(capsule)
             rebel.asked = set()
-            rebel.seat(scope.owner, instead_of=capsule)
-            capsule.pass_to(rebel)
+            rebel._seat(scope._owner, instead_of=capsule)
+            capsule._pass_to(rebel)
             handles.extend((rebel, *tcp_pair(scope)))
-            scope.owner.retire(0.0)
+            scope._owner.retire(0.0)
             if how == "failed":
                 raise ValueError("the body's own")
             if how == "cancelled":
@@ -325,13 +325,13 @@ async def test_a_handle_that_raises_whatever_it_is_asked_ends_alone(how: str, ca
         await body()
     assert all(handle.phase is Phase.CLOSED for handle in handles)
     assert all(handle._transport.socket.fileno() == -1 for handle in handles)
-    assert {"retire", "scope_event", "repr"} <= handles[1].asked
+    assert {"_retire", "_scope_event", "repr"} <= handles[1].asked
     assert "failed to end as its scope wants it" in caplog.text
 
 
 async def test_a_handle_whose_drain_raises_does_not_end_the_drain_of_the_others() -> None:
     class Bad(trionet.Connection):
-        async def drain(self) -> None:
+        async def _drain(self) -> None:
             await trio.lowlevel.checkpoint()
             raise KeyError("bad")
 
@@ -349,8 +349,8 @@ async def test_a_handle_whose_drain_raises_does_not_end_the_drain_of_the_others(
         one = scope.adopt(polite)
         capsule = scope.adopt(Wrapped(trio.testing.memory_stream_pair()[0])).detach()
         bad = Bad(capsule)
-        bad.seat(scope.owner, instead_of=capsule)
-        capsule.pass_to(bad)
+        bad._seat(scope._owner, instead_of=capsule)
+        capsule._pass_to(bad)
     assert one.end.reason is Reason.LOCAL
     assert bad.phase is Phase.CLOSED
 
@@ -361,7 +361,7 @@ async def test_a_service_that_raises_ends_nothing_else(caplog: pytest.LogCapture
 
     async with trionet.open_scope() as scope:
         one, two = tcp_pair(scope)
-        scope.owner.start_service(fail)
+        scope._owner.start_service(fail)
         await wait_all_tasks_blocked()
         await one.send_all(b"on")
         assert await two.receive_some() == b"on"
@@ -370,6 +370,6 @@ async def test_a_service_that_raises_ends_nothing_else(caplog: pytest.LogCapture
 
 async def test_the_refusal_says_what_to_do() -> None:
     async with trionet.open_scope() as scope:
-        error = await in_a_thread(scope.owner.check_run, "abort")
+        error = await in_a_thread(scope._owner.check_run, "abort")
         assert str(error).startswith("abort refused: it was called outside of the Trio run")
         assert "trio.from_thread.run_sync" in str(error)

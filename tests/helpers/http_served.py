@@ -113,9 +113,9 @@ class Served:
                 await handler(exchange)
         except Exception as exc:  # noqa: BLE001
             self.failure = exc
-            self.http.handler_failed()
+            self.http._handler_failed()
             await self.http.aclose()
-            self.http.handler_failed()
+            self.http._handler_failed()
         finally:
             self.over.set()
         await self.http.aclose()

@@ -262,7 +262,7 @@ async def test_a_scope_that_closes_during_a_connect_leaves_nothing_open():
                     await scope.connect_tcp(*listener.getsockname())
 
             await trio.lowlevel.checkpoint()
-            scope.owner.shut_door()
+            scope._owner.shut_door()
     assert open_descriptors() == before
 
 
@@ -270,7 +270,7 @@ async def test_nested_scopes_know_their_parents():
     async with trionet.open_scope(name="outer", drain_timeout=7) as outer:
         async with outer.open_scope(name="inner") as inner:
             assert inner.parent is outer
-            assert inner.owner.drain_timeout == 7
+            assert inner._owner.drain_timeout == 7
             one, _ = tcp_pair(inner)
             assert one.scope is inner
         assert one.phase is Phase.CLOSED
@@ -433,7 +433,7 @@ async def test_a_scope_that_outlives_its_parent_can_still_let_go():
         assert one.end.reason is Reason.ABORTED
         assert await far.receive_some() == b""
         two, _ = tcp_pair(scope)
-        two.retire()
+        two._retire()
         with pytest.raises(trionet.HandleClosedError):
             await two.receive_some()
         assert (await two.wait_ended()).reason is Reason.LOCAL

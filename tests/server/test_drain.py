@@ -213,7 +213,7 @@ async def test_a_stream_that_cannot_be_asked_is_not_waited_for():
     async with trionet.open_scope() as scope:
         near, _far = trio.testing.memory_stream_pair()
         one = scope.adopt(near)
-        one.retire()
+        one._retire()
         with pytest.raises(trionet.HandleClosedError):
             await one.receive_some()
         assert (await one.wait_ended()).reason is Reason.LOCAL
@@ -225,11 +225,11 @@ async def test_a_drain_goes_on_through_detach_and_adopt(when):
     async with trionet.open_scope() as scope:
         one, other = SOCKET_PAIRS["tcp"](scope)
         if when == "before":
-            one.retire()
+            one._retire()
             capsule = one.detach()
         else:
             capsule = one.detach()
-            scope.owner.retire(0.0)
+            scope._owner.retire(0.0)
         say(other, b"hello")
         again = scope.adopt(capsule)
         assert await again.receive_some() == b"hello"
@@ -254,7 +254,7 @@ async def test_a_reader_is_let_go_while_another_task_waits_to_detach():
             await one.detach_when_idle()
 
         await wait_all_tasks_blocked()
-        one.retire()
+        one._retire()
         assert (await one.wait_ended()).reason is Reason.DETACHED
 
 
@@ -688,7 +688,7 @@ async def test_messages_that_have_arrived_are_delivered_and_can_be_answered():
 
         await wait_all_tasks_blocked()
         say(other, text("a") + text("b") + text("c")[:-1])
-        server.retire(1.0)
+        server._retire(1.0)
         assert await receive_frame(other) == (0x81, b"A")
         assert await receive_frame(other) == (0x81, b"B")
         assert await receive_frame(other) == (0x88, b"\x03\xe9")
@@ -714,7 +714,7 @@ async def test_messages_that_came_while_the_handler_was_busy_are_delivered(autoj
         say(other, text("a") + text("b"))
         await wait_all_tasks_blocked()
         say(other, text("c"))
-        server.retire(1.0)
+        server._retire(1.0)
         assert await receive_frame(other) == (0x88, b"\x03\xe9")  # at the end of the grace
         assert received == ["a"]
         await other.send_all(close(1001))
@@ -736,7 +736,7 @@ async def test_messages_that_came_before_can_be_answered_within_the_grace(autoju
 
         say(other, text("a") + text("b") + text("c"))
         await wait_all_tasks_blocked()
-        server.retire(3.0)
+        server._retire(3.0)
         for message in (b"a", b"b", b"c"):
             assert await receive_frame(other) == (0x81, message)
         assert await receive_frame(other) == (0x88, b"\x03\xe9")
@@ -747,7 +747,7 @@ async def test_messages_that_came_before_can_be_answered_within_the_grace(autoju
 async def test_a_websocket_for_which_nothing_has_arrived_is_closed_at_once():
     async with trionet.open_scope() as scope:
         server = await server_by_hand(*SOCKET_PAIRS["unix"](scope))
-        server.retire(1.0)
+        server._retire(1.0)
         assert server.closed.code == 1001
         scope.cancel()
 

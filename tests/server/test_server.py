@@ -487,14 +487,14 @@ async def test_a_server_that_is_cancelled_says_no_last_words():
 
 async def test_last_words_that_fail_leave_nothing_open(serving, caplog):
     class Speechless(trionet.Connection):
-        def handler_failed(self, error):
+        def _handler_failed(self, error):
             raise ValueError("lost for words")
 
     async def handler(connection):
         capsule = connection.detach()
         handle = Speechless(capsule)
-        handle.seat(connection.scope.owner, instead_of=capsule)
-        capsule.pass_to(handle)
+        handle._seat(connection.scope._owner, instead_of=capsule)
+        capsule._pass_to(handle)
         raise RuntimeError("failed")
 
     server = await serving(handler)

@@ -114,7 +114,7 @@ async def churn(clients, seed, server_context, client_context):
             report = await server.drain(10)
             assert report.clean, str(report)
             assert server.statistics().open == 0
-            assert len(server.scope.owner.tree()) == 1, "a scope that has ended must not be remembered"
+            assert len(server.scope._owner.tree()) == 1, "a scope that has ended must not be remembered"
     finally:
         trio.lowlevel.remove_instrument(cut_off)
     assert 0 < finished < clients

@@ -106,7 +106,7 @@ async def test_a_connection_that_is_over_leaves_no_cycle(conversation, server_co
         async with cycles() as found:
             await some()
         assert found == []
-        assert server.scope.owner.tree() == [server.scope.owner]  # nor does the server keep any of it
+        assert server.scope._owner.tree() == [server.scope._owner]  # nor does the server keep any of it
         nursery.cancel_scope.cancel()
 
 

@@ -85,7 +85,7 @@ async def scenario(step, interrupt):
                         case "aclose":
                             await handle.aclose()
                         case "leave":
-                            await scope.owner.leave()
+                            await scope._owner.leave()
                 await trio.lowlevel.checkpoint()
             finally:
                 check(step, scope, target, handle, sock)
@@ -155,7 +155,7 @@ def test_the_method_notices_a_step_without_protection():
         with peer:
             async with trionet.open_scope() as scope:
                 handle = Unprotected(scope.adopt(sock).detach())
-                handle.seat(scope.owner)
+                handle._seat(scope._owner)
                 transport = handle._transport
                 try:
                     with interrupt:
@@ -163,7 +163,7 @@ def test_the_method_notices_a_step_without_protection():
                 finally:
                     if handle.phase is Phase.MOVED and handle.end is None:
                         torn.append(interrupt.where)
-                        scope.owner.unregister(handle)
+                        scope._owner.unregister(handle)
                         transport.close()
 
     for k in range(1, 200):

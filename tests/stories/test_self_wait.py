@@ -43,7 +43,7 @@ async def test_closing_inside_of_the_own_block_gives_the_response_up(what):
                 elif what == "client":
                     await client.aclose()
                 else:
-                    await client.scope.owner.let_go()
+                    await client.scope._owner.let_go()
                 assert connection.end.reason is Reason.LOCAL
                 with pytest.raises(trionet.HandleClosedError):
                     await response.read()
@@ -112,7 +112,7 @@ async def test_the_producer_of_a_body_closes_without_waiting_for_itself(what):
                 elif what == "client":
                     await client.aclose()
                 else:
-                    await client.scope.owner.let_go()
+                    await client.scope._owner.let_go()
                 closed.append(not client.statistics().open)
                 yield b"b"
 

@@ -128,7 +128,7 @@ async def test_a_scope_that_shuts_while_it_connects_gets_nothing(opening, tmp_pa
     with other:
 
         async def made(*args):
-            scope.owner.shut_door()
+            scope._owner.shut_door()
             return one
 
         monkeypatch.setattr("trionet.transport.connecting.tcp_socket", made)

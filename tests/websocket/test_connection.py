@@ -497,7 +497,7 @@ async def test_a_server_that_drains_during_the_handshake_says_1001_behind_it():
         async with trio.open_nursery() as nursery:
             nursery.start_soon(serve_until_closed, one)
             await wait_all_tasks_blocked()
-            one.retire()
+            one._retire()
             await other.send_all(REQUEST)
             await other.receive_until(b"\r\n\r\n", max_bytes=1000)
             assert await receive_frame(other) == (0x88, b"\x03\xe9")

@@ -54,24 +54,24 @@ class Member(Protocol):
         ...
 
     @property
-    def must_wait(self) -> bool:
+    def _must_wait(self) -> bool:
         """Whether a graceful close has to wait for anything."""
         ...
 
     @property
-    def drained(self) -> bool:
+    def _drained(self) -> bool:
         """Whether nothing but the release is left of a graceful close."""
         ...
 
-    def scope_event(self, event: Event) -> None:
+    def _scope_event(self, event: Event) -> None:
         """Take an event of the scope. A step; no-op on a member that has ended."""
         ...
 
-    async def drain(self) -> None:
+    async def _drain(self) -> None:
         """Everything of a graceful close but the release."""
         ...
 
-    def retire(self, grace: float = 0.0) -> None:
+    def _retire(self, grace: float = 0.0) -> None:
         """Close gracefully as soon as the user waits for input; a next request may come for `grace` seconds. A step."""
         ...
 
@@ -79,11 +79,11 @@ class Member(Protocol):
         """Close the endpoint now. A step."""
         ...
 
-    def forget_work(self) -> None:
+    def _forget_work(self) -> None:
         """It has ended, and so has the handler that used this: keep nothing that refers back to it. A step."""
         ...
 
-    def handler_failed(self, error: BaseException) -> None:
+    def _handler_failed(self, error: BaseException) -> None:
         """The handler that used this has raised: close, in the protocol's way of saying so where it has one. A step."""
         ...
 
@@ -313,7 +313,7 @@ class Owner:
         for owner in self.tree():
             owner.begin_draining()
             for member in owner.members:
-                _ask(member, lambda: member.retire(grace), None)  # noqa: B023 - called at once
+                _ask(member, lambda: member._retire(grace), None)  # noqa: B023 - called at once
 
     @enable_ki_protection
     def abort_all(self, event: Event = Event.SCOPE_CANCELLED) -> None:
@@ -342,7 +342,7 @@ class Owner:
         """Close this endpoint now. A member that fails to do so is logged: it must not keep the others open."""
         name = _ask(member, member.__repr__, object.__repr__(member))
         blockers = _ask(member, lambda: member.blockers, _NO_BLOCKERS)
-        _ask(member, lambda: member.scope_event(event), None)
+        _ask(member, lambda: member._scope_event(event), None)
         if member.end is None:
             _ask(member, member.abort, None)
         self.unregister(member)
@@ -389,7 +389,7 @@ class Owner:
     @enable_ki_protection
     async def _drain_one(self, member: Member, nursery: trio.Nursery, begun: set[Member]) -> None:
         try:
-            await member.drain()
+            await member._drain()
         except Exception:  # noqa: BLE001 - a protocol of a user's own; it is closed by force, the others drain on
             _LOG.exception("draining %r failed", member)
         self._drain_in(nursery, self._start_drain(), begun)
@@ -399,15 +399,15 @@ class Owner:
         """Begin the graceful close of every handle, last in first out: those that have to wait for something."""
         members = self.members[::-1]
         for member in members:
-            _ask(member, lambda: member.scope_event(Event.SCOPE_LEFT), None)  # noqa: B023 - called at once
-        return [member for member in members if _ask(member, lambda: member.must_wait, False)]  # noqa: B023
+            _ask(member, lambda: member._scope_event(Event.SCOPE_LEFT), None)  # noqa: B023 - called at once
+        return [member for member in members if _ask(member, lambda: member._must_wait, False)]  # noqa: B023
 
     @enable_ki_protection
     def _release_drained(self) -> None:
         """Release what has drained, last in first out."""
-        ready = [member for member in reversed(self.members) if _ask(member, lambda: member.drained, False)]  # noqa: B023
+        ready = [member for member in reversed(self.members) if _ask(member, lambda: member._drained, False)]  # noqa: B023
         for member in ready:
-            _ask(member, lambda: member.scope_event(Event.DRAINED), None)  # noqa: B023
+            _ask(member, lambda: member._scope_event(Event.DRAINED), None)  # noqa: B023
         self.report = replace(self.report, drained=self.report.drained + len(ready))
 
     @enable_ki_protection
@@ -427,7 +427,7 @@ class Owner:
                 return
             if last_words and isinstance(error, Exception):
                 for member in self.members:
-                    _ask(member, lambda: member.handler_failed(error), None)  # noqa: B023 - called at once
+                    _ask(member, lambda: member._handler_failed(error), None)  # noqa: B023 - called at once
                 await self.leave()
             self.abort_all()
         except BaseException:

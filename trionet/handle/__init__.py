@@ -1,28 +1,17 @@
 """What every handle shares: guards, leases, detach, transfer, upgrade, close and abort.
 
-A handle is the right to use one endpoint. It is built up in layers, each of which adds one idea; read them in this
-order: `core` (state, questions, the effects of the machine), `operations` and `lease` (what is in progress),
-`changes` (of the owner) and `closing`; `socket_face` is what a program sees of the socket. Protocol handles
-(`Connection`, `WebSocket`) derive from `Handle` and add their operations.
+A handle is the right to use one endpoint. Read `handle` first: one class, whose verbs are short. What is hard about
+them stands in functions that take the handle (`inner` says what they see of it): `guards` (operations that go wrong),
+`detaching`, `upgrading`, `closing`, and the two hands of its machine, `effects` and `refusals`. Beside it stand what it
+gives away: `lease`, `detached` (a connection on its way from one handle to the next), `wire` and `recipe` (what a
+handshake works on, and what it is), `socket_face` (what a program sees of the socket). `turn` is a lock for protocol
+handles that let several tasks send or receive.
 """
 
 from __future__ import annotations
 
-from .closing import Closing
-from .core import Statistics
+from .handle import Handle, Statistics
 from .lease import Lease
 from .socket_face import HandleSocket, PeerCredentials
 
 __all__ = ["Handle", "HandleSocket", "Lease", "PeerCredentials", "Statistics"]
-
-
-class Handle(Closing):
-    """The right to use one endpoint: what all handles have in common.
-
-    Derive from it for a protocol of your own, and make it in the ``commit()`` of a `Recipe`.
-
-    Args:
-        capsule: The connection, as `Wire.detach` or `Handle.detach` gives it.
-    """
-
-    __slots__ = ()

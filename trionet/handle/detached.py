@@ -49,13 +49,13 @@ class Detached:
     """
 
     __slots__ = (
+        "_grace",
         "_made",
         "_on_wire",
         "_owner",
         "_transport",
         "_watcher",
         "end",
-        "grace",
         "leftover",
         "opened_at",
         "receive_ended",
@@ -84,7 +84,7 @@ class Detached:
         self.send_ended = send_ended
         self.opened_at = opened_at
         self.end: End | None = None
-        self.grace: float | None = None
+        self._grace: float | None = None
         """With which grace it was told to retire; None if it was not. The handle that is made of it takes that over."""
 
     __reduce_ex__ = refuse_copy
@@ -95,22 +95,7 @@ class Detached:
         state = "waits to be adopted" if self.end is None else self.end.reason.value
         return f"<Detached {self._transport.local_address} - {self._transport.remote_address}: {state}>"
 
-    @property
-    def transport(self) -> Transport:
-        """The transport; it belongs to the capsule until that is adopted."""
-        return self._transport
-
-    @property
-    def owner(self) -> Owner | None:
-        """Who closes the capsule if nobody adopts it; None once it has ended, or before it was seated."""
-        return self._owner
-
-    @property
-    def watcher(self) -> Watcher | None:
-        """Who follows the endpoint."""
-        return self._watcher
-
-    def check(self) -> None:
+    def _check(self) -> None:
         """Raise unless the capsule can still be adopted.
 
         Raises:
@@ -132,7 +117,7 @@ class Detached:
         raise HandleClosedError(f"{self!r} was closed before it was adopted: {self.end.reason.value}", self.end)
 
     @enable_ki_protection
-    def pass_to(self, successor: Any) -> None:
+    def _pass_to(self, successor: Any) -> None:
         """The capsule's content lives on in `successor`. A step."""
         self.end = End(Reason.TRANSFERRED, successor)
         self._leave()
@@ -142,7 +127,7 @@ class Detached:
         """Close the endpoint now. No-op on a capsule that has ended. A step."""
         if self.end is not None:
             return
-        self.check()
+        self._check()
         owner = self._owner
         if owner is None:
             self._transport.close()
@@ -157,51 +142,51 @@ class Detached:
             self._watcher.endpoint_closed()
 
     @enable_ki_protection
-    def scope_event(self, event: Event) -> None:
+    def _scope_event(self, event: Event) -> None:
         """A scope that ends closes a capsule that nobody adopted; there is nothing to drain. A step; for `Owner`."""
         if event is Event.SCOPE_CANCELLED:
             self.abort(Reason.SCOPE_CANCELLED)
         elif event is Event.SCOPE_DEADLINE:
             self.abort(Reason.SCOPE_EXIT)
 
-    must_wait = False
-    drained = False
+    _must_wait = False
+    _drained = False
     blockers = ()
 
-    async def drain(self) -> None:
+    async def _drain(self) -> None:
         """Nothing to drain."""
 
-    def retire(self, grace: float = 0.0) -> None:
+    def _retire(self, grace: float = 0.0) -> None:
         """Nothing to wait for; the handle that is made of the capsule retires. A step."""
-        self.grace = grace
+        self._grace = grace
 
-    def handler_failed(self, error: BaseException | None = None) -> None:
+    def _handler_failed(self, error: BaseException | None = None) -> None:
         """Close the endpoint now."""
         self.abort()
 
-    def forget_work(self) -> None:
+    def _forget_work(self) -> None:
         """Nobody works on a capsule."""
 
-    def made(self, handle: Any) -> None:
+    def _made_into(self, handle: Any) -> None:
         """This handle was made of the capsule. A step; for `Handle`."""
         if self._on_wire:
             self._made = (*self._made, handle)
 
     @enable_ki_protection
-    def end_with_wire(self, transport: Transport, successor: Any) -> None:
+    def _end_with_wire(self, transport: Transport, successor: Any) -> None:
         """The handshake is over, and with it this capsule of it; `transport` is what raises from now on. A step.
 
         A handle that was made of it, and is not the successor, gets that transport too: nobody owns it.
         """
         for handle in self._made:
             if handle is not successor:
-                handle.cut_loose(transport)
+                handle._cut_loose(transport)
         self._made = ()
         self._transport = transport
         self.leftover = b""
         self.end = End(Reason.UPGRADE_FAILED if successor is None else Reason.UPGRADED, successor)
 
-    def seat(self, owner: Owner) -> None:
+    def _seat(self, owner: Owner) -> None:
         """From now on `owner` closes this capsule if nobody adopts it."""
         self._owner = owner
         if self._watcher is not None:

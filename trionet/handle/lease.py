@@ -22,27 +22,25 @@ class Lease:
         name: What is in progress.
         since: When it began, on the clock of `trio.current_time`, in seconds.
         task: Name of the task that asked for it.
-        holder: That task.
-        stop: Tells what goes on for the work in a task of its own to end, a step; None if nothing does.
-        worker: That task, once it runs.
     """
 
-    __slots__ = ("_on_end", "holder", "name", "since", "stop", "task", "worker")
+    __slots__ = ("_holder", "_on_end", "_stop", "_worker", "name", "since", "task")
 
     def __init__(self, name: str, on_end: Callable[[Lease], None]) -> None:
         self._on_end: Callable[[Lease], None] | None = on_end
         self.name = name
-        self.holder = task = current_task()
+        self._holder = task = current_task()
         self.task = task.name
-        self.stop: Callable[[], None] | None = None
-        self.worker: trio.lowlevel.Task | None = None
+        # Where the work goes on in a task of its own: how that is told to end, a step, and the task.
+        self._stop: Callable[[], None] | None = None
+        self._worker: trio.lowlevel.Task | None = None
         self.since = trio.current_time()
 
     @enable_ki_protection
-    def give_up(self) -> None:
+    def _give_up(self) -> None:
         """The work will not be completed: the lease ends, and with it what goes on for it. A step."""
-        if self.stop is not None:
-            self.stop()
+        if self._stop is not None:
+            self._stop()
         self.end()
 
     __reduce_ex__ = refuse_copy

@@ -49,15 +49,15 @@ class Wire:
     __slots__ = (
         "_capsules",
         "_consumed",
+        "_opened_at",
+        "_waited",
         "ended",
         "failure",
-        "opened_at",
         "scope",
         "sent",
         "time_limit",
         "transport",
         "unread",
-        "waited",
     )
 
     def __init__(self, transport: Transport, leftover: bytes = b"", opened_at: str = "") -> None:
@@ -66,8 +66,8 @@ class Wire:
         self.sent = False
         self.ended = False
         self.failure: BaseException | None = None
-        self.waited = False
-        self.opened_at = opened_at
+        self._waited = False
+        self._opened_at = opened_at
         self.scope = trio.CancelScope()
         self.time_limit: tuple[str, float, str] | None = None
         self._consumed = bytearray()
@@ -126,7 +126,7 @@ class Wire:
                 return b""
             self.unread += data
         end = at + len(delimiter)
-        return self.take(end)
+        return self._take(end)
 
     def receive_nowait(self) -> bytes | None:
         """What has arrived and was not received yet, without waiting: ``b""`` at EOF, None if nothing has. A step.
@@ -148,7 +148,7 @@ class Wire:
         return data
 
     async def _receive(self, max_bytes: int) -> bytes:
-        self.waited = True
+        self._waited = True
         try:
             data = await self.transport.receive_some(max_bytes)
         except trio.BrokenResourceError as exc:
@@ -157,7 +157,7 @@ class Wire:
         self.ended = not data
         return data
 
-    def take(self, size: int) -> bytes:
+    def _take(self, size: int) -> bytes:
         """Consume exactly the next `size` unread bytes, which must be there."""
         data = bytes(self.unread[:size])
         del self.unread[:size]
@@ -165,7 +165,7 @@ class Wire:
             self._consumed += data
         return data
 
-    def put_back(self, data: bytes) -> None:
+    def _put_back(self, data: bytes) -> None:
         """Make `data`, the latest bytes consumed, unread again."""
         self.unread[:0] = data
         if not self.sent:
@@ -191,21 +191,25 @@ class Wire:
                 self.sent = True
                 self._consumed.clear()
 
-    def received(self) -> bytes:
+    def _received(self) -> bytes:
         """Everything received since the handshake began, in order: what an undone handshake puts back."""
         return bytes(self._consumed + self.unread)
 
-    def end(self, successor: Any = None) -> None:
+    def _end(self, successor: Any = None) -> None:
         """The handshake is over: nothing can be done to the connection any more through this wire. A step.
 
         Its capsules end with it: the one that `successor` was made from, and those that nothing was made of.
         """
         for capsule in self._capsules:
-            capsule.end_with_wire(_ENDED, successor)
+            capsule._end_with_wire(_ENDED, successor)
         self._capsules = ()
         self.transport = _ENDED
         self.unread = bytearray()
         self._consumed.clear()
+
+    def _is_origin_of(self, handle: object) -> bool:
+        """Whether this handle was made of a capsule of this wire."""
+        return any(made is handle for capsule in self._capsules for made in capsule._made)
 
     def detach(self) -> Detached:
         """The connection as a capsule, for the successor's constructor: transport and unread bytes.
@@ -213,7 +217,7 @@ class Wire:
         It cannot be adopted, and ends with the handshake.
         """
         capsule = Detached(
-            self.transport, bytes(self.unread), receive_ended=self.ended, opened_at=self.opened_at, on_wire=True
+            self.transport, bytes(self.unread), receive_ended=self.ended, opened_at=self._opened_at, on_wire=True
         )
         self._capsules = (*self._capsules, capsule)
         return capsule

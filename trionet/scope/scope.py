@@ -51,23 +51,23 @@ class Scope:
         name: What errors and reports call the scope.
     """
 
-    __slots__ = ("__weakref__", "name", "owner")
+    __slots__ = ("__weakref__", "_owner", "name")
 
     def __init__(self, owner: Owner) -> None:
-        self.owner = owner
+        self._owner = owner
         self.name = owner.name
         owner.show_as(self)
 
     __reduce_ex__ = refuse_copy
 
     def __repr__(self) -> str:
-        state = "closed" if self.owner.closed else "closing" if self.owner.shut else "open"
-        return f"<Scope {self.name or '(unnamed)'}: {state}, {amount(len(self.owner.members), 'handle')}>"
+        state = "closed" if self._owner.closed else "closing" if self._owner.shut else "open"
+        return f"<Scope {self.name or '(unnamed)'}: {state}, {amount(len(self._owner.members), 'handle')}>"
 
     @property
     def parent(self) -> Scope | None:
         """The scope in which this one was opened with `Scope.open_scope`; None for one that stands alone."""
-        above = self.owner.parent
+        above = self._owner.parent
         scope: Scope | None = None if above is None else above.public
         return scope
 
@@ -78,7 +78,7 @@ class Scope:
         Raises:
             RuntimeError: the scope is that of `open_tcp` or `open_unix`, which have no tasks of the user.
         """
-        nursery = self.owner.nursery
+        nursery = self._owner.nursery
         if nursery is None:
             raise RuntimeError(f"{self!r} has no nursery, as it holds a single connection; use trionet.open_scope()")
         return nursery
@@ -86,17 +86,17 @@ class Scope:
     @property
     def draining(self) -> trio.Event:
         """Set when the scope begins to let go of its handles, or its server begins to drain."""
-        return self.owner.draining
+        return self._owner.draining
 
     @property
     def handles(self) -> tuple[Any, ...]:
         """What the scope owns (handles, and capsules nobody adopted yet), in the order of opening."""
-        return self.owner.members
+        return self._owner.members
 
     @property
     def report(self) -> DrainReport:
         """What leaving the scope came to. Empty until then."""
-        return self.owner.report
+        return self._owner.report
 
     def start_soon(self, async_fn: Callable[..., Awaitable[object]], *args: Any, name: object = None) -> None:
         """Start a task in the scope's nursery; see `trio.Nursery.start_soon`."""
@@ -111,12 +111,12 @@ class Scope:
 
     def cancel(self) -> None:
         """Cancel the scope: its tasks unwind, then its handles are closed at once (`SCOPE_CANCELLED`). A step."""
-        self.owner.check_run("Scope.cancel")
-        nursery = self.owner.nursery
+        self._owner.check_run("Scope.cancel")
+        nursery = self._owner.nursery
         if nursery is not None:
             nursery.cancel_scope.cancel()
-        if nursery is None or self.owner.shut:
-            self.owner.abort_all()
+        if nursery is None or self._owner.shut:
+            self._owner.abort_all()
 
     @block
     @enable_ki_protection
@@ -130,14 +130,14 @@ class Scope:
         Raises:
             ScopeClosedError: this scope is closing or closed.
         """
-        self.owner.check_open("open_scope")
+        self._owner.check_open("open_scope")
         async with open_child(self._child_owner(name or "", drain_timeout)) as scope:
             yield scope
 
     def _child_owner(self, name: str, drain_timeout: float | None) -> Owner:
         """The owner of a scope inside this one, with this one's time to drain where none is given."""
-        seconds = self.owner.drain_timeout if drain_timeout is None else drain_timeout
-        return Owner(name, parent=self.owner, drain_timeout=seconds, services=self.owner.services)
+        seconds = self._owner.drain_timeout if drain_timeout is None else drain_timeout
+        return Owner(name, parent=self._owner, drain_timeout=seconds, services=self._owner.services)
 
     @enable_ki_protection
     async def connect_tcp(
@@ -175,7 +175,7 @@ class Scope:
 
         Cancellation: nothing stays open.
         """
-        self.owner.check_open("connect_tcp")
+        self._owner.check_open("connect_tcp")
         options = check_socket_options(socket_options)
         if proxy is not None:
             return await self._connect_through(proxy, host, port, happy_eyeballs_delay, local_address, options=options)
@@ -223,7 +223,7 @@ class Scope:
 
         Cancellation: nothing stays open.
         """
-        self.owner.check_open("connect_unix")
+        self._owner.check_open("connect_unix")
         options = check_socket_options(socket_options)
         sock = await connecting.unix_socket(path)
         return self._own_socket(sock, "connect_unix", options)
@@ -233,7 +233,7 @@ class Scope:
         # Not by way of `adopt`, which refuses what is not connected: a peer may have reset this connection already.
         try:
             set_socket_options(sock, options)
-            self.owner.check_open(what)
+            self._owner.check_open(what)
             return self._own(Detached(SocketTransport(sock)))
         except BaseException:
             sock.close()
@@ -255,7 +255,7 @@ class Scope:
 
         Cancellation: as for `trionet.open_http_client`.
         """
-        self.owner.check_open("open_http_client")
+        self._owner.check_open("open_http_client")
         owner = self._child_owner("open_http_client", drain_timeout)
         async with hold_http_client(Scope(owner), options) as client:
             yield client
@@ -278,7 +278,7 @@ class Scope:
 
         Cancellation: as for `trionet.open_websocket`.
         """
-        self.owner.check_open("open_websocket")
+        self._owner.check_open("open_websocket")
         owner = self._child_owner("open_websocket", drain_timeout)
         async with hold_websocket(Scope(owner), url, options) as websocket:
             yield websocket
@@ -305,22 +305,22 @@ class Scope:
             TypeError, ValueError: it is none of these, or a socket that is not a connected stream socket.
             ScopeClosedError: this scope is closing or closed; the original has been closed.
         """
-        self.owner.check_run("adopt")
+        self._owner.check_run("adopt")
         capsule = into_capsule(original)
-        if self.owner.shut:
-            if capsule.owner is None:
-                capsule.seat(self.owner)
+        if self._owner.shut:
+            if capsule._owner is None:
+                capsule._seat(self._owner)
             capsule.abort()
-            self.owner.check_open("adopt")
+            self._owner.check_open("adopt")
         return self._own(capsule)
 
     @enable_ki_protection
     def _own(self, capsule: Detached) -> Connection:
         connection = Connection(capsule)
-        connection.seat(self.owner, instead_of=capsule)
-        capsule.pass_to(connection)
-        if capsule.grace is not None:
-            connection.retire(capsule.grace)
+        connection._seat(self._owner, instead_of=capsule)
+        capsule._pass_to(connection)
+        if capsule._grace is not None:
+            connection._retire(capsule._grace)
         return connection
 
 
@@ -422,8 +422,8 @@ async def hold_http_client(scope: Scope, options: ClientOptions) -> AsyncIterato
     """An HTTP client for the length of a block, at whose end `scope` lets go of its connections."""
     from ..http.client.client import HTTPClient  # it costs more than the rest together
 
-    async with _owning(scope.owner):
-        client = HTTPClient(scope.owner, **options)
+    async with _owning(scope._owner):
+        client = HTTPClient(scope._owner, **options)
         try:
             yield client
         finally:
@@ -436,5 +436,5 @@ async def hold_websocket(scope: Scope, url: str | URL, options: WebSocketOptions
     """A WebSocket for the length of a block, at whose end `scope` lets go of its connections."""
     from ..websocket.handshake.opening import Opening  # it costs more than the rest together
 
-    async with _owning(scope.owner):
-        yield await Opening(scope.owner, url, **options).open()
+    async with _owning(scope._owner):
+        yield await Opening(scope._owner, url, **options).open()

@@ -255,7 +255,7 @@ def _tell_successor(connection: Any, exc: BaseException) -> None:
     while handle.end is not None and handle.end.reason is Reason.UPGRADED:
         handle = handle.end.successor
     if handle is not connection:
-        handle.handler_failed(exc)
+        handle._handler_failed(exc)
 
 
 async def _answer(exchange: Exchange, status: int) -> None:

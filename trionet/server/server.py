@@ -248,15 +248,15 @@ class Server:
         self._accepted += 1
         owner = Owner(
             f"connection {self._accepted}",
-            parent=self.scope.owner,
+            parent=self.scope._owner,
             drain_timeout=self._limits.drain_timeout,
-            services=self.scope.owner.services,
+            services=self.scope._owner.services,
             of_connection=True,
         )
         name = f"{self._name} {self._accepted}"
         watched = Watched(self, owner, self._opened_at)
         capsule = Detached(transport, opened_at=self._opened_at, watcher=watched)
-        capsule.seat(owner)
+        capsule._seat(owner)
         owner.register(capsule)
         self._open[owner] = watched
         if self._draining:
@@ -324,7 +324,7 @@ class Server:
     @enable_ki_protection
     def stop_accepting(self) -> None:
         """Close the listeners. A step; connections go on."""
-        self.scope.owner.check_run("stop_accepting")
+        self.scope._owner.check_run("stop_accepting")
         for listener in self.listeners:
             close_listener(listener)
         self._room.unpark_all()
@@ -360,7 +360,7 @@ class Server:
 
         Cancellation: what is left is closed by force.
         """
-        self.scope.owner.check_run("drain")
+        self.scope._owner.check_run("drain")
         check_seconds("timeout", timeout)
         grace = self._limits.idle_grace if idle_grace is None else check_seconds("idle_grace", idle_grace)
         began = trio.current_time()

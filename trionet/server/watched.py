@@ -138,6 +138,6 @@ class Watched(Follower):
         self._parts -= 1
         if not self._parts:
             # Who knew each other forget each other: no cycle of garbage.
-            self._member.forget_work()
+            self._member._forget_work()
             self._member = None
             self._server.forget(self._owner)

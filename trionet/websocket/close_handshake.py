@@ -74,11 +74,11 @@ class Closing(Link):
         await super().aclose()
 
     @enable_ki_protection
-    def retire(self, grace: float = 0.0) -> None:
+    def _retire(self, grace: float = 0.0) -> None:
         """Close with 1001 (going away), as soon as the messages that have arrived are taken. A step.
 
         While they are not, they can be answered, for `grace` seconds; and taken also later. Where there are none the
-        peer is told at once, also while nobody is receiving. See `Handle.retire`.
+        peer is told at once, also while nobody is receiving. See `Handle._retire`.
         """
         self._check_run("retire")
         life = self._life
@@ -87,7 +87,7 @@ class Closing(Link):
         self._words = (1001, "")
         more = self._take_what_came()
         self._retire_by = trio.current_time() + grace
-        super().retire(grace)
+        super()._retire(grace)
         if more:
             return  # the caretaker sees to it
         if self.phase is Phase.OPEN and life.receive is not Receive.BUSY and not self._engine.messages:
@@ -98,7 +98,7 @@ class Closing(Link):
         raise NotImplementedError
 
     @enable_ki_protection
-    def handler_failed(self, error: BaseException | None = None) -> None:
+    def _handler_failed(self, error: BaseException | None = None) -> None:
         """The handler has raised: close with 1011 (internal error). A step; the close follows from the scope's end."""
         self._check_run("handler failed")
         if self._life.phase is Phase.OPEN:

@@ -190,7 +190,7 @@ class InFragments(Kept):
 
     def _waits_for_asker(self) -> bool:
         """Whether the task that asks is sending a message in parts: then it is what makes them that asks."""
-        return bool(self._leases) and self._leases[0].holder is current_task()
+        return bool(self._leases) and self._leases[0]._holder is current_task()
 
     @enable_ki_protection
     async def _close_with(self, code: int, reason: str) -> None:
@@ -200,7 +200,7 @@ class InFragments(Kept):
                 self._words = _ABANDONED if self._unfinished else (code, reason)
             self._take(Event.ACLOSE)  # first: nobody else gets the handle when the lease ends
             self._posted.clear()
-            self._leases[0].give_up()
+            self._leases[0]._give_up()
         await super()._close_with(code, reason)
 
     # --- receiving -----------------------------------------------------------------------------------------------

@@ -101,9 +101,9 @@ class Kept(Closing):
         self._alive_at = self._held_at = self._ping_at
 
     @enable_ki_protection
-    def seat(self, owner: Owner, instead_of: Any = None) -> None:
+    def _seat(self, owner: Owner, instead_of: Any = None) -> None:
         """As for every handle; and the scope's caretaker looks after it from now on."""
-        super().seat(owner, instead_of)
+        super()._seat(owner, instead_of)
         owner.caretaker.watch(self)
 
     def _phase_changed(self, before: Phase) -> None:
@@ -133,10 +133,10 @@ class Kept(Closing):
         return self._take_what_came if more else None
 
     @enable_ki_protection
-    def retire(self, grace: float = 0.0) -> None:
-        """As `Closing.retire`."""
+    def _retire(self, grace: float = 0.0) -> None:
+        """As `Handle._retire`."""
         self._batches = BATCHES
-        super().retire(grace)
+        super()._retire(grace)
 
     # --- attendance ----------------------------------------------------------------------------------------------
 

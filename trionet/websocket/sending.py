@@ -60,9 +60,9 @@ class Sending(Handle):
         self._flush_asked = False
 
     @enable_ki_protection
-    def seat(self, owner: Owner, instead_of: Any = None) -> None:
+    def _seat(self, owner: Owner, instead_of: Any = None) -> None:
         """As for every handle; and what the handle before a transfer had to wait with goes out."""
-        super().seat(owner, instead_of)
+        super()._seat(owner, instead_of)
         self.flush()
 
     # --- messages ------------------------------------------------------------------------------------------------

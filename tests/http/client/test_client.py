@@ -1091,7 +1091,7 @@ async def test_a_client_of_a_scope_belongs_to_it():
             scope.open_http_client() as client,
         ):
             assert client.scope.parent is scope
-            assert client.scope.owner.drain_timeout == 3
+            assert client.scope._owner.drain_timeout == 3
             assert await get(client, server.url) == (200, b"hello")
             assert len(client.scope.handles) == 1
             assert scope.handles == ()

@@ -1029,7 +1029,7 @@ async def test_a_scope_that_is_left_names_the_request_it_cut_off(autojump_clock)
 async def test_a_server_that_drains_spares_the_clients_of_its_handlers():
     async with trionet.open_scope() as scope:
         http, server = await http_pair(scope)
-        http.retire()
+        http._retire()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(answer, server)
             assert (await exchange(http))[1] == b"hello"

@@ -150,7 +150,7 @@ async def test_answers_that_nobody_takes_any_more_are_dropped_with_the_connectio
 async def test_a_connection_that_retires_between_pipelined_requests_answers_them_and_says_which_was_the_last():
     async def handler(exchange):
         await exchange.respond(200)
-        it.http.retire()
+        it.http._retire()
 
     async with served(handler) as it:
         await it.client.send_all(GET * 3)
@@ -166,7 +166,7 @@ async def test_a_connection_that_retires_between_pipelined_requests_answers_them
 async def test_a_connection_that_retires_behind_the_last_request_ends_the_loop():
     async def handler(exchange):
         await exchange.respond(200)
-        it.http.retire()
+        it.http._retire()
 
     async with served(handler) as it:
         assert (await ask(it.client, GET)).status == 200
@@ -186,7 +186,7 @@ async def test_a_connection_that_retires_after_a_body_in_two_pieces_is_not_waite
         await wait_all_tasks_blocked()
         assert (await ask(it.client, b"b")).body == b"ab"
         await wait_all_tasks_blocked()
-        it.http.retire()
+        it.http._retire()
         assert await it.client.receive_some() == b""
         assert (await it.ended()).reason is Reason.LOCAL
         assert it.failure is None
@@ -196,7 +196,7 @@ async def test_an_answer_that_is_taken_back_while_the_connection_retires_is_the_
     async def handler(exchange):
         with pytest.raises(KeyError):
             async with exchange.stream(200):
-                it.http.retire()
+                it.http._retire()
                 raise KeyError
         await exchange.respond(503)
 

@@ -106,7 +106,7 @@ class Connector:
             set_socket_options(sock, self._socket_options)
             self._owner.check_open("connecting")
             connection = Connection(Detached(SocketTransport(sock)))
-            connection.seat(self._owner)
+            connection._seat(self._owner)
         except BaseException:
             sock.close()
             raise

@@ -78,7 +78,7 @@ async def read_body(wire: Wire, head: ResponseHead, max_bytes: int = MAX_BODY) -
             break
         body += got
         _check_size(len(body), max_bytes)
-    wire.put_back(buffer.clear())
+    wire._put_back(buffer.clear())
     return bytes(body), framing != UNTIL_EOF and fields.persists(head.http_version)
 
 

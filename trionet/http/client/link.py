@@ -248,7 +248,7 @@ class ClientLink(Handle):
         self._take(Event.ACLOSE)
         lease.end()
         if ours and self._life.phase is Phase.DRAINING:
-            if self.must_wait:
+            if self._must_wait:
                 self._owner.start_service(self._close_quietly)
             else:
                 self._take(Event.DRAINED)
@@ -289,7 +289,7 @@ class ClientLink(Handle):
 
     def _waits_for_asker(self) -> bool:
         """Whether the task that asks is in the block of the exchange, and no other task receives for it."""
-        return bool(self._leases) and self._reader is None and self._leases[0].holder is current_task()
+        return bool(self._leases) and self._reader is None and self._leases[0]._holder is current_task()
 
     @enable_ki_protection
     async def aclose(self) -> None:
@@ -305,16 +305,16 @@ class ClientLink(Handle):
         await super().aclose()
 
     @enable_ki_protection
-    def scope_event(self, event: Event) -> None:
-        """Take an event of the scope; see `Handle.scope_event`. The task that leaves it does not wait for itself."""
-        super().scope_event(event)
+    def _scope_event(self, event: Event) -> None:
+        """Take an event of the scope; see `Handle._scope_event`. The task that leaves it does not wait for itself."""
+        super()._scope_event(event)
         if event is Event.SCOPE_LEFT:
             self._give_up_own()
 
     def _give_up_own(self) -> None:
         if self._waits_for_asker():
-            self._leases[0].give_up()
-        elif self._leases and self._leases[0].worker is current_task():
+            self._leases[0]._give_up()
+        elif self._leases and self._leases[0]._worker is current_task():
             self.abort()  # by the producer of a body, which goes no further until the connection has ended
 
     @enable_ki_protection
@@ -327,7 +327,7 @@ class ClientLink(Handle):
         """End the idle connection, and say goodbye where there is one to be said, in a service task. A step."""
         self._life.reason = reason
         self._take(Event.ACLOSE)
-        if self.must_wait:
+        if self._must_wait:
             self._owner.start_service(self._close_quietly)
         else:
             self._take(Event.DRAINED)

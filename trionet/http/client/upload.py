@@ -58,7 +58,7 @@ class Upload:
 
     def begin(self) -> None:
         """Start the task. `end` has to be awaited later. A step."""
-        self.lease.stop = self._scope.cancel
+        self.lease._stop = self._scope.cancel
         self._connection.start_service(self._run)
 
     @enable_ki_protection
@@ -82,14 +82,14 @@ class Upload:
 
     @enable_ki_protection
     async def _run(self) -> None:
-        self.lease.worker = task = trio.lowlevel.current_task()
+        self.lease._worker = task = trio.lowlevel.current_task()
         task.name = f"upload of {self.lease.name}"
         try:
             with self._scope:
                 await self._send_request()
         finally:
             self.over = True
-            self.lease.worker = None
+            self.lease._worker = None
             self._ended.set()
             if self.when_over is not None:
                 self.when_over()

@@ -65,9 +65,9 @@ class Ending(Link):
         self._spared: object = None
 
     @enable_ki_protection
-    def seat(self, owner: Owner, instead_of: Any = None) -> None:
+    def _seat(self, owner: Owner, instead_of: Any = None) -> None:
         """As for every handle; and the owner's caretaker looks after it."""
-        super().seat(owner, instead_of)
+        super()._seat(owner, instead_of)
         owner.caretaker.watch(self)
 
     def _phase_changed(self, before: Phase) -> None:
@@ -77,15 +77,15 @@ class Ending(Link):
                 self.lookout.tell()
                 self.lookout = None
         if self._life.phase is Phase.MOVED:
-            self.forget_work()
+            self._forget_work()
         if self._turned is not None:
             self._turned.set()
             self._turned = None
         super()._phase_changed(before)
 
     @enable_ki_protection
-    def forget_work(self) -> None:
-        """As `Member.forget_work`: the exchange refers to this handle, so that they would be garbage together."""
+    def _forget_work(self) -> None:
+        """As `Member._forget_work`: the exchange refers to this handle, so that they would be garbage together."""
         self.exchange = self._seen = None
 
     @property
@@ -197,13 +197,13 @@ class Ending(Link):
         return self.exchange is not None and self._reader is None and self._handler is current_task()
 
     @enable_ki_protection
-    def scope_event(self, event: Event) -> None:
-        """Take an event of the scope; see `Handle.scope_event`."""
+    def _scope_event(self, event: Event) -> None:
+        """Take an event of the scope; see `Handle._scope_event`."""
         if event is Event.SCOPE_LEFT:
             if self.exchange is not None and self.machine.our_state is H1State.HEAD and self._is_deserted():
                 self._report_unanswered(self.exchange)
             self._begin_end()
-        super().scope_event(event)
+        super()._scope_event(event)
 
     @enable_ki_protection
     async def aclose(self) -> None:
@@ -231,7 +231,7 @@ class Ending(Link):
         self.machine.keep_alive = False
 
     @enable_ki_protection
-    def handler_failed(self, error: BaseException | None = None) -> None:
+    def _handler_failed(self, error: BaseException | None = None) -> None:
         """The handler has raised: its request is answered, or an answer that was begun is cut off. A step.
 
         With 500; or with what fits the client's offence, if that is what `error` tells of.
@@ -242,17 +242,17 @@ class Ending(Link):
     # --- the end that a server's drain asks for ------------------------------------------------------------------
 
     @enable_ki_protection
-    def retire(self, grace: float = 0.0) -> None:
+    def _retire(self, grace: float = 0.0) -> None:
         """Answer the requests that have arrived, or begun to; the last answer says so (``Connection: close``). A step.
 
         A client may have sent its next request, on a connection that was kept for it, before it learns that the server
-        ends (RFC 9112 §9.5): so that is waited for `grace` seconds. See `Handle.retire`.
+        ends (RFC 9112 §9.5): so that is waited for `grace` seconds. See `Handle._retire`.
         """
         self._check_run("retire")
         if not self._life.retiring:
             self._take_arrived()
             self.machine.end_soon()
-        super().retire(grace)
+        super()._retire(grace)
 
     def _take_arrived(self) -> None:
         """Take the requests that came behind the one under way, so that its answer does not end the connection."""

@@ -100,7 +100,7 @@ async def _opened(
         except OSError as exc:
             raise HandshakeError(str(exc)) from exc
         attended = trio.Event()
-        scope.owner.start_service(_attend, connection, attended)
+        scope._owner.start_service(_attend, connection, attended)
         try:
             yield connection
         finally:

@@ -98,7 +98,7 @@ class WebSocketRequest:
         assert isinstance(websocket, WebSocketConnection)
         websocket.furnish(self._options.queue_size, self._endpoints)
         if self._attends:
-            websocket.scope.owner.start_service(websocket.attend)
+            websocket.scope._owner.start_service(websocket.attend)
         self._connection = websocket
         return websocket
 

@@ -159,7 +159,7 @@ class WebSocketServer:
             with trio.move_on_after(self._connect_timeout):
                 request = await receive_request(scope, stream, self._options, attends=True)
             if request is None:
-                scope.owner.abort_all()
+                scope._owner.abort_all()
                 return
             try:
                 await self._handler(request)

@@ -27,7 +27,7 @@ __all__ = ["into_capsule", "somebody_waits"]
 def into_capsule(original: Any) -> Detached:
     """The connection of `original`, which is ended. A step; see `Scope.adopt` for what is raised."""
     if isinstance(original, Detached):
-        original.check()
+        original._check()
         return original
     if isinstance(original, Handle):
         raise TypeError(f"adopt({original!r}) refused: it has an owner; use transfer(scope), or adopt its detach()")

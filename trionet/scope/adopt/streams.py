@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import trio
 
-from ...handle.core import attributes
+from ...support.attributes import attributes
 from ...transport.stream import StreamTransport
 from .use import in_use, is_inside, is_own, method_names
 

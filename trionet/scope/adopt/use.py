@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 from trio.lowlevel import current_root_task, current_task, wait_readable, wait_writable
 
-from ...handle.core import attributes
+from ...support.attributes import attributes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

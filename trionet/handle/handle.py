@@ -1,0 +1,582 @@
+"""`Handle`: the right to use one endpoint, with the verbs that all handles have.
+
+A handle asks its `Ownership` machine before anything happens and carries out the effects that the machine names, each
+time in one *step*: code without a checkpoint and protected from `KeyboardInterrupt`. The decorator for that costs
+nothing when the code runs: it marks the code object. `Handle._take` is the only way by which an event gets in.
+
+The class is its public verbs and questions, the brackets around operations, and what it answers its scope and its
+server. Whatever takes more than a few lines is a function in a module of its own: `guards`, `detaching`, `upgrading`,
+`closing`, `effects`, `refusals`.
+
+Protocol handles (`Connection`, `WebSocket`, ...) derive from it and add their operations. They may override, and call
+what they override: `_renew`, `_seat`, `_phase_changed`, `_unread` and `_set_unread` (where they keep their input),
+`_parting` and `_goodbye` (what their protocol says at the end), `_retire`, `_stop_waiting`, `_handler_failed`,
+`_forget_work`, `_scope_event`, `_waits_for_asker`, `_ended_by_peer`, `_closed_error` and `_broken_error`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+
+import outcome
+import trio
+from trio.lowlevel import current_task, enable_ki_protection
+
+from ..custody.owner import opened_at
+from ..errors import HandleBrokenError, HandleClosedError, unraised
+from ..ownership import Blocker, End, Event, Ownership, Phase, Reason, Receive, Refuse, Send
+from ..support.checks import refuse_copy
+from ..support.texts import shown_address
+from ..transport.protocol import CutOffError
+from . import closing, detaching, guards, refusals, upgrading
+from .effects import CARRY_OUT
+from .lease import Lease
+from .socket_face import HandleSocket, PeerCredentials, credentials_of
+
+if TYPE_CHECKING:
+    from ..custody.owner import Owner
+    from ..scope.scope import Scope
+    from ..transport.protocol import Transport
+    from .detached import Detached, Watcher
+    from .inner import InnerHandle
+    from .recipe import Recipe
+    from .wire import Wire
+
+__all__ = ["Handle", "Statistics"]
+
+Successor = TypeVar("Successor", bound="Handle")
+
+_PEERS: Final = (Reason.PEER_EOF, Reason.PEER_RESET, Reason.PROTOCOL_ERROR, Reason.IDLE_TIMEOUT)
+"""Reasons of an end that the peer has brought about."""
+
+# In Python 3.11 a member read off its enum class costs 70 ns, a global 4.
+_OPEN: Final = Phase.OPEN
+_MOVED: Final = Phase.MOVED
+_CLOSED: Final = Phase.CLOSED
+_RECEIVE_IDLE: Final = Receive.IDLE
+_RECEIVE_BUSY: Final = Receive.BUSY
+_SEND_IDLE: Final = Send.IDLE
+_SEND_BUSY: Final = Send.BUSY
+_INSIDE: Final = (
+    Event.SEND_LEASED, Event.LEASE_ENDED, Event.ACCEPTED, Event.DRAINED, Event.SEND_ENDED, Event.RECEIVE_ENDED,
+)  # fmt: skip
+"""Events of work that has passed a check of the run when it began: nobody takes them from another thread."""
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """Figures of one handle."""
+
+    bytes_received: int
+    bytes_sent: int
+    opened: float
+    """When the handle was opened, on the clock of `trio.current_time`, in seconds."""
+
+
+class Handle:
+    """The right to use one endpoint: what all handles have in common.
+
+    Derive from it for a protocol of your own, and make it in the ``commit()`` of a `Recipe`.
+
+    Args:
+        capsule: The connection, as `Wire.detach` or `Handle.detach` gives it.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_bytes_received",
+        "_bytes_sent",
+        "_drained_by",
+        "_end",
+        "_ended",
+        "_failure",
+        "_leases",
+        "_leftover",
+        "_life",
+        "_local_address",
+        "_next",
+        "_opened",
+        "_owner",
+        "_quiet",
+        "_reader",
+        "_reader_lease",
+        "_reader_since",
+        "_remote_address",
+        "_torn",
+        "_transport",
+        "_watcher",
+        "_wire",
+        "_writer",
+        "_writer_since",
+        "opened_at",
+    )
+
+    #: What belongs to the handle itself and not to the connection: not carried over by a transfer.
+    _OWN = frozenset({"__weakref__", "_drained_by", "_end", "_ended", "_leases", "_life", "_next", "_quiet", "_wire"})
+
+    def __init__(self, capsule: Detached) -> None:
+        self._life = Ownership(
+            Receive.EOF if capsule.receive_ended else Receive.IDLE,
+            Send.SHUT if capsule.send_ended else Send.IDLE,
+        )
+        self._transport: Transport = capsule._transport
+        self._leftover = bytearray(capsule.leftover)
+        self._owner: Owner = None  # type: ignore[assignment]  # set in the step that opens the handle
+        self._watcher: Watcher | None = capsule._watcher
+        self.opened_at = capsule.opened_at
+        """File, line and function that opened the handle."""
+        self._opened = trio.current_time()
+        self._local_address = self._transport.local_address
+        self._remote_address = self._transport.remote_address
+        self._bytes_received = 0
+        self._bytes_sent = 0
+        self._reader: Any = None
+        self._reader_since = 0.0
+        self._reader_lease: object = None  # a `Lease`, or what stands for one
+        self._writer: Any = None
+        self._writer_since = 0.0
+        self._torn: int | None = None
+        self._failure: BaseException | None = None
+        self._renew()
+        capsule._made_into(self)
+
+    def _renew(self) -> None:
+        """Begin with nothing in progress: in a new handle, and in the twin that a transfer makes of one."""
+        self._end: End | None = None
+        self._ended: trio.Event | None = None
+        self._leases: tuple[Lease, ...] = ()
+        self._quiet: trio.Event | None = None
+        self._wire: Wire | None = None
+        self._next: tuple[InnerHandle, Owner] | None = None
+        self._drained_by: Any = None
+
+    # --- questions: always answered, also by a handle that has ended ---------------------------------------------
+
+    __reduce_ex__ = refuse_copy
+
+    def __repr__(self) -> str:
+        state = self.phase.value if self._end is None else f"{self.phase.value}: {self._end.reason.value}"
+        here, there = shown_address(self._local_address), shown_address(self._remote_address)
+        return f"<{type(self).__name__} {here} - {there} {state}>"
+
+    @property
+    def phase(self) -> Phase:
+        """Where the handle stands in its life."""
+        return self._life.phase
+
+    @property
+    def scope(self) -> Scope:
+        """The scope that owns the handle; after its end, the one that did."""
+        scope: Scope = self._owner.public
+        return scope
+
+    @property
+    def end(self) -> End | None:
+        """How the handle ended; None while it is alive."""
+        return self._end
+
+    @property
+    def local_address(self) -> Any:
+        """This side's socket address; None for a stream without one."""
+        return self._local_address
+
+    @property
+    def remote_address(self) -> Any:
+        """The peer's socket address; None for a stream without one."""
+        return self._remote_address
+
+    @property
+    def socket(self) -> HandleSocket | None:
+        """The socket underneath, for its options: no I/O. None where there is none, or it is not to be had any more."""
+        return None if self._open_socket() is None else HandleSocket(self, self._open_socket)
+
+    def _open_socket(self) -> Any:
+        return None if self._life.phase.terminal else self._transport.socket
+
+    @property
+    def peer_credentials(self) -> PeerCredentials | None:
+        """Who is at the other end of a Unix socket; None of any other connection, and of a handle that has ended."""
+        return credentials_of(self._open_socket())
+
+    @property
+    def blockers(self) -> tuple[Blocker, ...]:
+        """The work in progress on the handle: what keeps it from being taken away. Empty if there is none."""
+        found = []
+        if self._life.receive is Receive.BUSY and not self._life.phase.terminal:
+            found.append(Blocker(_task_name(self._reader), "receive", self._reader_since))
+        if self._life.send is Send.BUSY and not self._life.phase.terminal:
+            found.append(Blocker(_task_name(self._writer), "send", self._writer_since))
+        found.extend(Blocker(lease.task, lease.name, lease.since) for lease in self._leases)
+        return tuple(found)
+
+    def statistics(self) -> Statistics:
+        """Figures of this handle. Never raises."""
+        return Statistics(self._bytes_received, self._bytes_sent, self._opened)
+
+    # --- changes of the owner: all or nothing, and committed in one step -----------------------------------------
+
+    @enable_ki_protection
+    def detach(self) -> Detached:
+        """Take the connection out of the handle, all or nothing. A step.
+
+        Returns:
+            The capsule; adopt it once with `Scope.adopt`. Until then the scope of this handle owns it.
+
+        Raises:
+            HandleBusyError: an operation or a lease is in progress; nothing has changed, `blockers` names it.
+            HandleBrokenError: a send was abandoned half-way, or the connection failed.
+            HandleMovedError, HandleClosedError: the handle has ended.
+
+        The handle is MOVED (`DETACHED`) afterwards.
+        """
+        return detaching.detach(self)
+
+    @enable_ki_protection
+    async def detach_when_idle(self) -> Detached:
+        """Shut the door to new work, wait until the work in progress has ended, then detach.
+
+        Raises:
+            HandleBusyError: another task waits to detach or upgrades the handle; or the task that asks is itself in the
+                exchange that it would wait for. Nothing has changed.
+            HandleBrokenError: a send was abandoned half-way, before or while waiting.
+            HandleMovedError, HandleClosedError: the handle has ended, or was closed while waiting.
+
+        The handle is MOVED (`DETACHED`) afterwards.
+
+        Cancellation: before the commit the handle is OPEN again, as if nothing had been asked.
+        """
+        return await detaching.detach_when_idle(self)
+
+    @enable_ki_protection
+    def transfer(self, scope: Any) -> Self:
+        """Move the connection to another scope: the only way for it to outlive this one. A step.
+
+        Args:
+            scope: The `Scope` that owns it from now on; it must be open.
+
+        Returns:
+            A new handle of the same kind, owned by `scope`.
+
+        Raises:
+            ScopeClosedError: the target is closing or closed; nothing has changed.
+            HandleBusyError, HandleBrokenError, HandleMovedError, HandleClosedError: as for `detach`.
+
+        The handle is MOVED (`TRANSFERRED`) afterwards.
+        """
+        return detaching.transfer(self, scope)
+
+    @enable_ki_protection
+    async def upgrade(self, recipe: Recipe[Successor]) -> Successor:
+        """Make the connection something else, in one atomic change of hands.
+
+        Args:
+            recipe: How, for instance `to_tls_client` or `to_websocket_server`; used once.
+
+        Returns:
+            The successor, OPEN, in the same scope.
+
+        Raises:
+            HandleBusyError: an operation or a lease is in progress; nothing has changed.
+            UpgradeRefusedError: the peer declined; the handle is OPEN again, the old protocol intact.
+            UpgradeFailedError: the handshake failed. If a byte had been sent the handle is CLOSED (`UPGRADE_FAILED`);
+                else it is OPEN and what the handshake had received is unread again.
+            PlaintextInjectionError: the handle is CLOSED (`UPGRADE_FAILED`) in any case, the bytes are dropped.
+            HandleBrokenError, HandleMovedError, HandleClosedError: as for `detach`; an upgrade needs both directions.
+
+        The handle is MOVED (`UPGRADED`) afterwards.
+
+        Cancellation: as for a failed handshake. Once the successor exists there is no checkpoint any more.
+        """
+        return await upgrading.upgrade(self, recipe, Event.UPGRADE, self)
+
+    @enable_ki_protection
+    async def _upgrade(self, recipe: Recipe[Successor], event: Event, source: Any) -> Successor:
+        """`upgrade` for protocol handles whose recipes start from something else, such as an exchange."""
+        return await upgrading.upgrade(self, recipe, event, source)
+
+    # --- the end -------------------------------------------------------------------------------------------------
+
+    @enable_ki_protection
+    async def aclose(self) -> None:
+        """Close gracefully: refuse new work, wait for leases and for a write in flight, say goodbye, release.
+
+        A bare pending read is woken with `HandleClosedError`. At the scope's ``drain_timeout`` the rest is cut off.
+        Does nothing on a handle that is MOVED or CLOSED, so leaving an old ``async with`` cannot hurt a successor.
+
+        The handle is CLOSED afterwards: `LOCAL`, or `DRAIN_TIMEOUT`, or `PEER_RESET`.
+
+        Cancellation: the handle is aborted (`ABORTED`).
+        """
+        self._take(Event.ACLOSE)
+        if self._life.phase is Phase.DRAINING:
+            await closing.finish(self, self._owner.drain_timeout)
+        await trio.lowlevel.checkpoint()
+
+    def _close_in_background(self) -> None:
+        self._take(Event.ACLOSE)
+        self._owner.start_service(self._close_quietly)
+
+    async def _close_quietly(self) -> None:
+        await closing.close_quietly(self)
+
+    @enable_ki_protection
+    def abort(self) -> None:
+        """Close the endpoint now; every task with work in progress on it gets an error that says so. A step.
+
+        The handle is CLOSED (`ABORTED`) afterwards. Does nothing on a handle that has ended.
+        """
+        self._take(Event.ABORT)
+
+    @enable_ki_protection
+    async def wait_ended(self) -> End:
+        """Wait until the handle has ended: how it did, whatever the reason. For any number of tasks.
+
+        Cancellation: no effect on the handle.
+        """
+        if self._end is None:
+            if self._ended is None:
+                self._ended = trio.Event()
+            await self._ended.wait()
+        else:
+            await trio.lowlevel.checkpoint()
+        assert self._end is not None
+        return self._end
+
+    @property
+    def _parting(self) -> bool:
+        """Whether the goodbye has yet to be said. Protocol handles add their own."""
+        return self._transport.parting and not self._life.poisoned
+
+    async def _goodbye(self) -> None:
+        """What the protocol says at a graceful end. Protocol handles put theirs in front of the transport's."""
+        await self._transport.goodbye()
+
+    @property
+    def _ended_by_peer(self) -> Reason | None:
+        """The reason of the end, if it is the peer's doing; also of one that is about to come. None if it is not."""
+        life = self._life
+        if life.reset:
+            return Reason.PEER_EOF if life.cut_off else Reason.PEER_RESET
+        return life.reason if life.reason in _PEERS else None
+
+    # --- the brackets around operations, and leases --------------------------------------------------------------
+    # Protocol handles put them around their I/O or, where microseconds count, write the same tests out.
+
+    @enable_ki_protection
+    def _begin_receive(self, lease: object = None) -> None:
+        task = current_task()  # first: outside of Trio it raises
+        self._take(Event.RECEIVE if lease is None else Event.RECEIVE_LEASED)
+        self._reader_lease = lease
+        self._reader = task
+        self._reader_since = trio.current_time()
+
+    @enable_ki_protection
+    def _end_receive(self) -> None:
+        self._reader = self._reader_lease = None
+        life = self._life
+        if life.phase is _OPEN and life.receive is _RECEIVE_BUSY:
+            life.receive = _RECEIVE_IDLE  # all that the table has for it where nobody waits for the handle to be quiet
+        else:
+            self._take(Event.RECEIVE_ENDED)
+
+    async def _receive_arrived(self, max_bytes: int) -> bytes:
+        """The last input of a handle that retires; see `guards.receive_arrived`.
+
+        Cancellation: not one byte is lost.
+        """
+        return await guards.receive_arrived(self, max_bytes)
+
+    def _receive_failed(self, exc: BaseException) -> None:
+        """A receive ended with `exc`: raise what it means on this handle, or return for `exc` to go on."""
+        guards.receive_failed(self, exc)
+
+    @enable_ki_protection
+    def _begin_send(self, lease: object = None) -> None:
+        task = current_task()  # first: outside of Trio it raises
+        self._take(Event.SEND if lease is None else Event.SEND_LEASED)
+        self._writer = task
+        self._writer_since = trio.current_time()
+
+    @enable_ki_protection
+    def _end_send(self) -> None:
+        self._writer = None
+        life = self._life
+        if life.phase is _OPEN and life.send is _SEND_BUSY:
+            life.send = _SEND_IDLE
+        else:
+            self._take(Event.SEND_ENDED)
+
+    def _send_failed(self, exc: BaseException, sent: int | None) -> None:
+        """A send ended with `exc` after `sent` bytes: raise what it means here, or return for `exc` to go on."""
+        guards.send_failed(self, exc, sent)
+
+    @enable_ki_protection
+    def _peer_reset(self, exc: BaseException) -> None:
+        """The connection has failed, with `exc`: by a reset, or by an EOF in the middle. A step."""
+        if self._failure is None:
+            self._failure = unraised(exc)
+        self._take(Event.PEER_CUT_OFF if isinstance(exc, CutOffError) else Event.PEER_RESET)
+
+    @enable_ki_protection
+    def _lease(self, name: str) -> Lease:
+        """Grant a lease: until it ends, the handle cannot be taken away. A step."""
+        self._take(Event.LEASE)
+        lease = Lease(name, self._lease_ended)
+        self._leases = (*self._leases, lease)
+        return lease
+
+    @enable_ki_protection
+    def _lease_ended(self, lease: Lease) -> None:
+        if lease in self._leases:
+            self._owner.check_run(Event.LEASE_ENDED.value)
+            self._leases = tuple(other for other in self._leases if other is not lease)
+            self._take(Event.LEASE_ENDED)
+
+    def _waits_for_asker(self) -> bool:
+        """Whether nobody but the task that asks can end what is in progress, so that it would wait for itself.
+
+        Protocol handles know it of their exchanges. A lease of another kind may have been handed to another task.
+        """
+        return False
+
+    def _unread(self) -> bytes:
+        """What was received and not delivered: the next layer's first input. Protocol handles keep it elsewhere."""
+        return bytes(self._leftover)
+
+    def _set_unread(self, data: bytes | bytearray) -> None:
+        """The handle goes on, with these bytes to be read first."""
+        self._leftover = bytearray(data)
+
+    # --- the machine ---------------------------------------------------------------------------------------------
+
+    @enable_ki_protection
+    def _take(self, event: Event) -> None:
+        """Take `event` and carry out its effects, in one step; raise what its refusal means."""
+        before = self._life.phase
+        owner = self._owner
+        if owner is None:
+            raise HandleClosedError(f"{event.value} refused: {self!r} was made beside a successor, and has no owner")
+        if before is not _MOVED and before is not _CLOSED and event not in _INSIDE:
+            owner.check_run(event)
+        effects = self._life.apply(event)
+        if isinstance(effects, Refuse):
+            raise self._refusal(effects, event)
+        for effect in effects:
+            CARRY_OUT[effect](self)
+        if self._life.phase is not before:
+            self._phase_changed(before)
+
+    def _check_run(self, what: object) -> None:
+        """Raise in another thread. What protocol handles do before the machine is asked comes behind this."""
+        if not self._life.phase.terminal:
+            self._owner.check_run(what)
+
+    def _phase_changed(self, before: Phase) -> None:
+        if before is not _OPEN and self._quiet is not None:
+            self._quiet.set()
+        after = self._life.phase
+        if after is _MOVED or after is _CLOSED:
+            if self._end is None:
+                assert self._life.reason is not None
+                result = outcome.Value(None) if self._failure is None else outcome.Error(self._failure)
+                self._end = End(self._life.reason, None, result)
+            if self._ended is not None:
+                self._ended.set()
+        if self._owner.observer is not None:
+            self._owner.observe(self, before, after)
+
+    def _refusal(self, refuse: Refuse, event: Event) -> Exception:
+        return refusals.refusal(self, refuse, event)
+
+    def _self_wait_error(self, event: Event) -> Exception:
+        return refusals.self_wait(self, event)
+
+    def _closed_error(self, what: str) -> HandleClosedError:
+        return refusals.closed(self, what)
+
+    def _broken_error(self, what: str) -> HandleBrokenError:
+        return refusals.broken(self, what)
+
+    @property
+    def _left(self) -> str:
+        """Where a handle is used after its scope was left, which says so; else nothing."""
+        return refusals.scope_left(self)
+
+    # --- for its scope and its server; see `Member` ---------------------------------------------------------------
+
+    @enable_ki_protection
+    def _seat(self, owner: Owner, instead_of: Any = None) -> None:
+        """The handle belongs to `owner` from now on, in the place of `instead_of`. A step; for recipes and scopes."""
+        self._owner = owner
+        if not self.opened_at:
+            self.opened_at = opened_at()
+        owner.register(self, instead_of)
+        if self._watcher is not None:
+            self._watcher.moved_to(self)
+        if owner.observer is not None:
+            owner.observe(self, None, _OPEN)
+
+    def _cut_loose(self, transport: Transport) -> None:
+        """A recipe has made this beside the successor: it has no owner, and `transport` refuses everything. A step."""
+        self._transport = transport
+
+    @enable_ki_protection
+    def _scope_event(self, event: Event) -> None:
+        """Take an event of the scope, which is never refused. A step."""
+        self._take(event)
+
+    @property
+    def _must_wait(self) -> bool:
+        """Whether a graceful close has to wait for anything, or could be over in this step."""
+        if self._life.phase is Phase.DRAINING:
+            return not self._drained
+        return self._life.phase is Phase.CLAIMED
+
+    @property
+    def _drained(self) -> bool:
+        """Whether nothing but the release is left of a graceful close."""
+        return self._life.phase is Phase.DRAINING and self._life.quiet and not self._parting
+
+    async def _drain(self) -> None:
+        """Everything of a graceful close but the release; see `closing.drain`.
+
+        Cancellation: leaves the rest undone; whoever called goes on with force.
+        """
+        await closing.drain(self)
+
+    @enable_ki_protection
+    def _retire(self, grace: float = 0.0) -> None:
+        """Close gracefully as soon as the handle's user waits for input that has not arrived yet. A step.
+
+        So a server that drains interrupts no response that is being worked out, and waits for no input. What arrived
+        before is delivered, once: a close would reset it away.
+
+        Args:
+            grace: Seconds for which a protocol with requests may wait for the next one all the same. A second call
+                looks whether they are over.
+        """
+        self._check_run("retire")
+        life = self._life
+        life.retiring = True  # an upgrade under way passes both on
+        life.grace = grace
+        if life.phase in closing.RETIRABLE and life.receive is Receive.BUSY and self._reader_lease is None:
+            self._stop_waiting()
+
+    def _stop_waiting(self) -> None:
+        """A task waits for input: it takes what has arrived, or learns that nothing is waited for any more."""
+        self._life.looked = True
+        self._transport.wake_receiver()
+
+    @enable_ki_protection
+    def _handler_failed(self, error: BaseException | None = None) -> None:
+        """The server's handler that used this handle has raised. Protocols that can tell their peer do so. A step."""
+        if closing.handler_failed_for_good(self, error):
+            self.abort()
+
+    def _forget_work(self) -> None:
+        """As `Member._forget_work`. Protocol handles that have such things do."""
+
+
+def _task_name(task: Any) -> str:
+    return "" if task is None else task.name
