@@ -33,8 +33,8 @@ from trionet import (
     to_tls_client,
     to_tls_server,
 )
-from trionet.transport import tls as transport_tls
 from trionet.transport.linger import LINGER_SECONDS
+from trionet.transport.tls.sender import BATCH
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -985,9 +985,9 @@ async def test_a_torn_first_record_is_not_nothing(secure: Any) -> None:
     """Not one record is whole, `bytes_sent` is 0, and still the connection must not be used for sending."""
     async with secure() as (client, server):
         transport = client._transport
-        real = transport._lower_send
+        real = transport._sender._lower_send
         # The system takes 100 bytes of the record; then the buffer is full.
-        transport._lower_send = lambda data: real(data[:100]) + 0 * choke(client)
+        transport._sender._lower_send = lambda data: real(data[:100]) + 0 * choke(client)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(client.send_all, b"x" * 1000)
             await wait_all_tasks_blocked()
@@ -1003,10 +1003,10 @@ async def test_send_resumes_what_was_taken_in_part(secure: Any) -> None:
     """The system takes a few bytes of a record: the rest follows, once."""
     async with secure() as (client, server):
         transport = client._transport
-        real = transport._lower_send
-        transport._lower_send = lambda data: real(data[:7])
+        real = transport._sender._lower_send
+        transport._sender._lower_send = lambda data: real(data[:7])
         await client.send_all(b"small but torn")
-        transport._lower_send = real
+        transport._sender._lower_send = real
         await client.send_all(b"|next")
         assert await server.receive_exactly(19) == b"small but torn|next"
 
@@ -1063,8 +1063,8 @@ async def test_small_records_for_a_peer_that_wants_them(secure: Any) -> None:
     """OpenSSL may take less than it was given (RFC 6066 §4): the rest follows."""
     async with secure() as (client, server):
         transport = client._transport
-        real = transport._tls.write
-        transport._tls.write = lambda data: real(data[:5])
+        real = transport.engine.ssl_object.write
+        transport.engine.ssl_object.write = lambda data: real(data[:5])
         await client.send_all(b"twelve bytes")
         await client.send_all(b"y" * 20000)
         assert await server.receive_exactly(20012) == b"twelve bytes" + b"y" * 20000
@@ -1076,15 +1076,15 @@ async def test_small_records_for_a_peer_that_wants_them(secure: Any) -> None:
 def speak_when_read(connection: Connection, words: bytes) -> None:
     """The next time that OpenSSL is asked to read it also writes, as for a KeyUpdate: here a record with `words`."""
     transport: Any = connection._transport
-    real_read = transport._tls.read
+    real_read = transport.engine.ssl_object.read
 
     def read(max_bytes: int) -> bytes:
-        transport._tls.read = real_read
-        transport._tls.write(words)
+        transport.engine.ssl_object.read = real_read
+        transport.engine.ssl_object.write(words)
         result: bytes = real_read(max_bytes)
         return result
 
-    transport._tls.read = read
+    transport.engine.ssl_object.read = read
 
 
 async def test_answers_are_sent_by_the_reader(secure: Any) -> None:
@@ -1152,15 +1152,15 @@ async def test_an_alert_goes_behind_a_sender_at_work(secure: Any) -> None:
 def speak_whenever_read(connection: Connection, words: bytes) -> None:
     """As `speak_when_read`, every time: a peer that sends one KeyUpdate after the other."""
     transport: Any = connection._transport
-    real_read = transport._tls.read
+    real_read = transport.engine.ssl_object.read
 
     def read(max_bytes: int) -> bytes:
         for _ in range(100):
-            transport._tls.write(words)
+            transport.engine.ssl_object.write(words)
         result: bytes = real_read(max_bytes)
         return result
 
-    transport._tls.read = read
+    transport.engine.ssl_object.read = read
 
 
 @pytest.mark.parametrize("sending", [False, True], ids=["alone", "beside a sender"])
@@ -1187,7 +1187,7 @@ async def test_a_peer_that_reads_no_answers_cannot_pile_them_up(sending: bool, s
             nursery.start_soon(send)
             nursery.start_soon(receive)
         transport: Any = client._transport
-        assert len(transport._unsent) + transport._outgoing.pending < 3 * transport_tls.BATCH
+        assert len(transport._sender._unsent) + transport.engine.outgoing.pending < 3 * BATCH
 
 
 async def test_an_answer_to_a_peer_that_is_gone_hides_nothing(secure: Any) -> None:
@@ -1234,8 +1234,8 @@ async def test_waking_a_reader_that_holds_half_a_record(secure: Any) -> None:
         await server.send_all(b"behind the session tickets")
         await client.receive_some()
         transport = client._transport
-        server._transport._tls.write(b"data")
-        record = server._transport.take_output()
+        server._transport.engine.ssl_object.write(b"data")
+        record = server._transport.engine.take_output()
         halves: list[bytes] = [record[:10], record[10:]]
 
         async def receive(_: int) -> bytes:
@@ -1250,7 +1250,7 @@ async def test_waking_a_reader_that_holds_half_a_record(secure: Any) -> None:
             def __getattr__(self, name: str) -> Any:
                 return getattr(lower, name)
 
-        lower, transport._lower = transport._lower, Halved()
+        lower, transport._receiver._lower = transport.lower, Halved()
         with pytest.raises(trio.ClosedResourceError, match="called off"):
             await transport.receive_some(100)
         assert await transport.receive_some(100) == b"data"

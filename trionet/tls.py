@@ -20,9 +20,10 @@ from .errors import LocalProtocolError, PlaintextInjectionError, RemoteProtocolE
 from .own_recipe import TalkingRecipe
 from .support.checks import check_kind
 from .support.texts import amount, shown_bytes
-from .transport.client_hello import MAX_HELLO, server_name_of
 from .transport.protocol import MAX_RECEIVE
-from .transport.tls import TLSTransport
+from .transport.tls.client_hello import MAX_HELLO, server_name_of
+from .transport.tls.engine import TLSEngine
+from .transport.tls.transport import TLSTransport
 from .transport.tls_info import reason_of
 
 if TYPE_CHECKING:
@@ -162,11 +163,10 @@ class _TLSRecipe(TalkingRecipe[Connection]):
         self.name = "to_tls_server" if server_side else "to_tls_client"
         self._server_side = server_side
         self._host = server_hostname
-        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         # Made here, so that a name or context OpenSSL does not like is an error of this call, and so that a later
         # recipe which sets its ALPN on the same context does not change this one's.
         try:
-            self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side, server_hostname, session)
+            self._engine = TLSEngine(context, server_side=server_side, server_hostname=server_hostname, session=session)
         except ValueError as exc:
             if session is None:
                 raise
@@ -183,39 +183,38 @@ class _TLSRecipe(TalkingRecipe[Connection]):
         return f"TLS handshake with {'the client' if self._server_side else self._host or 'the server'}"
 
     async def talk(self, wire: Wire) -> None:
-        tls = TLSTransport(wire.transport, self._tls, self._incoming, self._outgoing)
         try:
-            await self._shake_hands(wire, tls)
+            await self._shake_hands(wire, self._engine)
         except ssl.SSLError as exc:
             with suppress(trio.BrokenResourceError):
                 # The alert, so that the peer learns why.
-                await _flush(wire, tls)  # noqa: ASYNC120 - a cancellation outranks the error, which stays its context
+                await _flush(wire, self._engine)  # noqa: ASYNC120 - a cancellation outranks the error, which stays its context
             raise UpgradeFailedError(f"{self.what} failed: {reason_of(exc)}") from exc
-        wire.transport = tls
+        wire.transport = TLSTransport(wire.transport, self._engine)
 
     def make(self, capsule: Detached) -> Connection:
         return Connection(capsule)
 
-    async def _shake_hands(self, wire: Wire, tls: TLSTransport) -> None:
+    async def _shake_hands(self, wire: Wire, engine: TLSEngine) -> None:
         first = bytearray()
         if not self._server_side and (early := wire.receive_nowait()):
             raise _server_spoke_first(early)
-        while not tls.advance():
-            await _flush(wire, tls)
+        while not engine.advance():
+            await _flush(wire, engine)
             data = await wire.receive_some()
             if not data:
                 raise RemoteProtocolError("the peer ended the connection in the middle of it") from EOFError()
-            if len(first) < HEAD or (self._server_side and tls.server_name is None and len(first) < MAX_HELLO):
+            if len(first) < HEAD or (self._server_side and engine.server_name is None and len(first) < MAX_HELLO):
                 first += data
                 _check_first(first, self._server_side)
                 if self._server_side:
-                    tls.server_name = server_name_of(bytes(first))
-            tls.feed(data)
-        await _flush(wire, tls)  # the last flight, and a TLS 1.3 server's session tickets
+                    engine.server_name = server_name_of(bytes(first))
+            engine.feed(data)
+        await _flush(wire, engine)  # the last flight, and a TLS 1.3 server's session tickets
 
 
-async def _flush(wire: Wire, tls: TLSTransport) -> None:
-    if output := tls.take_output():
+async def _flush(wire: Wire, engine: TLSEngine) -> None:
+    if output := engine.take_output():
         await wire.send_all(output)
 
 
@@ -248,7 +247,7 @@ class _PlainRecipe(TalkingRecipe[Connection]):
             wire.failure = exc
             raise
         finally:
-            wire.sent = tls.notified
+            wire.sent = tls.engine.notified
         if data := await tls.receive_some(MAX_RECEIVE):
             raise UpgradeFailedError(
                 f"{self.what} failed: the peer went on sending over TLS (at least {amount(len(data), 'byte')})"

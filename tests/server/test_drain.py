@@ -203,9 +203,9 @@ async def test_half_a_record_that_has_arrived_is_nothing(nursery, server_context
         server = await serving.start(lines)
         client = await serving.connect()
         transport = client._transport
-        transport._tls.write(b"hello\n")
-        record = transport._outgoing.read()
-        transport._lower_send(record[:-5])
+        transport.engine.ssl_object.write(b"hello\n")
+        record = transport.engine.outgoing.read()
+        transport._sender._lower_send(record[:-5])
         assert (await server.drain(30)).clean
 
 

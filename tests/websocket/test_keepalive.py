@@ -341,13 +341,13 @@ async def test_a_peer_whose_bytes_keep_arriving_is_not_given_up(
                 lambda: one.upgrade(to_tls_server(server_context)),
                 lambda: other.upgrade(to_tls_client("localhost", ssl_context=client_context)),
             )
-            send = other._transport._lower.send_all
+            send = other._transport.lower.send_all
         server = keep_alive(await server_by_hand(one, other), ping_interval=2, ping_timeout=3)
         data = frame(Opcode.BINARY, bytes(60_000))
         if over == "TLS":
             for at in range(0, len(data), 16384):
-                other._transport._tls.write(data[at : at + 16384])
-            data = other._transport.take_output()
+                other._transport.engine.ssl_object.write(data[at : at + 16384])
+            data = other._transport.engine.take_output()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(get, server)
             for at in range(0, len(data), 1000):

@@ -18,7 +18,7 @@ from ..errors import UpgradeFailedError
 from ..http.client.connection import HTTPClientConnection
 from ..http.protocol.states import H1State
 from ..tls import to_tls_client
-from ..transport.tls import TLSTransport
+from ..transport.tls.transport import TLSTransport
 
 if TYPE_CHECKING:
     import ssl
@@ -101,7 +101,7 @@ class NetworkStream(httpcore.AsyncNetworkStream):
         match info:
             case "ssl_object":
                 transport = self._connection._transport
-                return transport.ssl_object if isinstance(transport, TLSTransport) else None
+                return transport.engine.ssl_object if isinstance(transport, TLSTransport) else None
             case "client_addr":
                 return self._connection.local_address
             case "server_addr":

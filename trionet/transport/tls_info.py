@@ -6,11 +6,9 @@ import ssl
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import trio
-
 from .channel_binding import server_end_point
 
-__all__ = ["TLSInfo", "broken", "reason_of"]
+__all__ = ["TLSInfo", "reason_of"]
 
 
 _VERSIONS: Final = ("sslv3", "tlsv1", "tlsv13")
@@ -68,11 +66,6 @@ class TLSInfo:
         if kind != "tls-unique":
             raise ValueError(f"kind must be 'tls-unique' or 'tls-server-end-point', not {kind!r}")
         return None if self.version == "TLSv1.3" else self._tls.get_channel_binding(kind)
-
-
-def broken(exc: ssl.SSLError) -> trio.BrokenResourceError:
-    """What a failed TLS operation means to whoever asked for it."""
-    return trio.BrokenResourceError(f"TLS failed: {reason_of(exc)}")
 
 
 def reason_of(exc: ssl.SSLError) -> str:

@@ -14,7 +14,7 @@ from trionet import Reason, http_handler
 from trionet.http.protocol.limits import HTTPLimits
 from trionet.http.url.url import parse_url
 from trionet.scope.opening import open_http_client
-from trionet.transport.tls import TLSTransport
+from trionet.transport.tls.transport import TLSTransport
 
 from ...helpers.http_by_hand import HELLO, read_request, serving
 from ...helpers.pairs import memory_pair, open_descriptors, tcp_pair
