@@ -84,7 +84,6 @@ BETWEEN_ROOMS = {
     ),
     "Response": "begin_empty decodes leave lend settled",
     "Fragments": "since state task",
-    "PerMessageDeflate": "deflater inflater",
     "WebSocket": "flush tick",
 }
 """Members that trionet's rooms use among themselves: not for programs."""

@@ -602,7 +602,7 @@ async def test_the_attendant_stops_when_enough_waits():
             for number in range(5):
                 await ws.send_message(str(number))
                 await wait_all_tasks_blocked()
-            assert list(client._engine.messages) == ["0", "1"]
+            assert list(client._engine.reader.messages) == ["0", "1"]
             assert [await client.get_message() for _ in range(5)] == list("01234")
             nursery.cancel_scope.cancel()
 

@@ -3,11 +3,8 @@
 import pytest
 import trio
 import trio_websocket
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
 from trio.testing import assert_checkpoints, wait_all_tasks_blocked
 from websockets.frames import Opcode
-from websockets.protocol import Protocol, Side, State
 
 import trionet
 from trionet import (
@@ -21,7 +18,8 @@ from trionet import (
     Reason,
     RemoteProtocolError,
 )
-from trionet.websocket.protocol.engine import COSTLY, FRAMES, MAX_PONGS, Engine
+from trionet.websocket.protocol.engine import COSTLY, FRAMES
+from trionet.websocket.protocol.writer import MAX_PONGS
 
 from ..helpers.pairs import PAIRS, clog, lockstep_pair, memory_pair, receive_all, tcp_pair, unix_pair
 from ..helpers.websockets_by_hand import (
@@ -522,7 +520,7 @@ async def test_a_ping_takes_in_only_so_many_empty_messages():
             with pytest.raises(LimitExceededError, match="for at most 65536 messages"):
                 await server.ping()
             nursery.cancel_scope.cancel()
-        assert len(server._engine.messages) < 100_000
+        assert len(server._engine.reader.messages) < 100_000
 
 
 async def test_a_payload_may_be_used_again_as_soon_as_its_pong_is_there():
@@ -730,18 +728,6 @@ async def test_a_ping_does_not_count_against_the_message_around_it():
             await server.get_message()
 
 
-def test_a_million_empty_fragments_cost_no_memory():
-    engine = Engine(client=False, max_message_size=100)
-    engine.receive(text("", fin=False))
-    for _ in range(100):
-        engine.receive(b"\x00\x80\0\0\0\0" * 1000)
-        while engine.tired:
-            engine.go_on()
-    assert len(engine._partial) == len(engine._rest) == 0
-    engine.receive(frame(Opcode.CONT, b"x"))
-    assert list(engine.messages) == ["x"]
-
-
 async def test_a_peer_may_close_in_the_middle_of_a_message():
     async with trionet.open_scope() as scope:
         one, other = unix_pair(scope)
@@ -917,7 +903,7 @@ async def test_a_close_that_waits_keeps_nothing_of_what_comes_meanwhile():
             await other.send_all((frame(Opcode.PONG, b"x" * 100) + text("x")) * 1000)
             await wait_all_tasks_blocked()
             assert not server._engine.pongs
-            assert not server._engine.messages
+            assert not server._engine.reader.messages
             await other.send_all(close())
         assert server.end.reason is Reason.LOCAL
 
@@ -1037,43 +1023,6 @@ async def test_a_server_that_drains_says_1001_at_once(receiving):
     await served(handler, talk)
 
 
-# --- the engine ---------------------------------------------------------------------------------------------------
-
-
-def events(engine):
-    return (list(engine.messages), engine.pong, engine.pongs, engine.farewell, engine.peer_close,
-            engine.failure and (engine.failure[0], str(engine.failure[1])))  # fmt: skip
-
-
-pieces = st.one_of(
-    st.builds(text, st.text(max_size=200)),
-    st.builds(lambda data: frame(Opcode.BINARY, data), st.binary(max_size=70_000)),
-    st.builds(
-        lambda a, b: text(a, fin=False) + frame(Opcode.CONT, b.encode()), st.text(max_size=9), st.text(max_size=9)
-    ),
-    st.builds(lambda data: frame(Opcode.PING, data), st.binary(max_size=125)),
-    st.builds(lambda data: frame(Opcode.PONG, data), st.binary(max_size=125)),
-    st.builds(close, st.sampled_from([None, 1000, 4000])),
-    st.binary(min_size=1, max_size=8),
-)
-
-
-@settings(deadline=None, max_examples=60)
-@given(st.lists(pieces, max_size=6).map(b"".join), st.data())
-def test_however_the_stream_is_cut_the_events_are_the_same(stream, data):
-    whole, cut, single = (Engine(client=False, max_message_size=60_000) for _ in range(3))
-    whole.receive(stream)
-    at = data.draw(st.integers(0, len(stream)))
-    for part in (stream[:at], stream[at:]):
-        if part:
-            cut.receive(part)
-    for index in range(min(len(stream), 500)):
-        single.receive(stream[index : index + 1])
-    if len(stream) > 500:
-        single.receive(stream[500:])
-    assert events(whole) == events(cut) == events(single)
-
-
 async def test_a_slow_stream_is_answered_too():
     """A lockstep stream takes nothing in one step: every control frame has to wait for its reader."""
     async with trionet.open_scope() as scope:
@@ -1088,47 +1037,3 @@ async def test_a_slow_stream_is_answered_too():
 
         await both(serve, ask)
         assert server.closed.reason == "x"
-
-
-def outcome_of(stream):
-    """What trionet's engine makes of `stream`, and what the websockets library does: messages, controls, close code."""
-    engine = Engine(client=False, max_message_size=60_000)
-    engine.receive(stream)
-    while engine.stalled:
-        engine.go_on()
-    ours = [bytes(m, "utf-8") if isinstance(m, str) else m for m in engine.messages], engine.pongs
-    ours_code = engine.failure[0] if engine.failure else (engine.peer_close or (None,))[0]
-    library = Protocol(Side.SERVER, state=State.OPEN, max_size=60_000)
-    library.receive_data(stream)
-    messages, pongs, partial, ended = [], [], b"", None
-    for event in library.events_received():
-        if event.opcode is Opcode.PONG:
-            pongs.append(event.data)
-        elif event.opcode is Opcode.CLOSE:
-            ended = library.close_rcvd.code
-        elif event.opcode is not Opcode.PING:
-            kind = event.opcode if event.opcode is not Opcode.CONT else kind  # noqa: F821 - set by the first one
-            partial += event.data
-            if event.fin:
-                try:
-                    partial.decode("utf-8" if kind is Opcode.TEXT else "latin-1")
-                except UnicodeDecodeError:  # which the library leaves to others
-                    return ours, ours_code, ([bytes(m) for m in messages], pongs), 1007
-                messages.append(partial)
-                partial = b""
-    if ended is None and library.close_sent is None and engine.failure is not None:
-        library.receive_data(bytes(70_000))  # it looks at a head only when all of it is there
-    if ended is None and library.close_sent is not None:
-        ended = library.close_sent.code
-    return ours, ours_code, ([bytes(m) for m in messages], pongs), ended
-
-
-@settings(deadline=None, max_examples=200)
-@given(st.lists(pieces, max_size=6).map(b"".join))
-@example(b"\x00\xff" + text("") * 2)
-@example(b"\x03\xfe")
-def test_the_websockets_library_finds_the_same_in_a_stream(stream):
-    ours, ours_code, theirs, their_code = outcome_of(stream)
-    assert ours[0] == theirs[0]
-    if ours_code != their_code:  # a head that breaks a rule and the limit: either may be named
-        assert (ours_code, their_code) == (1002, 1009)

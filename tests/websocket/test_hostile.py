@@ -40,8 +40,8 @@ from trionet import (
     to_websocket_client,
     to_websocket_server,
 )
-from trionet.websocket.protocol.deflate import CALL, EFFORT
-from trionet.websocket.protocol.engine import COSTLY, FRAMES, MAX_PONGS, Engine
+from trionet.websocket.protocol.engine import COSTLY, FRAMES
+from trionet.websocket.protocol.writer import MAX_PONGS
 
 from ..helpers.http_served import vanish
 from ..helpers.pairs import clog, open_descriptors, receive_all, tcp_pair, unix_pair
@@ -656,7 +656,7 @@ async def test_a_flood_of_empty_messages_that_nobody_receives_is_held_back(autoj
             stuck = sent
             await trio.sleep(60)
             assert sent == stuck
-            assert 65_536 < len(server._engine.messages) < 65_536 + BATCH // 6
+            assert 65_536 < len(server._engine.reader.messages) < 65_536 + BATCH // 6
             for _ in range(stuck):
                 assert not await server.get_message()
             server.abort()
@@ -876,7 +876,7 @@ async def test_few_bytes_that_expand_to_many_messages_come_one_after_another(asl
             await other.send_all(data)
             if asleep:
                 await trio.sleep(60)
-                assert 0 < server._engine.buffered < 3 * LIMIT
+                assert 0 < server._engine.reader.buffered < 3 * LIMIT
             for message in messages:
                 assert await server.get_message() == message
         assert memory.peak < BOUND
@@ -897,18 +897,6 @@ async def test_a_client_that_goes_away_behind_many_messages_has_sent_them_all(au
                 assert await server.get_message() == message
             with pytest.raises(ConnectionClosed, match="4001" if end else "1006"):
                 await server.get_message()
-
-
-def test_a_message_may_consist_of_very_many_final_blocks():
-    """Each ends what zlib takes for its input, and what is behind it goes on as a new stream (RFC 7692 §7.2.3.5)."""
-    engine = Engine(client=False, max_message_size=2**20, compression=PerMessageDeflate())
-    engine.receive(unmasked(0xC2, b"\x03\x00" * 20_000))
-    calls = 1
-    while engine.tired:
-        calls += 1
-        engine.go_on()
-    assert list(engine.messages) == [b""]
-    assert calls >= 20_000 * CALL // EFFORT
 
 
 # --- pings, and messages without data -----------------------------------------------------------------------------

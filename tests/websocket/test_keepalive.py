@@ -8,8 +8,9 @@ from websockets.frames import Opcode
 import trionet
 from trionet import ConnectionClosed, Phase, Reason, to_tls_client, to_tls_server
 from trionet.websocket.keepalive import Keepalive
-from trionet.websocket.protocol.engine import COSTLY, FRAMES, MAX_PONGS
+from trionet.websocket.protocol.engine import COSTLY, FRAMES
 from trionet.websocket.protocol.reader import MAX_KEPT
+from trionet.websocket.protocol.writer import MAX_PONGS
 
 from ..helpers.http_served import vanish
 from ..helpers.pairs import SOCKET_PAIRS, clog, lockstep_pair, memory_pair, receive_all, tcp_pair, unix_pair
@@ -108,8 +109,8 @@ async def test_what_is_kept_is_bounded_and_nothing_is_lost(message, autojump_clo
             stuck = sent
             await trio.sleep(60)
             assert sent == stuck
-            assert server._engine.buffered < 100_000 + 65536
-            assert len(server._engine.messages) < MAX_KEPT + 65536 // 6
+            assert server._engine.reader.buffered < 100_000 + 65536
+            assert len(server._engine.reader.messages) < MAX_KEPT + 65536 // 6
             while taken < stuck:
                 await server.get_message()
                 taken += 1

@@ -90,7 +90,7 @@ class Closing(Link):
         super()._retire(grace)
         if more:
             return  # the caretaker sees to it
-        if self.phase is Phase.OPEN and life.receive is not Receive.BUSY and not self._engine.messages:
+        if self.phase is Phase.OPEN and life.receive is not Receive.BUSY and not self._engine.reader.messages:
             self._close_in_background()
 
     def _take_what_came(self) -> bool:
@@ -170,7 +170,9 @@ class Closing(Link):
             self._failure = ConnectionClosed(reason, f"{self!r} was closed by the peer")
         if self._life.poisoned:
             self._take(event)
-        elif not self._answer() or self._engine.client or event is Event.PROTOCOL_ERROR or self._transport.parting:
+        elif (
+            not self._answer() or self._engine.writer.client or event is Event.PROTOCOL_ERROR or self._transport.parting
+        ):
             self._close_in_background()
         else:
             self._take(event)
@@ -188,10 +190,10 @@ class Closing(Link):
         return sent == len(data)
 
     def _last_words(self) -> bytes:
-        engine = self._engine
-        data = bytes(self._unsent) + engine.pong + engine.farewell
+        writer = self._engine.writer
+        data = bytes(self._unsent) + writer.pongs + writer.close_frame
         self._unsent.clear()
-        engine.pong = engine.farewell = b""
+        writer.pongs = writer.close_frame = b""
         return data
 
     @enable_ki_protection
@@ -212,8 +214,8 @@ class Closing(Link):
             self._close = CloseReason(1006, None)
         if phase is not Phase.MOVED and self._final is None:
             if not self._life.retiring:  # else they arrived before the server began to drain
-                self._engine.messages.clear()
-            self._engine.parts.clear()
+                self._engine.reader.messages.clear()
+            self._engine.reader.parts.clear()
         super()._phase_changed(before)
 
     # --- the goodbye ---------------------------------------------------------------------------------------------
@@ -225,9 +227,9 @@ class Closing(Link):
     async def _goodbye(self) -> None:
         """The closing handshake (RFC 6455 §7.1), then the transport's own goodbye."""
         try:
-            self._engine.want_nothing()
+            self._engine.reader.want_nothing()
             await self._take_leftover()
-            self._engine.close(*self._words)
+            self._engine.writer.close(*self._words)
             if data := self._last_words():
                 await self._transport.send_all(data)
             await self._wait_for_close()
@@ -250,7 +252,7 @@ class Closing(Link):
         """Look for the peer's close only; nothing else is wanted any more, nor kept."""
         engine = self._engine
         engine.receive(data)
-        while engine.tired:
+        while engine.reader.tired:
             await trio.lowlevel.checkpoint()
             engine.go_on()
         engine.take_pongs()
@@ -263,5 +265,5 @@ class Closing(Link):
             if not data:
                 return
             await self._skim(data)
-        if engine.client or engine.failure is not None:
+        if engine.writer.client or engine.failure is not None:
             await linger(self._transport, end_sending=engine.failure is not None)

@@ -74,12 +74,12 @@ class WebSocket(InFragments, trio.abc.AsyncResource):
     @property
     def is_client(self) -> bool:
         """Whether this is the client's side."""
-        return self._engine.client
+        return self._engine.writer.client
 
     @property
     def is_server(self) -> bool:
         """Whether this is the server's side."""
-        return not self._engine.client
+        return not self._engine.writer.client
 
     @property
     def path(self) -> str:
@@ -139,7 +139,7 @@ class WebSocket(InFragments, trio.abc.AsyncResource):
         Source: RFC 6455 §5.4, §5.6, §6.2.
         """
         reading = self._reading
-        messages = self._engine.messages
+        messages = self._engine.reader.messages
         if messages and not reading.held and self._stream is None and self._life.phase is not Phase.MOVED:
             await checkpoint_if_cancelled()
             message = messages.popleft()
@@ -212,19 +212,19 @@ class WebSocket(InFragments, trio.abc.AsyncResource):
             or life.reset
             or self._writing.held
             or self._composing.held
-            or engine.pong
+            or engine.writer.pongs
             or self._unsent
         ):
-            if engine.messages and self._may_gather:
+            if engine.reader.messages and self._may_gather:
                 await self._gather(message)
             else:
                 await self._send_in_turn(message)
             return
-        if engine.messages:
+        if engine.reader.messages:
             await self._gather(message)
             return
         await checkpoint_if_cancelled()
-        frame = engine.message(message)
+        frame = engine.writer.message(message)
         try:
             sent = self._transport.send_some(frame)
         except trio.BrokenResourceError as exc:
@@ -283,22 +283,22 @@ class WebSocket(InFragments, trio.abc.AsyncResource):
             if payload in self._pings:
                 self._check_room()
                 await self._read_batch(patient=True)
-                if self._engine.stalled and not self._engine.tired and payload in self._pings:
+                if self._engine.reader.stalled and not self._engine.reader.tired and payload in self._pings:
                     raise self._no_room()
         finally:
             self._reading.release()
 
     def _check_room(self) -> None:
-        engine = self._engine
-        if engine.buffered > (engine.max_message_size or math.inf) or len(engine.messages) > MAX_KEPT:
+        reader = self._engine.reader
+        if reader.buffered > (reader.max_message_size or math.inf) or len(reader.messages) > MAX_KEPT:
             raise self._no_room()
 
     def _no_room(self) -> LimitExceededError:
-        engine = self._engine
+        reader = self._engine.reader
         return LimitExceededError(
-            f"ping given up: {len(engine.messages)} messages with {engine.buffered} bytes wait to be taken with "
+            f"ping given up: {len(reader.messages)} messages with {reader.buffered} bytes wait to be taken with "
             f"get_message(), or one that is too big; the pong comes behind them. The limit "
-            f"({engine.max_message_size or math.inf:g}) is max_message_size, for at most {MAX_KEPT} messages"
+            f"({reader.max_message_size or math.inf:g}) is max_message_size, for at most {MAX_KEPT} messages"
         )
 
     async def pong(self, payload: bytes | None = None) -> None:

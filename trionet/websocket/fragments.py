@@ -157,22 +157,22 @@ class InFragments(Kept):
             self.flush()
 
     async def _send_parts(self, parts: Parts, lease: Lease) -> None:
-        engine = self._engine
+        writer = self._engine.writer
         kind: type | None = None
         try:
             async with aclosing(_each(parts)) as each:
                 async for part in each:
                     text = isinstance(part, str)
                     if kind is None:
-                        await self._send_frame(engine.first, part, lease=lease)
+                        await self._send_frame(writer.first, part, lease=lease)
                         self._unfinished = True
                         kind = str if text else bytes
                     elif text != (kind is str):
                         raise TypeError(f"a part is {type(part).__name__}, the ones before are {kind.__name__}")
                     else:
-                        await self._send_frame(engine.next, part, lease=lease)
+                        await self._send_frame(writer.next, part, lease=lease)
             if kind is not None:
-                await self._send_frame(engine.last, lease=lease)
+                await self._send_frame(writer.last, lease=lease)
         except BaseException:
             if kind is not None:
                 self._abandon()
@@ -228,7 +228,7 @@ class InFragments(Kept):
                 raise LocalProtocolError("the rest of this message was dropped when the next one was asked for")
             if stream.state is _State.NEW:
                 self._settle()
-                messages = self._engine.messages
+                messages = self._engine.reader.messages
                 if messages and self._life.phase is not Phase.MOVED:
                     stream.state = _State.OVER
                     message = messages.popleft()
@@ -244,14 +244,14 @@ class InFragments(Kept):
         stream.task = current_task()
         stream.since = trio.current_time()
         self._stream = stream
-        self._engine.want_parts()
+        self._engine.reader.want_parts()
 
     async def _await_part(self, stream: Fragments) -> Message:
-        engine = self._engine
+        reader = self._engine.reader
         try:
             waited = False
-            while not engine.parts:
-                if engine.parts_over:
+            while not reader.parts:
+                if reader.parts_over:
                     stream.state = _State.OVER
                     self._stream = None
                     raise StopAsyncIteration
@@ -260,12 +260,12 @@ class InFragments(Kept):
                 await self._read_batch(patient=True)
                 waited = True
         except BaseException:
-            if stream.state is _State.COMING and engine.between_messages:
+            if stream.state is _State.COMING and reader.parts_not_begun:
                 stream.state = _State.NEW
                 self._stream = None
-                engine.want_whole()
+                reader.want_whole()
             raise
-        part = engine.parts.popleft()
+        part = reader.parts.popleft()
         if not waited:
             await cancel_shielded_checkpoint()
         return part
@@ -294,7 +294,7 @@ class InFragments(Kept):
     def _drop(self, stream: Fragments) -> None:
         if stream is self._stream:
             self._stream = None
-            self._engine.want_whole()
+            self._engine.reader.want_whole()
         if stream.state is not _State.OVER:
             stream.state = _State.DROPPED
 

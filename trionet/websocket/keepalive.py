@@ -153,9 +153,9 @@ class Kept(Closing):
 
     def _take_batch(self) -> bool:
         """Take in what one receive brings without waiting, or what is left of one: whether it brought bytes."""
-        if self._leftover or self._engine.stalled:
+        if self._leftover or self._engine.reader.stalled:
             self._take_rest(patient=True)
-            return self._engine.tired or not self._engine.stalled
+            return self._engine.reader.tired or not self._engine.reader.stalled
         if not self._batches:
             return False
         self._batches -= 1
@@ -222,7 +222,7 @@ class Kept(Closing):
         self._ping_payload = self._new_payload()
         self._ping_at = now
         self._pings[self._ping_payload] = None  # no task waits for it
-        self._send_control(self._engine.control(PING, self._ping_payload))
+        self._send_control(self._engine.writer.control(PING, self._ping_payload))
 
     def _give_up(self, why: str) -> None:
         self._close = CloseReason(1006, None)

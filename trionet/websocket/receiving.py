@@ -52,7 +52,7 @@ class Link(Sending):
             patient: As for `Engine.receive`.
         """
         life = self._life
-        if (self._leftover or self._engine.stalled) and life.phase is _OPEN:
+        if (self._leftover or self._engine.reader.stalled) and life.phase is _OPEN:
             await self._read_rest(patient)
             return
         if self._unsent:

@@ -74,7 +74,7 @@ class Sending(Handle):
             self._refuse_send()
         await self._take_message_turn()
         try:
-            await self._send_frame(self._engine.message, message)
+            await self._send_frame(self._engine.writer.message, message)
         finally:
             self._composing.release()
 
@@ -92,7 +92,7 @@ class Sending(Handle):
     async def _send_control_in_turn(self, opcode: int, payload: bytes) -> None:
         if self._life.phase is not Phase.OPEN:
             self._refuse_send()
-        await self._send_frame(self._engine.control, opcode, payload)
+        await self._send_frame(self._engine.writer.control, opcode, payload)
 
     @enable_ki_protection
     async def _send_frame(self, build: Any, *args: Any, lease: Lease | None = None) -> None:
@@ -123,7 +123,7 @@ class Sending(Handle):
     async def _gather(self, message: str | bytes | bytearray | memoryview) -> None:
         """Send a message in the company of others: what comes next of this batch is likely to be answered too."""
         await checkpoint_if_cancelled()
-        self._unsent += self._engine.message(message)
+        self._unsent += self._engine.writer.message(message)
         if not self._flush_asked:
             self._flush_asked = True
             self._owner.caretaker.flush_soon(self)
@@ -158,7 +158,7 @@ class Sending(Handle):
     @property
     def _due(self) -> bool:
         """Whether something waits to be sent before anything else."""
-        return bool(self._unsent or self._engine.pong)
+        return bool(self._unsent or self._engine.writer.pongs)
 
     @enable_ki_protection
     def flush(self) -> None:
@@ -173,10 +173,10 @@ class Sending(Handle):
         life = self._life
         if life.phase is not Phase.OPEN or life.send is not Send.IDLE or life.reset:
             return
-        engine = self._engine
-        if engine.pong:
-            self._unsent += engine.pong
-            engine.pong = b""
+        writer = self._engine.writer
+        if writer.pongs:
+            self._unsent += writer.pongs
+            writer.pongs = b""
         self._send_unsent()
         self._send_later()
 
@@ -221,13 +221,13 @@ class Sending(Handle):
     @enable_ki_protection
     async def _transmit(self, frame: bytes, sent: int = 0, *, lease: Lease | None = None) -> None:
         """Send what is due and then `frame`, of which `sent` bytes are out. The caller has the frame turn."""
-        engine, transport = self._engine, self._transport
+        writer, transport = self._engine.writer, self._transport
         self._begin_send(lease)
         due = b""
         if not sent:
-            due = bytes(self._unsent) + engine.pong
+            due = bytes(self._unsent) + writer.pongs
             self._unsent.clear()
-            engine.pong = b""
+            writer.pongs = b""
         data = due + frame
         transport.bytes_sent = 0
         try:
@@ -254,7 +254,7 @@ class Sending(Handle):
             self._unsent[:0] = due[total:]
         if sent == 0:
             self._transport.bytes_sent = 0  # what did go out is accounted for, in `_unsent`
-            self._engine.forget()
+            self._engine.writer.forget()
         try:
             self._send_failed(exc, sent)
         except HandleBrokenError as broken:

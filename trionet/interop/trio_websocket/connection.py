@@ -30,12 +30,12 @@ if TYPE_CHECKING:
     from ...websocket.protocol.reader import Message
     from .endpoint import Endpoints
 
-__all__ = ["WITHOUT_CODE", "WebSocketConnection", "logger"]
+__all__ = ["WebSocketConnection", "logger"]
 
 logger: Final = logging.getLogger("trio-websocket")
 """The other library's: what programs have set for it holds here too."""
 
-WITHOUT_CODE: Final = frozenset({1005, 1006, 1015})
+_WITHOUT_CODE: Final = frozenset({1005, 1006, 1015})
 """Codes that stand for a close without one, or for none at all (RFC 6455 §7.4.1)."""
 _HANDSHAKE: Final = frozenset({b"connection", b"host", b"upgrade"})
 
@@ -165,7 +165,7 @@ class WebSocketConnection(WebSocket):
         """
         handled = sys.exc_info()[1]
         try:
-            if code in WITHOUT_CODE:
+            if code in _WITHOUT_CODE:
                 await self._close_with(1005, "")
             else:
                 await super().aclose(code, _cut(reason))
@@ -223,7 +223,7 @@ class WebSocketConnection(WebSocket):
             self._attending.cancel()
 
     def _has_room(self) -> bool:
-        return len(self._engine.messages) <= self._queue_size and super()._has_room()
+        return len(self._engine.reader.messages) <= self._queue_size and super()._has_room()
 
     def _phase_changed(self, before: Phase) -> None:
         super()._phase_changed(before)

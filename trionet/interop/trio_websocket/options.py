@@ -13,8 +13,8 @@ from ...http.protocol.headers import Headers, split_list
 from ...support.checks import check_count
 from ...websocket.handshake.shared import Settings
 from ...websocket.protocol.engine import Engine
-from ...websocket.protocol.frames import CLOSE, TEXT
-from .connection import WITHOUT_CODE, WebSocketConnection
+from ...websocket.protocol.frames import TEXT
+from .connection import WebSocketConnection
 
 __all__ = [
     "CONN_TIMEOUT",
@@ -45,29 +45,22 @@ _SUBPROTOCOL: Final = b"sec-websocket-protocol"
 
 
 class InteropEngine(Engine):
-    """Counts a text message in characters, so it may have four times the bytes; and can close without a code."""
+    """Counts a text message in characters, so it may have four times the bytes."""
 
     __slots__ = ()
 
-    def close(self, code: int, reason: str) -> None:
-        """As `Engine.close`; the frame is empty if the code is one that no frame can carry (RFC 6455 §7.4.1)."""
-        if code in WITHOUT_CODE and not self.closing:
-            self.closing = True
-            self.farewell = self.control(CLOSE, b"")
-        else:
-            super().close(code, reason)
-
-    def _unusual(self, data: bytes | bytearray, at: int, size: int, start: int, length: int) -> int:
-        if (data[at] & 15 or self._kind) != TEXT:
-            return super()._unusual(data, at, size, start, length)
-        limit, count = self._limit, len(self.messages)
-        self._limit = UTF8_BYTES * limit
+    def _take_frame(self, data: bytes | bytearray, at: int, size: int) -> int:
+        reader = self.reader
+        if (data[at] & 15 or reader.kind) != TEXT:
+            return super()._take_frame(data, at, size)
+        limit, count = reader.limit, len(reader.messages)
+        reader.limit = UTF8_BYTES * limit
         try:
-            end = super()._unusual(data, at, size, start, length)
+            end = super()._take_frame(data, at, size)
         finally:
-            self._limit = limit
-        if len(self.messages) > count and len(self.messages[-1]) > limit:
-            raise self._too_big_offence(len(self.messages.pop()))
+            reader.limit = limit
+        if len(reader.messages) > count and len(reader.messages[-1]) > limit:
+            raise reader.too_big(len(reader.messages.pop()))
         return end
 
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from ...support.checks import check_count
 
-__all__ = ["CALL", "EFFORT", "Deflater", "Inflater", "PerMessageDeflate"]
+__all__ = ["CALL", "EFFORT", "Deflater", "Inflater", "PerMessageDeflate", "make_deflater", "make_inflater"]
 
 _TAIL: Final = b"\x00\x00\xff\xff"
 """The end of an empty block, which every message has and none is sent with (RFC 7692 §7.2.1)."""
@@ -68,17 +68,19 @@ class PerMessageDeflate:
         check_count("mem_level", self.mem_level, 1, 9)
         check_count("min_size", self.min_size, 0, sys.maxsize)
 
-    def deflater(self, *, client: bool) -> Deflater:
-        """What compresses the messages of one side."""
-        if client:
-            return Deflater(self, self.client_max_window_bits, takeover=not self.client_no_context_takeover)
-        return Deflater(self, self.server_max_window_bits, takeover=not self.server_no_context_takeover)
 
-    def inflater(self, *, client: bool) -> Inflater:
-        """What expands the messages that one side receives."""
-        if client:
-            return Inflater(self.server_max_window_bits, takeover=not self.server_no_context_takeover)
-        return Inflater(self.client_max_window_bits, takeover=not self.client_no_context_takeover)
+def make_deflater(agreed: PerMessageDeflate, *, client: bool) -> Deflater:
+    """What compresses the messages of one side."""
+    if client:
+        return Deflater(agreed, agreed.client_max_window_bits, takeover=not agreed.client_no_context_takeover)
+    return Deflater(agreed, agreed.server_max_window_bits, takeover=not agreed.server_no_context_takeover)
+
+
+def make_inflater(agreed: PerMessageDeflate, *, client: bool) -> Inflater:
+    """What expands the messages that one side receives."""
+    if client:
+        return Inflater(agreed.server_max_window_bits, takeover=not agreed.server_no_context_takeover)
+    return Inflater(agreed.client_max_window_bits, takeover=not agreed.client_no_context_takeover)
 
 
 class Deflater:

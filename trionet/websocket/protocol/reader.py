@@ -1,9 +1,15 @@
-"""From the data of frames to messages: whole ones, or one in parts (RFC 6455 §5.4, RFC 7692 §7.2.2).
+"""The receiving half: the data of frames in, messages out, whole or in parts (RFC 6455 §5.4, RFC 7692 §7.2.2).
 
-Who wants what is said beforehand: a reader wants whole messages, or one in parts; a closing side wants nothing. Where
-as much waits to be taken as the bound allows, or where a message is too big for the one who looked but may not be for
-the next one, the assembly is *stalled*: what has come behind that stays as it is. So it is where one call has done as
-much as one call may; then the assembly is *tired* too, and goes on when it is called again.
+The engine finds the frames; the reader puts their data together. A user says in advance what it wants: whole messages
+(`want_whole`), the next message in parts as they come (`want_parts`), or, while closing, none (`want_nothing`).
+
+*Bounds.* A few bytes of compressed input can expand to very many. So nothing is expanded beyond what may be kept:
+where as much waits to be taken as the bound allows, or where a message is too big for the task that looks now but may
+not be for the next one, the reader is *stalled*, and the input behind that stays as it came. It is stalled also where
+one call has done as much as one call may; then it is *tired* too, and goes on when it is called again.
+
+A message in fragments is collected in one buffer, not in a list: a million fragments of one byte, or of none, must not
+cost more than their bytes.
 """
 
 from __future__ import annotations
@@ -15,13 +21,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from ...errors import LimitExceededError, RemoteProtocolError, TrionetError
-from .frames import CONT, RSV1, TEXT, apply_mask
-from .writer import Writer
+from .deflate import make_inflater
+from .frames import CONT, FIN, RSV1, TEXT, apply_mask
 
 if TYPE_CHECKING:
     from .deflate import Inflater, PerMessageDeflate
 
-__all__ = ["MAX_KEPT", "WHOLE", "Assembly", "Message", "Offence", "PartialFrame"]
+__all__ = ["MAX_KEPT", "WHOLE", "Message", "Reader", "Violation"]
 
 Message = str | bytes
 """What is received: str for text messages, bytes for binary ones."""
@@ -44,8 +50,8 @@ _SKIP: Final = 2  # the rest of it is dropped
 _CLOSING: Final = 3  # nothing is wanted any more
 
 
-class Offence(Exception):
-    """The peer has broken the protocol, or a limit: which close code that is."""
+class Violation(Exception):
+    """The peer has broken the protocol, or a limit: which close code that is (RFC 6455 §7.1.7)."""
 
     def __init__(self, code: int, text: str, error: TrionetError | None = None) -> None:
         super().__init__(text)
@@ -62,7 +68,7 @@ class PartialFrame:
     key: bytes
 
 
-class Assembly(Writer):
+class Reader:
     """Puts messages together, one of which may be given before it is whole.
 
     Attributes:
@@ -71,27 +77,32 @@ class Assembly(Writer):
         parts_over: Whether these are the last ones.
         stalled: Whether there is input that was not looked at.
         tired: Whether that is only for the time that it takes: the next call goes on.
+        patient: Whether a message that is too big is left for the next call to find.
+        limit: Bytes of one message at most.
+        bound: Bytes of all that waits to be taken, at most.
+        mode: What is done with the data of messages: `WHOLE` if they are kept until they are whole.
+        kind: Opcode of the message that has begun; 0 if none has.
+        between: Whether no message has begun, and whole ones are wanted: the fast path's condition.
+        frame: The frame whose data is coming in parts, if one is.
+        inflater: What expands compressed messages, if that was agreed on.
     """
 
-    __slots__ = ("_bound", "_decoder", "_deflated", "_frame", "_given", "_inflater", "_kind", "_limit", "_mode",
-                 "_partial", "_parts_next", "_patient", "_plain", "max_message_size", "messages", "parts",
-                 "parts_over", "stalled", "tired")  # fmt: skip
+    __slots__ = ("_decoder", "_deflated", "_given", "_partial", "_parts_next", "between", "bound", "frame", "inflater",
+                 "kind", "limit", "max_message_size", "messages", "mode", "parts", "parts_over", "patient",
+                 "stalled", "tired")  # fmt: skip
 
     def __init__(self, *, client: bool, max_message_size: int | None, compression: PerMessageDeflate | None) -> None:
-        super().__init__(client=client, compression=compression)
         self.max_message_size = max_message_size
-        self._limit = _UNLIMITED if max_message_size is None else max_message_size
-        self._bound = MAX_KEPT_BYTES if max_message_size is None else max_message_size
-        self._inflater: Inflater | None = None if compression is None else compression.inflater(client=client)
-        self._mode = WHOLE
-        # The message that has begun: its opcode (0: none has), whether it is compressed, and what of it has come.
-        # One buffer, not a list: a million fragments of one byte, or of none, must not cost more than their bytes.
-        self._kind = 0
+        self.limit = _UNLIMITED if max_message_size is None else max_message_size
+        self.bound = MAX_KEPT_BYTES if max_message_size is None else max_message_size
+        self.inflater: Inflater | None = None if compression is None else make_inflater(compression, client=client)
+        self.mode = WHOLE
+        self.kind = 0
         self._deflated = False
-        self._partial = bytearray()
-        self._plain = True  # no message has begun, and whole ones are wanted
-        self._patient = False  # whether a message that is too big is left for the next one who looks
-        self._frame: PartialFrame | None = None
+        self._partial = bytearray()  # what has come of the message that has begun
+        self.between = True
+        self.patient = False
+        self.frame: PartialFrame | None = None
         self._decoder: codecs.IncrementalDecoder | None = None
         self._given = False  # whether a part of the message was given
         self._parts_next = False  # whether the message behind the one that is dropped is wanted in parts
@@ -105,18 +116,23 @@ class Assembly(Writer):
         """Bytes (characters, for text) of the messages, and parts of one, that nobody has taken."""
         return sum(map(len, self.messages)) + sum(map(len, self.parts))
 
+    @property
+    def unfinished(self) -> int:
+        """Bytes that have come of messages that are not whole yet, or are wanted in parts."""
+        return sum(map(len, self.parts)) + len(self._partial)
+
     # --- what is wanted ------------------------------------------------------------------------------------------
 
     def want_parts(self) -> None:
         """The message that is coming, or the next one that comes, is wanted in parts."""
         self.parts_over = False
         self.parts.clear()
-        if self._mode == _SKIP:
+        if self.mode == _SKIP:
             self._parts_next = True
             return
-        self._mode = _PARTS
-        self._plain = self._given = False
-        if self._kind:
+        self.mode = _PARTS
+        self.between = self._given = False
+        if self.kind:
             begun, self._partial = self._partial, bytearray()
             self._add_part(bytes(begun), last=False)
 
@@ -124,59 +140,65 @@ class Assembly(Writer):
         """Whole messages are wanted again: what has not come yet of one in parts is dropped."""
         self.parts.clear()
         self._parts_next = False
-        if self._mode == _PARTS:
-            self._mode = _SKIP if self._kind else WHOLE
-            self._plain = self._mode == WHOLE
-
-    @property
-    def between_messages(self) -> bool:
-        """Whether nothing has come yet of a message that is wanted in parts."""
-        return self._parts_next or (self._mode == _PARTS and not self._kind)
+        if self.mode == _PARTS:
+            self.mode = _SKIP if self.kind else WHOLE
+            self.between = self.mode == WHOLE
 
     def want_nothing(self) -> None:
         """Only the peer's close is still of interest. What is there already can be taken."""
-        self._mode = _CLOSING
-        self._plain = False
+        self.mode = _CLOSING
+        self.between = False
         self._partial.clear()
 
-    # --- frames ------------------------------------------------------------------------------------------------
+    @property
+    def parts_not_begun(self) -> bool:
+        """Whether nothing has come yet of a message that is wanted in parts."""
+        return self._parts_next or (self.mode == _PARTS and not self.kind)
 
-    def _begin(self, first: int, opcode: int) -> None:
+    # --- the data of frames, for the engine ----------------------------------------------------------------------
+
+    def begin(self, first: int) -> None:
+        """A frame of a message begins with this byte: the message's first one, or a continuation."""
+        opcode = first & 15
         if opcode != CONT:
-            self._kind = opcode
+            self.kind = opcode
             self._deflated = bool(first & RSV1)
-            self._plain = self._given = False
+            self.between = self._given = False
 
-    def _end(self) -> None:
-        self._kind = 0
-        self._decoder = None
-        if self._inflater is not None and self._mode != _CLOSING:
-            self._inflater.message_over()
-        if self._mode != _CLOSING:
-            self._mode = _PARTS if self._parts_next else WHOLE
-            self._plain = not self._parts_next
-            self._parts_next = False
+    def check_size(self, length: int, first: int) -> bool:
+        """Whether a frame of this length may belong to a message that is wanted whole; False: look again later.
 
-    def _too_big(self, length: int, deflated: bool) -> bool:
-        """Whether a message is too big for sure if a frame of this length belongs to it."""
-        if deflated or (self._deflated and self._kind):
-            return length > 2 * self._limit + SLACK  # what does not get smaller gets larger
-        return len(self._partial) + length > self._limit
+        Raises:
+            Violation: the message is too big for sure, and nothing waits to be taken before it.
+        """
+        size, most = len(self._partial) + length, self.limit
+        if first & RSV1 or (self._deflated and self.kind):
+            size, most = length, 2 * self.limit + SLACK  # what does not get smaller gets larger
+        if size > most:
+            self._leave_too_big(len(self._partial) + length)
+        return size <= most
 
-    def _too_big_offence(self, size: int) -> Offence:
-        return Offence(
+    def _leave_too_big(self, size: int) -> None:
+        """A message is too big for the task that looks now: leave it for one that wants it in parts, or raise."""
+        if not self.patient and not self.messages:
+            raise self.too_big(size)
+        self.stalled = True
+
+    def too_big(self, size: int) -> Violation:
+        """What a message of so many bytes, or more, violates."""
+        return Violation(
             1009,
             "message too big",
             LimitExceededError(
-                f"message too big: at least {size} bytes, the limit is {self._limit} bytes (max_message_size)"
+                f"message too big: at least {size} bytes, the limit is {self.limit} bytes (max_message_size)"
             ),
         )
 
-    def _add_to_whole(self, payload: bytes, final: bool) -> None:
+    def add(self, payload: bytes, *, final: bool) -> None:
         """A frame's data, as a part of a message that is to be whole."""
         partial = self._partial
         if self._deflated:
-            inflater = self._inflater
+            inflater = self.inflater
             assert inflater is not None
             if not self._inflate(inflater, payload, final):
                 return
@@ -185,63 +207,80 @@ class Assembly(Writer):
         else:
             partial += payload
         if final:
-            kind = self._kind
+            kind = self.kind
             self._partial = bytearray()
             self._end()
             self.messages.append(partial.decode() if kind == TEXT else bytes(partial))
 
     def _inflate(self, inflater: Inflater, payload: bytes, final: bool) -> bool:
         """Add what `payload` expands to, and what the one before has left: False if that has to be continued."""
-        partial, most = self._partial, self._limit + 1
+        partial, most = self._partial, self.limit + 1
         partial += inflater.part(payload, most - len(partial))
         if len(partial) == most:
-            if not self._patient and not self.messages:
-                raise self._too_big_offence(most)
-            self.stalled = True
+            self._leave_too_big(most)
         elif inflater.pending:
             self.stalled = self.tired = True
         else:
             return True
-        self._frame = PartialFrame(0, final, b"")
+        self.frame = PartialFrame(0, final, b"")
         return False
 
-    def _go_on_in_frame(self, data: bytes | bytearray, at: int, size: int) -> int:
-        """More of a frame that is given in parts, or dropped: where it, or the input, ends."""
-        frame = self._frame
+    def _end(self) -> None:
+        """The message that had begun is over."""
+        self.kind = 0
+        self._decoder = None
+        if self.mode == _CLOSING:
+            return
+        if self.inflater is not None:
+            self.inflater.message_over()
+        self.mode = _PARTS if self._parts_next else WHOLE
+        self.between = not self._parts_next
+        self._parts_next = False
+
+    def abandon(self) -> None:
+        """The peer has broken the protocol: nothing will come of what has begun."""
+        self._partial.clear()
+        self.frame = None
+
+    # --- frames that are given in parts, or dropped ---------------------------------------------------------------
+
+    def begin_partial(self, first: int, length: int, key: bytes) -> None:
+        """A frame begins whose data is not waited for."""
+        self.begin(first)
+        self.frame = PartialFrame(length, bool(first & FIN), key)
+
+    def add_partial(self, data: bytes | bytearray, at: int, size: int) -> int:
+        """More of that frame, from `at` on: where it, or the input, ends."""
+        frame = self.frame
         assert frame is not None
-        if self._mode == WHOLE:
-            if len(self._partial) <= self._limit:
-                self._frame = None
-                self._add_to_whole(b"", frame.final)
-                return at
-            if not self._patient and not self.messages:
-                raise self._too_big_offence(len(self._partial))
-            self.stalled = True
+        if self.mode == WHOLE:
+            self._go_on_with_whole(frame)
             return at
         if not self._expand(b""):
             return at
         end = min(size, at + frame.left)
-        if end > at:
-            payload: bytes = bytes(data[at:end])
-            if frame.key:
-                payload = apply_mask(payload, frame.key)
-                turn = (end - at) % 4
-                frame.key = frame.key[turn:] + frame.key[:turn]
-            frame.left -= end - at
-            if not self._expand(payload):
-                return end
+        if end > at and not self._expand(_unmask(bytes(data[at:end]), frame)):
+            return end
         if not frame.left:
-            self._frame = None
+            self.frame = None
             if frame.final:
-                self._part_message_over()
+                self._end_parts()
         return end
+
+    def _go_on_with_whole(self, frame: PartialFrame) -> None:
+        """A frame that has come, but could not be expanded in one go, belongs to a message that is to be whole."""
+        if len(self._partial) > self.limit:
+            self._leave_too_big(len(self._partial))
+            return
+        self.frame = None
+        self.add(b"", final=frame.final)
 
     def _expand(self, payload: bytes) -> bool:
         """Give `payload` as parts: False if there are more of them than are wanted at once."""
-        if not self._deflated or self._mode == _CLOSING:
+        if not self._deflated or self.mode == _CLOSING:
             self._add_part(payload, last=False)
             return True
-        inflater = self._inflater
+        inflater = self.inflater
         assert inflater is not None
         while payload or inflater.pending:
             if not payload and (self.parts or inflater.effort <= 0):
@@ -254,21 +293,31 @@ class Assembly(Writer):
         return True
 
     def _add_part(self, data: bytes, *, last: bool) -> None:
-        if self._mode == _CLOSING:
+        if self.mode == _CLOSING:
             return
         part: Message = data
-        if self._kind == TEXT:
+        if self.kind == TEXT:
             if self._decoder is None:
                 self._decoder = codecs.getincrementaldecoder("utf-8")()
             part = self._decoder.decode(data, last)
-        if self._mode == _PARTS and (part or (last and not self._given)):
+        if self.mode == _PARTS and (part or (last and not self._given)):
             self._given = True
             self.parts.append(part)
 
-    def _part_message_over(self) -> None:
-        if self._deflated and self._mode != _CLOSING:
-            assert self._inflater is not None
-            self._inflater.finish()
+    def _end_parts(self) -> None:
+        if self._deflated and self.mode != _CLOSING:
+            assert self.inflater is not None
+            self.inflater.finish()
         self._add_part(b"", last=True)
-        self.parts_over = self._mode == _PARTS
+        self.parts_over = self.mode == _PARTS
         self._end()
+
+
+def _unmask(payload: bytes, frame: PartialFrame) -> bytes:
+    """The next piece of a frame's payload; the key goes on behind it where the piece ends (RFC 6455 §5.3)."""
+    frame.left -= len(payload)
+    if frame.key:
+        payload = apply_mask(payload, frame.key)
+        turn = len(payload) % 4
+        frame.key = frame.key[turn:] + frame.key[:turn]
+    return payload

@@ -1,17 +1,26 @@
-"""The sending half of a WebSocket's protocol, without I/O: messages and control frames in, bytes out."""
+"""The sending half of a WebSocket's protocol, without I/O: messages and control frames in, bytes out.
+
+The writer also keeps the control frames that are due because of what the peer has sent: pongs, and the close frame.
+Pings are answered one by one; of the pongs that wait to be sent only the newest `MAX_PONGS` are kept (RFC 6455 §5.5.3
+allows that), as a flood of pings must not become a flood of pongs.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ...errors import LocalProtocolError
 from ...support.checks import flat_view
-from .frames import BINARY, CLOSE, CONT, FIN, RSV1, TEXT, build, close_payload
+from .deflate import make_deflater
+from .frames import BINARY, CLOSE, CONT, FIN, PONG, RSV1, TEXT, build, close_payload
 
 if TYPE_CHECKING:
-    from .deflate import Deflater, PerMessageDeflate
+    from .deflate import PerMessageDeflate
 
-__all__ = ["Writer", "payload_of"]
+__all__ = ["MAX_PONGS", "Writer", "payload_of"]
+
+MAX_PONGS: Final = 16
+"""Pongs that wait to be sent at most."""
 
 
 class Writer:
@@ -19,18 +28,19 @@ class Writer:
 
     Attributes:
         client: Whether this is the client's side, which masks.
-        compression: What was agreed on; None for no compression.
-        farewell: The close frame that is due; empty if none is.
+        pongs: The frames that answer the newest pings, at most `MAX_PONGS` of them; empty if none is due.
+        close_frame: The close frame that is due; empty if none is.
         closing: Whether a close frame was made.
     """
 
-    __slots__ = ("_deflater", "client", "closing", "compression", "farewell")
+    __slots__ = ("_deflater", "_pong_count", "client", "close_frame", "closing", "pongs")
 
     def __init__(self, *, client: bool, compression: PerMessageDeflate | None) -> None:
         self.client = client
-        self.compression = compression
-        self._deflater: Deflater | None = None if compression is None else compression.deflater(client=client)
-        self.farewell = b""
+        self._deflater = None if compression is None else make_deflater(compression, client=client)
+        self._pong_count = 0
+        self.pongs = b""
+        self.close_frame = b""
         self.closing = False
 
     def message(self, message: str | bytes | bytearray | memoryview) -> bytes:
@@ -69,15 +79,38 @@ class Writer:
         if self._deflater is not None:
             self._deflater.forget()
 
+    # --- control frames ------------------------------------------------------------------------------------------
+
     def control(self, opcode: int, payload: bytes) -> bytes:
         """A ping, pong or close frame; the payload has at most 125 bytes."""
         return build(FIN | opcode, payload, mask=self.client)
 
+    def answer_ping(self, payload: bytes) -> None:
+        """A pong is due, behind those that wait already; of too many the oldest is left out."""
+        waiting = self.pongs
+        if not waiting:
+            self._pong_count = 0
+        elif self._pong_count == MAX_PONGS:
+            self._pong_count -= 1
+            waiting = waiting[2 + (4 if self.client else 0) + (waiting[1] & 127) :]
+        self._pong_count += 1
+        self.pongs = waiting + self.control(PONG, payload)
+
     def close(self, code: int, reason: str) -> None:
-        """Make the close frame due, unless one was made before."""
+        """Make the close frame due, unless one was made before. Code 1005 stands for a frame without a code."""
+        self.close_with(b"" if code == 1005 else close_payload(code, reason))
+
+    def close_with(self, payload: bytes) -> None:
+        """As `close`, with this payload: the peer's own, to answer its close frame (RFC 6455 §5.5.1)."""
         if not self.closing:
             self.closing = True
-            self.farewell = self.control(CLOSE, close_payload(code, reason))
+            self.close_frame = self.control(CLOSE, payload)
+
+    def close_instead(self, code: int, reason: str) -> None:
+        """The connection has failed: say that, in place of a close frame that has not been sent (RFC 6455 §7.1.7)."""
+        if not self.closing or self.close_frame:
+            self.closing = False
+            self.close(code, reason)
 
 
 def payload_of(message: Any) -> tuple[int, bytes | bytearray | memoryview]:
