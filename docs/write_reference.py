@@ -78,11 +78,6 @@ BETWEEN_ROOMS = {
         " was_told_gone"
     ),
     "HTTPClient": "first_plan hooks plan pool usual_plan",
-    "HTTPClientConnection": (
-        "answered bytes_received check_exchange engaged exchange exchange_done exchange_failed give_up idle_since"
-        " machine part receive reusable send_leased start_service uses when_ended"
-    ),
-    "Response": "begin_empty decodes leave lend settled",
     "Fragments": "since state task",
     "WebSocket": "flush tick",
 }

@@ -12,7 +12,7 @@ import trio
 from aiohttp import web
 
 import trionet
-from trionet.http.client import connection as client_connection
+from trionet.http.client import exchange as client_exchange
 
 from ..helpers.http_peers import KINDS, aiohttp_serves, nginx_serves, uvicorn_serves
 
@@ -214,7 +214,7 @@ async def test_answers_without_bodies(application, peer_serves, open_client):
 
 
 async def test_a_body_that_the_server_is_asked_about_first(application, peer_serves, open_client, monkeypatch):
-    monkeypatch.setattr(client_connection, "CONTINUE_SECONDS", 60.0)  # longer than this test lasts
+    monkeypatch.setattr(client_exchange, "CONTINUE_SECONDS", 60.0)  # longer than this test lasts
     with trio.fail_after(30):
         async with peer_serves() as peer, open_client(peer) as client:
             for sent in (pattern(100_000), pieces(100_000)):
@@ -408,7 +408,7 @@ async def test_a_redirect_of_nginx_to_https(nginx_peers, open_client):
 
 
 async def test_nginx_counts_the_bytes_of_a_body(nginx, open_client, monkeypatch):
-    monkeypatch.setattr(client_connection, "CONTINUE_SECONDS", 60.0)  # longer than this test lasts
+    monkeypatch.setattr(client_exchange, "CONTINUE_SECONDS", 60.0)  # longer than this test lasts
     with trio.fail_after(30):
         async with open_client(nginx) as client:
             for size in (1, 16385, 65537, 102_400):
@@ -423,7 +423,7 @@ async def test_nginx_counts_the_bytes_of_a_body(nginx, open_client, monkeypatch)
 @pytest.mark.parametrize("expect", [False, True])
 @pytest.mark.parametrize("size", [102_401, 5_000_000])
 async def test_nginx_refuses_a_body_that_is_too_large(nginx, open_client, monkeypatch, size, expect):
-    monkeypatch.setattr(client_connection, "CONTINUE_SECONDS", 60.0)  # longer than this test lasts
+    monkeypatch.setattr(client_exchange, "CONTINUE_SECONDS", 60.0)  # longer than this test lasts
     with trio.fail_after(30):
         async with open_client(nginx) as client:
             for content in (pattern(size), pieces(size)):

@@ -59,7 +59,7 @@ async def test_a_scope_that_is_left_inside_of_a_block_does_not_wait_for_it():
             async with trionet.open_http_client(drain_timeout=math.inf) as client:
                 response = await client.request("GET", server.url).__aenter__()  # and nobody leaves it
             assert client.scope.report.clean
-            await response.leave(None)
+            await response._leave(None)
 
 
 async def test_over_tls_the_goodbye_is_said(client_context, server_context):

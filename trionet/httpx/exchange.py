@@ -90,7 +90,7 @@ class Exchange:
                 return
             except httpx.TransportError as exc:
                 dead = isinstance(exc.__cause__, trio.BrokenResourceError)
-                if not dead or connection.answered or prepared.method not in IDEMPOTENT or not self._replayable:
+                if not dead or connection._io.answered or prepared.method not in IDEMPOTENT or not self._replayable:
                     raise
             self._pool.retried += 1
         self._connection = connection = await self._open(self._site)
@@ -173,8 +173,7 @@ class Exchange:
             if body is not None:
                 body.scope = scope
             with errors(httpx.ReadError, body):
-                self.response = response = await connection.exchange(prepared, self._content)
-            response.decodes = False  # HTTPX does that
+                self.response = response = await connection._exchange(prepared, self._content)
             if body is not None:
                 body.scope = None
             return response
@@ -190,7 +189,7 @@ class Exchange:
         """The next piece of the body as it comes, with its content codings on; None at the end."""
         assert self.response is not None
         with within(self._timeouts.read, httpx.ReadTimeout), errors(httpx.ReadError, self._body):
-            return await anext(self.response, None)
+            return await self.response._body.next_piece()
         raise AssertionError("a timeout raises")
 
     @enable_ki_protection
@@ -202,7 +201,7 @@ class Exchange:
         assert self.response is not None
         try:
             with errors(httpx.ReadError, self._body):
-                await self.response.leave(None)
+                await self.response._leave(None)
         finally:
             self._give_back()
 
@@ -214,7 +213,7 @@ class Exchange:
         """
         try:
             if self.response is not None:
-                await self.response.leave(exc)
+                await self.response._leave(exc)
         finally:
             self._give_back()
 

@@ -115,7 +115,7 @@ class NetworkStream(httpcore.AsyncNetworkStream):
     def _as_bytes(self) -> Connection:
         connection = self._connection
         if isinstance(connection, HTTPClientConnection):
-            if connection.machine.peer_state is not H1State.SWITCHED:
+            if connection._io.machine.peer_state is not H1State.SWITCHED:
                 raise httpcore.LocalProtocolError(
                     "this connection carries HTTP, so its bytes are those of a response; network_stream can be read "
                     "and written behind 101 (Switching Protocols) and behind 2xx to CONNECT"

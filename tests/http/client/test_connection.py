@@ -118,8 +118,8 @@ async def test_requests_follow_each_other_on_one_connection():
                     assert response.connection is http
                     assert await response.read() == b"hello"
                     assert await response.read() == b"hello"
-            assert http.reusable
-        assert http.uses == 2
+            assert http._reuse.reusable
+        assert http._io.uses == 2
 
 
 async def test_what_goes_out_is_one_send_with_host_and_content():
@@ -137,7 +137,7 @@ async def test_what_goes_out_is_one_send_with_host_and_content():
                 ).encode()
             )
             await server.send_all(b"HTTP/1.1 204 No Content\r\n\r\n")
-        assert http.reusable
+        assert http._reuse.reusable
 
 
 async def exchange(http, method="GET", target="/", options=None):
@@ -160,7 +160,7 @@ async def test_a_second_request_is_refused_before_a_byte_of_it_is_written():
             assert (await answer(server)).target == "/first"
         with trio.move_on_after(0):
             assert await server.receive_some() == b""
-        assert http.reusable
+        assert http._reuse.reusable
 
 
 async def test_a_second_request_is_refused_while_the_first_response_is_unread():
@@ -236,7 +236,7 @@ async def test_head_has_no_body_whatever_its_length_says():
             nursery.start_soon(answer, server, HEAD + b"Content-Length: 5\r\n\r\n")
             _, body = await exchange(http, "HEAD")
             assert body == b""
-        assert http.reusable
+        assert http._reuse.reusable
 
 
 @pytest.mark.parametrize("split", [1, 7, 1000])
@@ -256,7 +256,7 @@ async def test_chunks_trailers_and_json_arrive_in_any_split(split):
             async with http.request("GET", "/") as response:
                 assert await response.json() == {"a": 1}
                 assert response.trailers.items() == [("X-Sum", "7")]
-        assert http.reusable
+        assert http._reuse.reusable
 
 
 async def test_reading_is_a_checkpoint_unless_something_was_received_since_the_last_time():
@@ -278,7 +278,7 @@ async def test_reading_is_a_checkpoint_unless_something_was_received_since_the_l
                     cancelled.cancel()
                     await response.read()
                 assert cancelled.cancelled_caught
-        assert http.reusable
+        assert http._reuse.reusable
 
 
 async def test_a_cancelled_read_loses_nothing():
@@ -300,7 +300,7 @@ async def test_a_cancelled_read_loses_nothing():
                     await response.read()
                 assert reading.cancelled_caught
                 assert await response.read() == b"hello"
-        assert http.reusable
+        assert http._reuse.reusable
 
 
 async def test_a_body_longer_than_asked_for_names_the_bound():
@@ -314,7 +314,7 @@ async def test_a_body_longer_than_asked_for_names_the_bound():
                     with pytest.raises(trionet.LimitExceededError, match=r"longer than 4 bytes \(max_bytes\)"):
                         await response.read(4)
                     assert await response.read(5) == b"hello"
-        assert http.reusable
+        assert http._reuse.reusable
 
 
 async def test_the_body_cannot_be_read_after_its_block():
@@ -403,7 +403,7 @@ async def test_a_short_rest_is_drained_and_the_connection_used_again():
                 nursery.start_soon(answer, server, wire)
                 async with http.request("GET", "/"):
                     pass
-            assert http.reusable
+            assert http._reuse.reusable
 
 
 async def test_a_rest_that_is_under_way_is_waited_for(autojump_clock):
@@ -418,7 +418,7 @@ async def test_a_rest_that_is_under_way_is_waited_for(autojump_clock):
             nursery.start_soon(slowly, server)
             async with http.request("GET", "/"):
                 pass
-        assert http.reusable
+        assert http._reuse.reusable
 
 
 async def test_a_rest_that_does_not_come_costs_the_drain_timeout_and_the_connection(autojump_clock):
@@ -439,9 +439,9 @@ async def test_a_long_rest_is_not_read_at_all():
         async with trio.open_nursery() as nursery:
             nursery.start_soon(answer, server, HEAD + b"Content-Length: 101\r\n\r\n" + bytes(101))
             async with http.request("GET", "/"):
-                received = http.bytes_received
+                received = http.statistics().bytes_received
         assert http.end.reason is Reason.ABORTED
-        assert http.bytes_received == received
+        assert http.statistics().bytes_received == received
 
 
 async def test_an_endless_rest_is_read_up_to_the_bound():
@@ -457,10 +457,10 @@ async def test_an_endless_rest_is_read_up_to_the_bound():
         async with trio.open_nursery() as nursery:
             nursery.start_soon(endless, server)
             async with http.request("GET", "/") as response:
-                buffered = response.connection.machine.buffered
-                received = http.bytes_received
+                buffered = response.connection._io.machine.buffered
+                received = http.statistics().bytes_received
         assert http.end.reason is Reason.ABORTED
-        assert http.bytes_received - received <= max(0, 5000 - buffered)
+        assert http.statistics().bytes_received - received <= max(0, 5000 - buffered)
 
 
 async def test_leaving_by_an_exception_drains_nothing():
@@ -487,7 +487,7 @@ async def test_leaving_by_an_exception_after_the_body_keeps_the_connection():
                     response.raise_for_status()
             assert caught.value.response is response
             assert (caught.value.body, caught.value.retry_safe) == (b"x", None)
-        assert http.reusable
+        assert http._reuse.reusable
 
 
 async def test_a_cancelled_drain_aborts():
@@ -635,7 +635,7 @@ async def test_informational_heads_pass_by():
             )
             response, body = await exchange(http)
         assert (response.status, body) == (200, b"hello")
-        assert http.reusable
+        assert http._reuse.reusable
 
 
 async def test_a_switch_of_protocols_leaves_the_byte_stream():
@@ -693,7 +693,7 @@ async def test_every_kind_of_body_arrives(make, field, expect_continue, autojump
                 await server.send_all(HELLO)
             assert asked.body == b"abcdef"
             assert field in asked.fields
-            assert http.reusable
+            assert http._reuse.reusable
 
 
 async def test_a_body_larger_than_all_buffers_arrives():
@@ -705,7 +705,7 @@ async def test_a_body_larger_than_all_buffers_arrives():
                 nursery.start_soon(exchange, http, "PUT", "/", {"content": content})
                 assert (await read_request(server)).body == body
                 await server.send_all(HELLO)
-            assert http.reusable
+            assert http._reuse.reusable
 
 
 @pytest.mark.parametrize("streaming", [False, True])
@@ -764,7 +764,7 @@ async def test_a_server_that_answers_as_it_reads_is_read_while_the_body_is_sent(
                     got.append(piece)
                     heard.set()
         assert got == [b"one", b"two"]
-        assert http.reusable
+        assert http._reuse.reusable
 
 
 async def test_an_upload_that_the_server_does_not_wait_for_ends_with_the_block():
@@ -891,7 +891,7 @@ async def test_the_body_waits_for_100_continue(autojump_clock):
             assert await server.receive_exactly(3) == b"abc"
             assert trio.current_time() - began < 0.5
             await server.send_all(HELLO)
-        assert http.reusable
+        assert http._reuse.reusable
 
 
 async def test_the_body_waits_for_one_second_at_most(autojump_clock):
@@ -904,7 +904,7 @@ async def test_the_body_waits_for_one_second_at_most(autojump_clock):
             assert await server.receive_exactly(3) == b"abc"
             assert trio.current_time() - began == pytest.approx(1)
             await server.send_all(HELLO)
-        assert http.reusable
+        assert http._reuse.reusable
 
 
 async def test_a_refusal_instead_of_100_spares_the_body():
@@ -1033,7 +1033,7 @@ async def test_a_server_that_drains_spares_the_clients_of_its_handlers():
         async with trio.open_nursery() as nursery:
             nursery.start_soon(answer, server)
             assert (await exchange(http))[1] == b"hello"
-        assert http.reusable
+        assert http._reuse.reusable
 
 
 async def test_requests_over_any_trio_stream():
@@ -1075,7 +1075,7 @@ async def test_cancelled_at_every_checkpoint_of_an_exchange(content):
                 nursery.cancel_scope.cancel()
             assert http.phase in (Phase.OPEN, Phase.CLOSED)
             assert http.blockers == ()
-            assert http.reusable or http.phase is Phase.CLOSED
+            assert http._reuse.reusable or http.phase is Phase.CLOSED
             outcomes.add(http.phase)
 
     assert await at_every_checkpoint(scenario) >= 2

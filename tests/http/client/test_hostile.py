@@ -81,7 +81,7 @@ async def test_a_block_that_is_left_while_another_task_reads_gives_that_no_short
             nursery.start_soon(read, response)
             await trio.lowlevel.checkpoint()  # it has read a part, and lets others have their turn
         assert isinstance(got[0], trionet.HandleClosedError)
-        assert http.reusable  # the rest was drained
+        assert http._reuse.reusable  # the rest was drained
 
 
 async def test_a_coded_body_that_is_cut_off_stays_an_error():

@@ -182,7 +182,7 @@ async def test_a_connection_that_is_kept_is_kept_until_the_block_is_left():
         async with client.request("GET", server.url, keep_connection=True) as response:
             assert await response.read() == b"hello"
             assert slots(client) == (1, 0, 1)
-            assert response.connection.reusable
+            assert response.connection._reuse.reusable
             async with response.connection.request("GET", "/own") as own:
                 assert await own.read() == b"hello"
                 assert own.connection is response.connection

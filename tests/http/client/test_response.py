@@ -145,5 +145,5 @@ async def test_methods_without_content_are_not_sent_with_any(method, content):
         with pytest.raises(trionet.LocalProtocolError, match=f"{method} "):
             async with client.request(method, server.url, content=content):
                 pass
-        assert http.reusable
+        assert http._reuse.reusable
         assert server.asked == []

@@ -5,55 +5,87 @@ request is refused before a byte of it is written. No task stands behind it and 
 system does not take at once is sent by a task of its own (`upload`), because the server may answer before it has read
 it all.
 
-What the connection may be used for is decided by the machine in `h1_client`; what belongs to one response, and how its
-block is left, is in `response`.
+The handle has two parts. `ClientIO` carries exchanges: `exchange` sends a request by it, and the response reads its
+body by it. `Reuse` says whether the connection may carry another request, and is what a pool goes by.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import trio
-from trio.lowlevel import checkpoint_if_cancelled, enable_ki_protection
+from trio.lowlevel import current_task, enable_ki_protection
 
-from ...handle import Lease
-from ...ownership import Phase, Receive, Send
+from ...handle import Handle
+from ...ownership import Event
 from ...support.block import NeedsAsyncWith
 from ...support.generators import close_generator
 from ..content import make_content
-from ..protocol.framing import NO_BODY
-from ..protocol.head import ResponseHead
-from ..protocol.machine import Signal
+from ..protocol.client_machine import H1Client
 from ..protocol.prepared import PreparedRequest, content_fields, with_defaults
-from ..protocol.states import H1State
-from .link import ClientLink
+from .exchange import exchange
+from .io import ClientIO
 from .response import Response
-from .upload import Upload
+from .reuse import Reuse
 
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from ...handle.detached import Detached
+    from ...ownership import Phase
     from ..content import Content
     from ..protocol.headers import HeaderInput, Headers
+    from ..protocol.limits import HTTPLimits
 
 __all__ = ["HTTPClientConnection"]
 
-CONTINUE_SECONDS: Final = 1.0
-"""How long a request that expects 100 (Continue) waits for it before it sends its body (RFC 9110 §10.1.1)."""
 
-SMALL: Final = 65536
-"""Bytes of a body that are joined with the head into one send at most."""
-
-_OPEN: Final = Phase.OPEN
-_RECEIVE_IDLE: Final = Receive.IDLE
-_SEND_IDLE: Final = Send.IDLE
-_NEED_DATA: Final = Signal.NEED_DATA
-
-
-class HTTPClientConnection(ClientLink, trio.abc.AsyncResource):
+class HTTPClientConnection(Handle, trio.abc.AsyncResource):
     """A client's HTTP/1.1 connection, with exactly one owner; made by `to_http_client` and by `HTTPClient`."""
 
-    __slots__ = ()
+    __slots__ = ("_host", "_io", "_reuse")
+
+    def __init__(self, capsule: Detached, *, host: str | None, limits: HTTPLimits) -> None:
+        super().__init__(capsule)
+        self._io = ClientIO(self, H1Client(bytes(self._leftover), limits))
+        self._reuse = Reuse(self._io)
+        self._leftover.clear()
+        self._host = host
+
+    def _renew(self) -> None:
+        super()._renew()
+        before = getattr(self, "_io", None)  # of the handle that this one is the twin of
+        if before is not None:
+            self._io = before.moved_to(self)
+            self._reuse = Reuse(self._io)
+
+    # --- questions -----------------------------------------------------------------------------------------------
+
+    @property
+    def host(self) -> str:
+        """What the Host field says of requests that have none of their own."""
+        if self._host is None:
+            match self._remote_address:
+                case (str(host), int(port), *_):
+                    bare = host.partition("%")[0]
+                    self._host = f"[{bare}]:{port}" if ":" in bare else f"{bare}:{port}"
+                case _:
+                    self._host = "localhost"
+        return self._host
+
+    @property
+    def limits(self) -> HTTPLimits:
+        """The bounds on what the server may send."""
+        return self._io.machine.limits
+
+    def is_silent(self) -> bool:
+        """Whether the server has sent nothing since the last exchange, not even EOF: told without waiting. A step.
+
+        What it sends then is either the end of the connection or would be taken for the response to the next request,
+        so a connection that is not silent must not be used again. False also over a stream that cannot tell, while a
+        request is under way, and on a handle that is being taken away or has ended.
+        """
+        return self._reuse.is_silent()
 
     # --- requests ------------------------------------------------------------------------------------------------
 
@@ -98,109 +130,55 @@ class HTTPClientConnection(ClientLink, trio.abc.AsyncResource):
         return RequestContext(self, method, target, headers, content, json, expect_continue)
 
     @enable_ki_protection
-    async def exchange(self, prepared: PreparedRequest, content: Content) -> Response:
-        """Send a prepared request and receive the head of its response, which has to be left with `Response.leave`.
+    async def _exchange(self, prepared: PreparedRequest, content: Content) -> Response:
+        """Send a prepared request and receive the head of its response, which has to be left with `Response._leave`.
 
         Raises and Cancellation: as `request`.
         """
-        life, machine, body = self._life, self._machine, content.data
-        if (
-            life.phase is not _OPEN
-            or life.leases
-            or life.send is not _SEND_IDLE
-            or life.receive is not _RECEIVE_IDLE
-            or life.reset
-            or machine.buffered
-        ):
-            self._refuse_request()
-        await checkpoint_if_cancelled()
-        if body is None or prepared.expects or len(body) > SMALL:
-            wire = machine.begin(prepared, prepared.framing(content.length))
-        else:
-            wire = machine.send_request(prepared, body)
-        lease = Lease(prepared.name, self._exchange_over)
-        life.leases = 1  # all that the table has for it in this phase
-        self._leases = (*self._leases, lease)
-        self.answered = False
-        self.uses += 1
-        try:
-            sent = self._send_now(wire)
-            if sent < len(wire) or machine.our_state is H1State.BODY:
-                return await self._exchange_slowly(prepared, lease, memoryview(wire)[sent:], content)
-            return self._respond(await self._read_head(lease), prepared, lease)
-        except BaseException as exc:
-            self.exchange_failed(exc, prepared.method)
-            raise
+        return Response(self, await exchange(self._io, prepared, content), prepared)
 
-    async def _exchange_slowly(
-        self, prepared: PreparedRequest, lease: Lease, rest: memoryview, content: Content
-    ) -> Response:
-        """An exchange with a large body, one that has yet to be produced, or one that the server is asked about."""
-        machine = self._machine
-        if machine.our_state is not H1State.BODY:
-            return await self._upload(prepared, Upload(self, lease, rest, None))
-        if not machine.awaits_continue:
-            return await self._upload(prepared, Upload(self, lease, rest, content))
-        if rest:
-            await self.send_leased(rest, lease)
-        head = await self._await_continue(lease)
-        if head is None:
-            return await self._upload(prepared, Upload(self, lease, None, content))
-        machine.abandon()  # answered without the body: nobody knows whether the server still waits for it
-        return self._respond(head, prepared, lease)
+    # --- the handle ----------------------------------------------------------------------------------------------
 
-    async def _await_continue(self, lease: Lease) -> ResponseHead | None:
-        """Wait until the server says that it wants the body, or for so long: the final response if that came first."""
-        machine = self._machine
-        with trio.move_on_after(CONTINUE_SECONDS):
-            while machine.awaits_continue:
-                head = await self._next_head(lease)
-                if head.status >= 200:
-                    return head
-        return None
+    def _waits_for_asker(self) -> bool:
+        """Whether the task that asks is in the block of the exchange, and no other task receives for it."""
+        return bool(self._leases) and self._reader is None and self._leases[0]._holder is current_task()
 
-    async def _upload(self, prepared: PreparedRequest, upload: Upload) -> Response:
-        """Send the rest in a task of its own, while this one receives the head of the response."""
-        upload.begin()
-        try:
-            head = await self._read_head(upload.lease)
-        except BaseException:
-            await self._end_upload(upload)  # noqa: ASYNC102 - shielded in there
-            raise
-        if upload.over or head.status >= 300:
-            await self._end_upload(upload)
-            return self._respond(head, prepared, upload.lease)
-        return self._respond(head, prepared, upload.lease, upload)
+    @enable_ki_protection
+    async def aclose(self) -> None:
+        """Close gracefully: wait for the exchange under way, say goodbye, release.
 
-    async def _end_upload(self, upload: Upload) -> None:
-        """Raises what the producer of the body has raised."""
-        await upload.end()
-        self._foreign = upload.error
-        upload.raise_error()
+        A task that calls it inside the block of its own response gives that up: nobody else would read the rest. So
+        does the producer of a body, without which its request cannot be completed. See `Handle.aclose`.
 
-    def _respond(
-        self, head: ResponseHead, prepared: PreparedRequest, lease: Lease, upload: Upload | None = None
-    ) -> Response:
-        response = Response(self, head, prepared, lease, upload)
-        if self._machine.framing == NO_BODY:
-            response.begin_empty()
-        return response
+        Cancellation: the handle is aborted (`ABORTED`).
+        """
+        self._take(Event.ACLOSE)
+        self._give_up_own()
+        await super().aclose()
 
-    async def _read_head(self, lease: Lease) -> ResponseHead:
-        """The head that answers the request; what informs on the way is passed by (RFC 9110 §15.2)."""
-        while True:
-            head = await self._next_head(lease)
-            if head.status >= 200 or head.status == 101:
-                return head
+    @enable_ki_protection
+    def _scope_event(self, event: Event) -> None:
+        """Take an event of the scope; see `Handle._scope_event`. The task that leaves it does not wait for itself."""
+        super()._scope_event(event)
+        if event is Event.SCOPE_LEFT:
+            self._give_up_own()
 
-    async def _next_head(self, lease: Lease) -> ResponseHead:
-        machine = self._machine
-        if not machine.buffered:
-            await self.receive(lease)
-        while (event := machine.next_event()) is _NEED_DATA:
-            await self.receive(lease)
-        assert isinstance(event, ResponseHead)
-        return event
+    def _give_up_own(self) -> None:
+        if self._waits_for_asker():
+            self._leases[0]._give_up()
+        elif self._leases and self._leases[0]._worker is current_task():
+            self.abort()  # by the producer of a body, which goes no further until the connection has ended
+
+    def _phase_changed(self, before: Phase) -> None:
+        super()._phase_changed(before)
+        if self._life.phase.terminal:
+            self._reuse.ended()
+
+    def _unread(self) -> bytes:
+        return self._io.machine.unread()
+
+    def _set_unread(self, data: bytes | bytearray) -> None:
+        self._io.machine = H1Client(bytes(data), self.limits)
 
 
 class RequestContext(NeedsAsyncWith):
@@ -226,7 +204,7 @@ class RequestContext(NeedsAsyncWith):
         try:
             body = make_content(content, json)
             fields = with_defaults(headers, [("Host", self._connection.host), *content_fields(body, expect_continue)])
-            response = await self._connection.exchange(PreparedRequest(method, target, fields), body)
+            response = await self._connection._exchange(PreparedRequest(method, target, fields), body)
         except BaseException:
             self._sending = False
             await close_generator(content)  # noqa: ASYNC102, ASYNC120 - what it waits for is its own business
@@ -240,6 +218,6 @@ class RequestContext(NeedsAsyncWith):
     ) -> None:
         assert self._response is not None
         try:
-            await self._response.leave(exc)  # noqa: ASYNC102 - a cancelled block drains nothing
+            await self._response._leave(exc)  # noqa: ASYNC102 - a cancelled block drains nothing
         finally:
             await close_generator(self._arguments[3])  # noqa: ASYNC102 - as above; it may not have been asked for

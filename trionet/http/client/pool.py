@@ -212,11 +212,11 @@ class Pool:
         found = None
         while idle and found is None:
             connection, _ = idle.popitem()
-            if connection.reusable and connection.is_silent():
+            if connection._reuse.fit():
                 found = connection
                 del self._idle[connection]
                 self._reused += 1
-            elif connection.engaged:
+            elif connection._reuse.engaged:
                 engaged.append(connection)
             else:
                 idle[connection] = None
@@ -250,7 +250,7 @@ class Pool:
                 self._connecting.discard(scope)
             self._opened += 1
             self._open[connection] = None
-            connection.when_ended(self._forget)
+            connection._reuse.when_ended(self._forget)
             return connection
         self.check_open()
         raise AssertionError("only a client that closes cancels its attempts to connect")
@@ -262,7 +262,7 @@ class Pool:
         """
         missing = len(self._open) - len(self._parting()) + len(self._connecting) + 1 - self._max_connections
         if missing > 0:
-            for connection in [one for one in self._idle if not one.engaged][:missing]:
+            for connection in [one for one in self._idle if not one._reuse.engaged][:missing]:
                 self._part(connection, Reason.LOCAL)
         parting = self._parting()
         for connection in parting[: max(0, len(parting) - self._max_connections)]:
@@ -274,7 +274,8 @@ class Pool:
     @enable_ki_protection
     def put(self, site: Site, connection: HTTPClientConnection) -> None:
         """A request has ended: its connection waits for the next one, or ends. Before `release`. A step."""
-        if (connection.reusable or connection.engaged) and not self._owner.shut:
+        reuse = connection._reuse
+        if (reuse.reusable or reuse.engaged) and not self._owner.shut:
             site.idle[connection] = None
             self._idle[connection] = site
             if not self._watched:
@@ -288,13 +289,13 @@ class Pool:
         self._dropped += 1
         self._leave_idle(connection)
         if connection.phase is Phase.OPEN:  # else its user is closing it
-            connection.give_up(event)
+            connection._reuse.give_up(event)
 
     def _part(self, connection: HTTPClientConnection, reason: Reason) -> None:
         """An idle connection is not wanted any more."""
         self._dropped += 1
         self._leave_idle(connection)
-        connection.part(reason)
+        connection._reuse.part(reason)
 
     def _forget(self, connection: HTTPClientConnection) -> None:
         """A connection has ended, or has become something else."""
@@ -313,11 +314,12 @@ class Pool:
     def tick(self, now: float) -> None:
         """Drop what is idle for too long, and what the server has ended. A step."""
         for connection in tuple(self._idle):
-            if connection.engaged:
+            reuse = connection._reuse
+            if reuse.engaged:
                 continue
-            if connection.phase is Phase.OPEN and now - connection.idle_since >= self._idle_timeout:
+            if connection.phase is Phase.OPEN and now - reuse.idle_since >= self._idle_timeout:
                 self._part(connection, Reason.IDLE_TIMEOUT)
-            elif not connection.is_silent():
+            elif not reuse.is_silent():
                 self._drop(connection, Event.PEER_GONE)
         if not self._idle:
             self._watched = False

@@ -107,8 +107,8 @@ class ClientRequest(NeedsAsyncWith):
         response = self._response
         assert response is not None
         try:
-            if not response.settled:
-                await response.leave(exc)  # noqa: ASYNC102 - a cancelled block drains nothing
+            if not response._body.settled:
+                await response._leave(exc)  # noqa: ASYNC102 - a cancelled block drains nothing
         finally:
             if (content := self._arguments[1]) is not None:
                 await close_generator(content)  # noqa: ASYNC102 - as above; it may not have been asked for
@@ -122,7 +122,7 @@ class ClientRequest(NeedsAsyncWith):
             plan = await self._ask_hooks(plan)
         self._site = await client.pool.acquire(plan.target.origin)
         response = await self._exchange(plan.prepared, content)
-        response.lend(self._give_back, keep=self._keep)
+        response._body.claim.lend(self._give_back, keep=self._keep)
         response.url = plan.target.url
         try:
             if client.cookies is not None:
@@ -130,7 +130,7 @@ class ClientRequest(NeedsAsyncWith):
             if client.hooks.response:
                 await _call(client.hooks.response, response)
         except BaseException as exc:
-            await response.leave(exc)  # noqa: ASYNC102, ASYNC120 - the connection is aborted, at once
+            await response._leave(exc)  # noqa: ASYNC102, ASYNC120 - the connection is aborted, at once
             raise
         return response, plan
 
@@ -141,13 +141,13 @@ class ClientRequest(NeedsAsyncWith):
         self._connection = connection = pool.take_idle(self._site)
         if connection is not None:
             try:
-                return await connection.exchange(prepared, content)
+                return await connection._exchange(prepared, content)
             except trio.BrokenResourceError:
-                if connection.answered or prepared.method not in IDEMPOTENT or content.data is None:
+                if connection._io.answered or prepared.method not in IDEMPOTENT or content.data is None:
                     raise
             pool.retried += 1
         self._connection = connection = await pool.open(self._site)  # noqa: ASYNC120 - only after a failure
-        return await connection.exchange(prepared, content)
+        return await connection._exchange(prepared, content)
 
     async def _ask_hooks(self, plan: Plan) -> Plan:
         """What the hooks make of it: what a redirect leads on from."""
@@ -178,13 +178,13 @@ class ClientRequest(NeedsAsyncWith):
             try:
                 onward = self._next(response, plan, content, len(history))
             except Exception as exc:
-                await response.leave(exc)  # noqa: ASYNC120 - the connection is aborted, at once
+                await response._leave(exc)  # noqa: ASYNC120 - the connection is aborted, at once
                 mark(exc, asked or plan.prepared.method, lasts=True)
                 raise
             if onward is None:
                 response.history = tuple(history)
                 return response
-            await response.leave(None)
+            await response._leave(None)
             history.append(response)
             if onward.drops_body:
                 content = NOTHING
@@ -201,7 +201,7 @@ class ClientRequest(NeedsAsyncWith):
             if asked:
                 mark_carried_out(exc, asked)
             raise
-        response.asked = asked or response.method
+        response._body.asked = asked or response.method
         return response, plan
 
     def _next(self, response: Response, plan: Plan, content: Content, followed: int) -> Next | None:

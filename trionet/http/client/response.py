@@ -1,60 +1,55 @@
 """A response, as a program sees it: its head, and its body as it arrives, decoded.
 
-The pieces come from `incoming_body`, which also knows what becomes of the connection when the response is left.
+A response has a body as it comes from the connection (`IncomingBody`), and reads it through `decoded`, which takes its
+content codings off. What becomes of the connection is no concern of this class: see `claim` and `leaving`.
 """
 
 from __future__ import annotations
 
 import json
-from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import trio
-from trio.lowlevel import cancel_shielded_checkpoint, checkpoint_if_cancelled, enable_ki_protection
+from trio.lowlevel import enable_ki_protection
 
-from ...errors import HTTPStatusError, LimitExceededError, RemoteProtocolError
+from ...errors import HTTPStatusError, LimitExceededError, LocalProtocolError
 from ...support.checks import check_count
-from ..coding import make_decoder, unknown_codings
+from ..coding import unknown_codings
 from ..protocol.body_reader import PIECES
 from ..url.parts import for_people
 from ..url.url import make_url
-from .incoming_body import IncomingBody
-from .retry import as_client_error, mark
+from .decoded_body import decode_rest, decoded
+from .leaving import leave
+from .retry import as_client_error
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator
 
     from yarl import URL
 
-    from ...handle import Lease
-    from ..coding import Decoder
-    from ..protocol.head import ResponseHead
+    from ..protocol.headers import Headers
     from ..protocol.prepared import PreparedRequest
     from .connection import HTTPClientConnection
-    from .upload import Upload
+    from .decoded_body import DecodedBody
+    from .incoming_body import IncomingBody
 
 __all__ = ["MAX_READ", "Response"]
 
 MANY: Final = PIECES
 """Pieces that are joined at the latest: a server may send them as small as a byte, and an object of each takes 34."""
 
-MANY_PIECES: Final = 64
-MAX_DECODED: Final = 65536
-"""How much a status error decodes of what was drained: pieces, each of which costs work, and bytes."""
-
 MAX_READ: Final = 16 * 1024 * 1024
 """Bytes that `Response.read` takes at most unless it is told otherwise."""
 
 
-class Response(IncomingBody):
-    """The answer to one request. Use it inside the block that gave it.
+class Response:
+    """The response to one request. Use it inside the block that gave it.
 
     Attributes:
         status: 200 to 999, or 101 where the request offered to switch protocols.
         reason: The words behind the status; often empty.
         http_version: ``1.0`` or ``1.1``.
         headers: The fields of the head.
-        trailers: The fields behind the body, once that has been read to its end; mostly none.
         history: The responses that redirected to this one, oldest first. They have no bodies any more.
         method: Of the request.
         target: Of the request, as it stood in its first line.
@@ -62,50 +57,63 @@ class Response(IncomingBody):
 
     __slots__ = (
         "_body",
-        "_chosen",
-        "_decoder",
+        "_connection",
+        "_content",
         "_gathered",
         "_parts",
-        "_pieces",
         "_size",
+        "_source",
         "_url",
-        "decodes",
         "headers",
         "history",
         "http_version",
+        "method",
         "reason",
         "status",
         "target",
     )
 
-    def __init__(
-        self,
-        connection: HTTPClientConnection,
-        head: ResponseHead,
-        prepared: PreparedRequest,
-        lease: Lease,
-        upload: Upload | None,
-    ) -> None:
-        super().__init__(connection, prepared.method, lease, upload)
+    def __init__(self, connection: HTTPClientConnection, body: IncomingBody, prepared: PreparedRequest) -> None:
+        head = body.head
         self.status = head.status
         self.reason = head.reason
         self.http_version = head.http_version
-        self.headers = head.headers
+        self.headers: Headers = head.headers
         self.history: tuple[Response, ...] = ()
+        self.method = prepared.method
         self.target = prepared.target
-        self.decodes = True
-        """Whether the content codings that are known here are taken off the body."""
-        self._chosen = False
-        self._decoder: Decoder | None = None
+        self._connection = connection
+        self._body = body
+        self._source: IncomingBody | DecodedBody | None = None  # where `read` has its pieces from, once that is chosen
         self._url: URL | None = None
+        # What `read` has so far: pieces, those that were joined already, and how many bytes that is; in the end, all.
         self._parts: list[bytes] = []
         self._gathered = bytearray()
         self._size = 0
-        self._body: bytes | None = None
-        self._pieces: Iterator[bytes] | None = None
+        self._content: bytes | None = None
 
     def __repr__(self) -> str:
-        return f"<Response {self.status} {self.reason}>" if self.reason else f"<Response {self.status}>"
+        return repr(self._body)
+
+    @property
+    def connection(self) -> HTTPClientConnection:
+        """The `HTTPClientConnection` that the response comes from, as long as it is the response's.
+
+        Raises:
+            LocalProtocolError: the response has ended, and its connection has gone back to the pool, where it may carry
+                somebody else's request by now.
+        """
+        if self._body.claim.gone:
+            raise LocalProtocolError(
+                f"connection refused: {self!r} has been received to its end, and its connection has gone back to the "
+                f"pool; request(..., keep_connection=True) keeps it until the block is left"
+            )
+        return self._connection
+
+    @property
+    def trailers(self) -> Headers:
+        """The fields behind the body, once that has been read to its end; mostly none."""
+        return self._body.trailers
 
     @property
     def url(self) -> URL:
@@ -128,7 +136,7 @@ class Response(IncomingBody):
         are: it stands here, in lower case, and several are joined by ``", "``.
         """
         named = self.headers.get("content-encoding")
-        return ", ".join(unknown_codings(named)) if self.decodes else named or ""
+        return ", ".join(unknown_codings(named))
 
     def raise_for_status(self) -> Self:
         """Return the response itself, unless its status is an error.
@@ -146,37 +154,21 @@ class Response(IncomingBody):
         raise HTTPStatusError(text, self, self._read_so_far())
 
     def _read_so_far(self) -> bytes:
-        return bytes(self._gathered) + b"".join(self._parts) if self._body is None else self._body
+        return bytes(self._gathered) + b"".join(self._parts) if self._content is None else self._content
 
     @enable_ki_protection
-    async def leave(self, exc: BaseException | None, rest: list[bytes] | None = None) -> None:
-        """As `IncomingBody.leave`; the status error that this response has raised drains, and is given the rest."""
+    async def _leave(self, exc: BaseException | None) -> None:
+        """The block ends: as `leave`; but the status error that this response has raised drains, and gets the rest."""
         error = exc
         while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
             error = error.exceptions[0]  # a nursery inside of the block wraps it
-        if self._ended or not isinstance(error, HTTPStatusError) or error.response is not self:
-            await super().leave(exc, rest)
+        body = self._body
+        if body.ended or not isinstance(error, HTTPStatusError) or error.response is not self:
+            await leave(body, exc)
             return
         found: list[bytes] = []
-        await super().leave(exc, found)
-        error.body += self._decoded(b"".join(found))
-
-    def _decoded(self, rest: bytes) -> bytes:
-        """What was drained, decoded as far as that is little work, and as far as it can be. A step."""
-        found = bytearray()
-        try:
-            if not self._chosen and self.decodes:
-                self._decoder = make_decoder(self.headers.get("content-encoding"))
-            if self._decoder is None:
-                return rest
-            pieces = chain(self._pieces or (), self._decoder.decode(rest))
-            for piece in islice(pieces, MANY_PIECES):
-                found += piece
-                if len(found) >= MAX_DECODED:
-                    break
-        except RemoteProtocolError:
-            pass  # the error that is on its way says more
-        return bytes(found[:MAX_DECODED])
+        await leave(body, exc, found)
+        error.body += decode_rest(body, self._source, b"".join(found))
 
     # --- the body ------------------------------------------------------------------------------------------------
 
@@ -197,18 +189,14 @@ class Response(IncomingBody):
         """
         if type(max_bytes) is not int or max_bytes < 0:
             check_count("max_bytes", max_bytes)
-        if self._body is not None:
+        if self._content is not None:
             await trio.lowlevel.checkpoint()
-            return self._body
-        if not self._chosen:
-            self._choose_decoder()
-        if self._decoder is None and not self._ended:  # a body that will be too long is not waited for
-            framing = self._connection.machine.framing
-            if framing - self._read + self._size > max_bytes:
-                raise self._too_long(max_bytes, f"Content-Length says {framing}")
-        parts = self._parts
-        piece = await self._next_piece()
-        following = self._next_piece if self._decoder else self._next_quickly
+            return self._content
+        body, parts = self._body, self._parts
+        source = self._source or self._choose_source()
+        if source is body and not body.ended and body.framing - body.size + self._size > max_bytes:
+            raise self._too_long(max_bytes, f"Content-Length says {body.framing}")  # it is not waited for
+        piece = await source.next_piece()
         while piece is not None:
             parts.append(piece)
             self._size += len(piece)
@@ -217,14 +205,18 @@ class Response(IncomingBody):
             if len(parts) >= MANY:
                 self._gather()
                 await trio.lowlevel.checkpoint()
-            piece = await following()
+            piece = await source.next_quickly()
         if self._gathered:
             self._gather()
             parts.append(bytes(self._gathered))
             self._gathered = bytearray()
-        self._body = parts[0] if len(parts) == 1 else b"".join(parts)
+        self._content = parts[0] if len(parts) == 1 else b"".join(parts)
         parts.clear()
-        return self._body
+        return self._content
+
+    def _choose_source(self) -> IncomingBody | DecodedBody:
+        self._source = source = decoded(self._body)
+        return source
 
     def _gather(self) -> None:
         self._gathered += b"".join(self._parts)
@@ -250,7 +242,7 @@ class Response(IncomingBody):
 
     @enable_ki_protection
     async def __anext__(self) -> bytes:
-        piece = await self._next_piece()
+        piece = await (self._source or self._choose_source()).next_piece()
         if piece is None:
             raise StopAsyncIteration
         return piece
@@ -260,52 +252,8 @@ class Response(IncomingBody):
 
         Raises: as `read`, apart from `LimitExceededError`.
         """
-        while (piece := await self._next_raw()) is not None:
+        while (piece := await self._body.next_piece()) is not None:
             yield piece
-
-    async def _next_piece(self) -> bytes | None:
-        """The next piece, decoded; None at the end."""
-        if not self._chosen:
-            self._choose_decoder()
-        decoder = self._decoder
-        if decoder is None:
-            return await self._next_raw()
-        while True:
-            if self._pieces is not None:
-                await checkpoint_if_cancelled()
-                try:
-                    piece = next(self._pieces, None)
-                except Exception as exc:
-                    self._failed(exc)
-                    raise
-                if piece is not None:
-                    await cancel_shielded_checkpoint()
-                    if not piece:
-                        continue
-                    return piece
-            data = await self._next_raw()
-            if data is None:
-                self._check_coding(decoder)
-                return None
-            self._pieces = decoder.decode(data)
-
-    def _choose_decoder(self) -> None:
-        named = self.headers.get("content-encoding")
-        if named is not None and self.decodes and not self._ended:
-            try:
-                self._decoder = make_decoder(named)
-            except RemoteProtocolError as exc:
-                mark(exc, self.asked, lasts=True)
-                raise
-        self._chosen = True
-
-    def _check_coding(self, decoder: Decoder) -> None:
-        try:
-            decoder.end()
-        except Exception as exc:
-            cut_off = "content-length" not in self.headers and "transfer-encoding" not in self.headers
-            mark(exc, self.asked, lasts=not cut_off)  # a body that only EOF ends may have been cut off by it
-            raise
 
     def _too_long(self, max_bytes: int, what: str) -> LimitExceededError:
         error = LimitExceededError(f"the body of {self!r} is longer than {max_bytes} bytes (max_bytes): {what}")

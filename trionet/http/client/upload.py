@@ -1,11 +1,11 @@
 """Sending a body while its response is being read.
 
 A server may answer before it has read a request to its end, and may then stop reading: it refuses what is sent, or it
-answers as it reads. Who only sends would wait for such a server for ever. So a body that the system does not take at
-once, and one that has yet to be produced, is sent by a task of its own, which ends with its response's block at the
-latest. It is a service task of the scope that owns the connection, and not in a nursery of the task that reads: that
-may have entered the block inside of a deadline, or inside of a generator, which end before the block does. The task
-never raises: what it met is kept for the task that reads.
+answers as it reads. A client that only sent would wait for such a server for ever. So a body that the system does not
+take at once, and one that has yet to be produced, is sent by a task of its own, which ends with its response's block at
+the latest. It is a service task of the scope that owns the connection, and not in a nursery of the task that reads:
+that task may have entered the block inside a deadline, or inside a generator, which end before the block does. The task
+never raises: its error is kept for the task that reads.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ...handle import Lease
     from ..content import Content
     from ..protocol.body_writer import Buffer
-    from .connection import HTTPClientConnection
+    from .io import ClientIO
 
 __all__ = ["Upload"]
 
@@ -30,7 +30,7 @@ class Upload:
     """The rest of one request.
 
     Args:
-        connection: Sends it.
+        io: Of the connection that it is sent on.
         lease: The request's.
         rest: What comes first, as it goes on the wire.
         content: The body behind that, if it is not part of `rest`.
@@ -41,14 +41,24 @@ class Upload:
         when_over: Called, a step, when the task ends.
     """
 
-    __slots__ = ("_connection", "_content", "_ended", "_rest", "_scope", "error", "lease", "over", "when_over")
+    __slots__ = (
+        "_content",
+        "_ended",
+        "_machine",
+        "_rest",
+        "_scope",
+        "error",
+        "io",
+        "lease",
+        "over",
+        "when_over",
+    )
 
-    def __init__(
-        self, connection: HTTPClientConnection, lease: Lease, rest: memoryview | None, content: Content | None
-    ) -> None:
+    def __init__(self, io: ClientIO, lease: Lease, rest: memoryview | None, content: Content | None) -> None:
         self.lease = lease
         self.over = False
-        self._connection = connection
+        self.io = io
+        self._machine = io.machine
         self._rest = rest
         self._content = content
         self.error: BaseException | None = None
@@ -59,7 +69,7 @@ class Upload:
     def begin(self) -> None:
         """Start the task. `end` has to be awaited later. A step."""
         self.lease._stop = self._scope.cancel
-        self._connection.start_service(self._run)
+        self.io.start_service(self._run)
 
     @enable_ki_protection
     async def end(self) -> None:
@@ -101,17 +111,17 @@ class Upload:
             if self._content is not None:
                 await self._send_content(self._content)
         except _NotTakenError:
-            self._connection.machine.abandon()  # what the server has said before may still be there to be read
+            self._machine.abandon()  # what the server has said before may still be there to be read
         except trio.Cancelled:
-            self._connection.machine.abandon()
+            self._machine.abandon()
             raise
         except BaseException as exc:  # noqa: BLE001 - it is raised by the task that reads
             self.error = exc
-            self._connection.machine.abandon()
-            self._connection.abort()
+            self._machine.abandon()
+            self.io.abort()
 
     async def _send_content(self, content: Content) -> None:
-        machine = self._connection.machine
+        machine = self._machine
         if content.data is not None:
             await self._send(machine.send_data(content.data))
         else:
@@ -126,10 +136,10 @@ class Upload:
 
     async def _send(self, data: Buffer) -> None:
         try:
-            await self._connection.send_leased(data, self.lease)
+            await self.io.send(data, self.lease)
         except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
             raise _NotTakenError from exc
 
 
 class _NotTakenError(Exception):
-    """The connection took no more: not the producer's fault, who may raise errors of connections too."""
+    """The connection took no more. The producer, which may raise errors of connections too, is not at fault."""

@@ -9,7 +9,7 @@ becomes the WebSocket. What another origin may see of the request is decided whe
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -19,7 +19,6 @@ from ...http.client.pool import Site
 from ...http.client.proxy import Proxies, Proxy
 from ...http.client.redirect import MAX_REDIRECTS, next_request
 from ...http.protocol.limits import DEFAULT_LIMITS
-from ...ownership import Phase
 from ...support.checks import check_count, check_flag
 from ...support.texts import amount
 from . import rules
@@ -172,6 +171,6 @@ class _Connector(Connector):
         return recipes
 
 
-def _usable(connection: Any) -> bool:
+def _usable(connection: HTTPClientConnection) -> bool:
     """Whether the answer has left the connection fit for the next handshake."""
-    return connection.phase is Phase.OPEN and connection.reusable and connection.is_silent()
+    return connection._reuse.fit()

@@ -1,0 +1,291 @@
+"""Bytes and leases under a client's exchanges: what stands between a connection's handle and its HTTP machine.
+
+One direction of calls: `HTTPClientConnection` has a `ClientIO`, and so have the parts of an exchange (`exchange`,
+`Upload`, `Claim`, `IncomingBody`); it alone feeds the machine and moves bytes through the transport, inside the
+brackets that `Handle` has for operations. Everything here is done on behalf of the exchange that is under way, so it
+passes also while the handle is reserved or draining.
+
+How an exchange ends decides about the connection. When both messages are complete the machine is asked whether they
+prove the connection fit for another exchange (`done`); if there is any doubt, it closes. When an exchange fails, the
+connection ends with it (`failed`): nobody could tell where the next response begins.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NoReturn
+
+import trio
+from trio.lowlevel import current_task, enable_ki_protection
+
+from ...errors import HandleBrokenError, LocalProtocolError, RemoteProtocolError, unraised
+from ...handle import Lease
+from ...ownership import Event, Phase, Receive, Refusal, Refuse, Send
+from ...transport.protocol import MAX_RECEIVE
+from ..protocol.states import H1State
+from .retry import as_client_error, mark, mark_unsent
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from ...handle import Handle
+    from ..protocol.body_writer import Buffer
+    from ..protocol.client_machine import H1Client
+
+__all__ = ["ClientIO"]
+
+_OPEN: Final = Phase.OPEN
+_OPEN_OR_RESERVED: Final = (Phase.OPEN, Phase.RESERVED)
+_RECEIVE_IDLE: Final = Receive.IDLE
+_RECEIVE_BUSY: Final = Receive.BUSY
+_SEND_IDLE: Final = Send.IDLE
+
+
+class ClientIO:
+    """Receives and sends for the exchanges of one connection, and ends them.
+
+    Args:
+        handle: The connection, for its ownership and its transport.
+        machine: What is known about HTTP on it.
+
+    Attributes:
+        handle: As above.
+        machine: As above.
+        answered: Whether a byte has come since the present request, or the last one, was begun.
+        received: Whether a byte has come since `IncomingBody.next_piece` has let other tasks run.
+        failing: What the producer of a body has raised, on its way out: it says nothing about whether a retry is safe.
+        idle_since: When the last exchange ended, on the clock of `trio.current_time`.
+        uses: How many requests the connection has carried.
+    """
+
+    __slots__ = ("answered", "failing", "handle", "idle_since", "machine", "received", "uses")
+
+    def __init__(self, handle: Handle, machine: H1Client) -> None:
+        self.handle = handle
+        self.machine = machine
+        self.answered = False
+        self.received = False
+        self.failing: BaseException | None = None
+        self.idle_since = trio.current_time()
+        self.uses = 0
+
+    def moved_to(self, handle: Handle) -> ClientIO:
+        """The same for the handle that has the connection now. A step."""
+        io = ClientIO(handle, self.machine)
+        io.answered, io.received = self.answered, self.received
+        io.idle_since, io.uses = self.idle_since, self.uses
+        return io
+
+    # --- the beginning of an exchange ----------------------------------------------------------------------------
+
+    def check_free(self) -> None:
+        """Raise unless a request can be sent now. A step."""
+        life = self.handle._life
+        if (
+            life.phase is not _OPEN
+            or life.leases
+            or life.send is not _SEND_IDLE
+            or life.receive is not _RECEIVE_IDLE
+            or life.reset
+            or self.machine.has_unread
+        ):
+            self._refuse_request()
+
+    def grant(self, name: str) -> Lease:
+        """The lease of a new exchange, behind `check_free`. A step."""
+        handle = self.handle
+        lease = Lease(name, self._lease_ended)
+        handle._life.leases = 1  # all that the table has for it in this phase
+        handle._leases = (*handle._leases, lease)
+        self.answered = False
+        self.uses += 1
+        return lease
+
+    def _lease_ended(self, lease: Lease) -> None:
+        handle = self.handle
+        if handle._life.phase is _OPEN:
+            handle._life.leases = 0  # as the table has it where nobody waits for the handle to be quiet
+            handle._leases = ()
+        else:
+            handle._lease_ended(lease)
+
+    def _refuse_request(self) -> NoReturn:
+        """Raise what stands in the way of a request."""
+        handle, life = self.handle, self.handle._life
+        for event in (Event.LEASE, Event.SEND, Event.RECEIVE):
+            if isinstance(refuse := life.decide(event), Refuse):
+                self._refuse(refuse)
+        if life.leases:
+            self._refuse(Refuse(Refusal.BUSY))
+        if life.receive is Receive.EOF:
+            self._refuse(Refuse(Refusal.CLOSED))
+        if self.machine.peer_state is H1State.SWITCHED:
+            raise LocalProtocolError(f"request refused: {handle!r} has switched protocols; detach() or upgrade() it")
+        error = RemoteProtocolError(f"unasked bytes in front of a response on {handle!r}", 502)
+        error.retry_safe = True
+        as_client_error(error)
+        self.failed(error, "")
+        raise error
+
+    def _refuse(self, refuse: Refuse) -> NoReturn:
+        error = self.handle._refusal(refuse, Event.LEASE)
+        mark_unsent(error)
+        raise error
+
+    # --- bytes ---------------------------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """Raise unless the present exchange can go on. A step."""
+        handle = self.handle
+        life = handle._life
+        if life.phase is not _OPEN and isinstance(refuse := life.decide(Event.RECEIVE_LEASED), Refuse):
+            raise handle._refusal(refuse, Event.RECEIVE_LEASED)
+
+    @enable_ki_protection
+    async def receive(self, lease: Lease, max_bytes: int = MAX_RECEIVE) -> None:
+        """Receive once, for the exchange of this lease, and give it to the machine.
+
+        Raises:
+            HandleBusyError, HandleBrokenError, HandleClosedError, HandleMovedError: as for every handle.
+
+        Cancellation: not one byte is lost.
+        """
+        handle = self.handle
+        life = handle._life
+        if life.phase is _OPEN and life.receive is _RECEIVE_IDLE:
+            handle._reader = current_task()  # first: outside of Trio it raises
+            life.receive = _RECEIVE_BUSY
+            handle._reader_lease = lease
+            handle._reader_since = trio.current_time()
+        else:
+            handle._begin_receive(lease)
+        try:
+            data = await handle._transport.receive_some(max_bytes)
+        except BaseException as exc:
+            handle._receive_failed(exc)
+            raise
+        if not data:
+            self._received_eof()
+            return
+        handle._reader = handle._reader_lease = None
+        handle._bytes_received += len(data)
+        self.answered = self.received = True
+        if life.phase is _OPEN:
+            life.receive = _RECEIVE_IDLE
+        else:
+            handle._take(Event.RECEIVE_ENDED)
+        self.machine.receive(data)
+
+    def _received_eof(self) -> None:
+        handle = self.handle
+        if handle._life.reset:
+            # The kernel reports a reset once, and EOF from then on: nobody may take that for the end of the data.
+            handle._end_receive()
+            raise handle._broken_error(f"receive failed: {handle!r}")
+        handle._reader = handle._reader_lease = None
+        handle._take(Event.PEER_EOF)
+        self.machine.receive_eof()
+
+    @property
+    def bytes_received(self) -> int:
+        """Bytes that the connection has received."""
+        return self.handle._bytes_received
+
+    def send_now(self, data: bytes) -> int:
+        """Send what the system takes at once: how much that was. A step.
+
+        Raises:
+            HandleBrokenError: the connection has failed; nothing was sent.
+        """
+        handle = self.handle
+        try:
+            sent = handle._transport.send_some(data)
+        except trio.BrokenResourceError as exc:
+            handle._peer_reset(exc)
+            error = HandleBrokenError(f"send failed: {handle!r}: {exc}", 0)
+            mark_unsent(error)
+            raise error from exc
+        handle._bytes_sent += sent
+        return sent
+
+    @enable_ki_protection
+    async def send(self, data: Buffer, lease: Lease) -> None:
+        """Send more of the request that this lease is for.
+
+        Raises:
+            HandleBrokenError, HandleClosedError, HandleMovedError: as for every handle.
+
+        Cancellation: the request is torn, and with it the connection.
+        """
+        handle = self.handle
+        handle._begin_send(lease)
+        transport = handle._transport
+        transport.bytes_sent = 0
+        try:
+            await transport.send_all(data)
+        except BaseException as exc:
+            handle._send_failed(exc, transport.bytes_sent)
+            raise
+        handle._bytes_sent += len(data)
+        handle._end_send()
+
+    def start_service(self, service: Callable[[], Awaitable[None]]) -> None:
+        """Run `service`, which must not raise, as a service task of the scope that owns the connection. A step."""
+        self.handle._owner.start_service(service)
+
+    # --- the end of an exchange ----------------------------------------------------------------------------------
+
+    @enable_ki_protection
+    def done(self, lease: Lease) -> bool:
+        """Both messages are complete, or will never be: the next request may come, or the connection ends. A step.
+
+        Returns:
+            Whether the exchange needs the connection no more; it does where HTTP has ended on it (101, CONNECT).
+        """
+        machine = self.machine
+        if machine.reusable:
+            machine.start_next_cycle()
+            self.idle_since = trio.current_time()
+            lease.end()
+        elif machine.peer_state is H1State.SWITCHED:
+            lease.end()
+            return False
+        else:
+            self._close_behind(lease)
+        return True
+
+    @enable_ki_protection
+    def failed(self, exc: BaseException, method: str) -> None:
+        """The exchange has ended with `exc`, and the connection ends with it. A step."""
+        handle, machine = self.handle, self.machine
+        if isinstance(exc, RemoteProtocolError):
+            if handle._failure is None:
+                handle._failure = unraised(exc)
+            handle._take(Event.PEER_GONE if machine.received_eof else Event.PROTOCOL_ERROR)
+        elif handle._life.reset:
+            handle._take(Event.ACLOSE)  # PEER_RESET is its reason
+        else:
+            handle.abort()
+        if isinstance(exc, Exception) and exc is not self.failing:
+            mark(exc, method, lasts=isinstance(exc, RemoteProtocolError) and not machine.received_eof)
+        self.failing = None
+
+    def abort(self) -> None:
+        """Close the connection at once. A step."""
+        self.handle.abort()
+
+    def _close_behind(self, lease: Lease) -> None:
+        """Close gracefully with the end of this lease: at once where there is nothing to say."""
+        life = self.handle._life
+        ours = life.phase in _OPEN_OR_RESERVED
+        self.handle._take(Event.ACLOSE)
+        lease.end()
+        if ours and life.phase is Phase.DRAINING:
+            self.finish_closing()
+
+    def finish_closing(self) -> None:
+        """The connection drains: release it, or say goodbye before that, in a service task. A step."""
+        handle = self.handle
+        if handle._must_wait:
+            handle._owner.start_service(handle._close_quietly)
+        else:
+            handle._take(Event.DRAINED)
