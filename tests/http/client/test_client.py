@@ -677,7 +677,7 @@ async def test_https_on_one_connection_with_alpn(client_context, server_context)
     async with serving(HELLO, server_context) as server, open_http_client(ssl_context=client_context) as client:
         for _ in range(3):
             async with client.request("GET", server.url) as response:
-                assert response.connection._transport.info.alpn == "http/1.1"
+                assert response.connection._transport.tls.alpn == "http/1.1"
                 assert await response.read() == b"hello"
         assert server.accepted == 1
 
