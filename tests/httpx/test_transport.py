@@ -560,7 +560,8 @@ async def test_a_generator_is_closed_when_its_body_is_not_wanted_any_more(how: s
             await trio.sleep_forever()
 
     async with serving(answer) as url, client() as http:
-        with trio.CancelScope() as scope, suppress(httpx.ReadError):
+        # Closing with unread data is a reset, without it EOF: what the server had received is a matter of chance.
+        with trio.CancelScope() as scope, suppress(httpx.ReadError, httpx.RemoteProtocolError):
             await http.post(url, content=body())
             events.append("answered")
         assert events in (["closed"], ["closed", "answered"])
