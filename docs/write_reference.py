@@ -69,6 +69,9 @@ PAGES: dict[str, tuple[str, str, str]] = {
 """File name: title, module, names in the order in which one meets them."""
 
 BETWEEN_ROOMS = {
+    "WebSocketConnection": "CONNECTION_ID",
+    "TrionetTransport": "max_idle",
+    "Detached": "blockers opened_at",
     "Server": "accept_loop count forget stop_accepting",
     "Exchange": "accept_upgrade body_complete refuse_upgrade head",
     "Headers": "from_wire",
@@ -76,6 +79,7 @@ BETWEEN_ROOMS = {
         "answer answer_rest body_read check_exchange exchange flush flush_all forget_lookout machine parked peer_failed"
         " receive_body send send_parts settle_exchange take_back take_body tear tick wait_client_gone was_reset"
         " was_told_gone"
+        " answer_ready limits looking lookout"
     ),
     "HTTPClient": "first_plan hooks plan pool usual_plan",
     "Fragments": "since state task",

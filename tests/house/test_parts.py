@@ -1,0 +1,143 @@
+"""A class has parts, not ancestors; a name means one class; and modules know those below them, not each other."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import pytest
+
+import trionet
+import trionet.http
+import trionet.interop.trio_websocket
+from tests.helpers.house import circles, classes, full_name, imports, is_own, is_protocol, modules, sources
+
+FACES = [trionet, trionet.http, trionet.websocket, trionet.interop.trio_websocket]
+
+TALL = {
+    "trionet.http.client.tunnel._HTTPTunnel",
+    "trionet.http.client.tunnel._SOCKS5Tunnel",
+    "trionet.http.client.tunnel._Tunnel",
+    "trionet.http.content._File",
+    "trionet.http.content._Iterated",
+    "trionet.http.content._Streamed",
+    "trionet.http.server.connection.HTTPServerConnection",
+    "trionet.http.server.ending.Ending",
+    "trionet.interop.trio_websocket.connection.WebSocketConnection",
+    "trionet.tls._PlainRecipe",
+    "trionet.tls._TLSRecipe",
+    "trionet.websocket.close_handshake.Closing",
+    "trionet.websocket.connection.WebSocket",
+    "trionet.websocket.fragments.InFragments",
+    "trionet.websocket.handshake.client.ClientRecipe",
+    "trionet.websocket.handshake.server.ServerRecipe",
+    "trionet.websocket.handshake.shared.Upgrading",
+    "trionet.websocket.keepalive.Kept",
+    "trionet.websocket.receiving.Link",
+}
+"""Those that still stand on too many others: each leaves this list when it has parts in their place."""
+
+SHARED_NAMES = {
+    "ClientRecipe",
+    "Connector",
+    "End",
+    "Ended",
+    "Engine",
+    "Exchange",
+    "Link",
+    "LocalProtocolError",
+    "Reader",
+    "Recipe",
+    "Response",
+    "ResponseStream",
+    "Settings",
+    "State",
+    "Step",
+    "Way",
+}
+"""Names of two classes: each leaves this list when its classes have names of their own."""
+
+CIRCLES = [
+    {"trionet.http.client.client", "trionet.http.client.request", "trionet.scope.scope"},
+    {"trionet.http.content", "trionet.http.protocol.prepared"},
+    {"trionet.http.protocol.framing", "trionet.http.protocol.head"},
+    {"trionet.http.server.exchange", "trionet.http.server.response_stream"},
+    {"trionet.http.server.link", "trionet.http.server.lookout"},
+    {"trionet.httpx.exchange", "trionet.httpx.transport"},
+    {"trionet.interop.trio_websocket.connection", "trionet.interop.trio_websocket.endpoint"},
+    {"trionet.server.server", "trionet.server.watched"},
+]
+"""Modules that still need each other: a circle leaves this list when it is cut."""
+
+BACK_REFERENCES = {
+    ("trionet.handle.handle", "trionet.scope.scope"): "Handle.scope",
+    ("trionet.http.server.exchange", "trionet.http.server.connection"): "Exchange.connection",
+    ("trionet.http.client.response", "trionet.http.client.connection"): "Response.connection",
+}
+"""Imports from below to above, for types alone: what a program may ask a thing about the one that has it. The fourth,
+`Scope.handles`, goes down."""
+
+
+# --- parts, not ancestors ---------------------------------------------------------------------------------------
+
+
+def test_a_class_stands_on_one_other_at_most_and_has_parts_for_the_rest():
+    public = {getattr(face, name) for face in FACES for name in face.__all__}
+    tall = {
+        full_name(cls) for cls in classes() if not issubclass(cls, BaseException) and height(cls) > allowed(cls, public)
+    }
+    assert tall - TALL == set(), "too many ancestors"
+    assert TALL - tall == set(), "these are fine now: take them out of TALL"
+
+
+def height(cls: type) -> int:
+    """How many classes of trionet's it consists of, itself included."""
+    return sum(is_own(base) and not is_protocol(base) for base in cls.__mro__)
+
+
+def allowed(cls: type, public: set[object]) -> int:
+    """Two; three for one that makes more of a public handle (`Handle`, the handle, the class of another library's)."""
+    special = any(
+        base in public and issubclass(base, trionet.Handle) for base in cls.__mro__[1:] if base is not trionet.Handle
+    )
+    return 3 if special else 2
+
+
+# --- one name, one class ----------------------------------------------------------------------------------------
+
+
+def test_no_two_classes_have_one_name():
+    """An underscore makes no other name of it."""
+    named = defaultdict(list)
+    for cls in classes():
+        named[cls.__name__.lstrip("_")].append(full_name(cls))
+    shared = {name: ", ".join(found) for name, found in named.items() if len(found) > 1}
+    new = [f"{name}: {found}" for name, found in shared.items() if name not in SHARED_NAMES]
+    assert not new, "\n".join(["one name for several classes:", *new])
+    assert SHARED_NAMES - set(shared) == set(), "these are fine now: take them out of SHARED_NAMES"
+
+
+# --- no circles -------------------------------------------------------------------------------------------------
+
+
+def test_modules_do_not_need_each_other_not_even_for_types():
+    graph = {name: {other for other in imports(name) if (name, other) not in BACK_REFERENCES} for name in sources()}
+    found = list(circles(graph))
+    for circle in found:
+        assert circle in CIRCLES, "a circle: " + "; ".join(
+            f"{name} imports {', '.join(sorted(graph[name] & circle))}" for name in sorted(circle)
+        )
+    assert [circle for circle in CIRCLES if circle not in found] == [], "these are cut: take them out of CIRCLES"
+
+
+@pytest.mark.parametrize(("module", "above"), BACK_REFERENCES)
+def test_a_back_reference_is_an_import_that_there_is(module, above):
+    assert above in imports(module)
+    name = above.rpartition(".")[2]
+    assert all(thing is not modules()[above] for thing in vars(modules()[module]).values()), (
+        f"{name} is there at run time"
+    )
+
+
+def test_a_circle_is_found():
+    graph = {"a": {"b"}, "b": {"c"}, "c": {"b", "d"}, "d": set(), "e": {"e"}}
+    assert list(circles(graph)) == [{"b", "c"}]
