@@ -72,7 +72,6 @@ BETWEEN_ROOMS = {
     "WebSocketConnection": "CONNECTION_ID",
     "TrionetTransport": "max_idle",
     "Detached": "blockers opened_at",
-    "Server": "accept_loop count forget stop_accepting",
     "Exchange": "accept_upgrade body_complete refuse_upgrade head",
     "Headers": "from_wire",
     "HTTPServerConnection": (

@@ -147,7 +147,7 @@ async def test_the_scope_s_and_the_capsule_s_verbs_too(elsewhere: Any) -> None:
 
 @pytest.mark.parametrize("elsewhere", [in_a_thread, in_another_run])
 async def test_what_stands_above_handles_is_refused_too(elsewhere: Any) -> None:
-    """A client's abort, a server's stop_accepting, a broadcast: nothing is shut, and not a byte is sent."""
+    """A client's abort, a server's drain, a broadcast: nothing is shut, and not a byte is sent."""
 
     async def handler(connection: trionet.Connection) -> None:
         sockets.append(await connection.upgrade(trionet.to_websocket_server()))
@@ -159,7 +159,6 @@ async def test_what_stands_above_handles_is_refused_too(elsewhere: Any) -> None:
         async with trionet.open_http_client() as client, trionet.open_websocket(f"ws://127.0.0.1:{server.port}/") as ws:
             for call, args in (
                 (client.abort, ()),
-                (server.stop_accepting, ()),
                 (server.drain, (0,)),
                 (server.drain, (1,)),
                 (trionet.broadcast, (sockets, "from elsewhere")),

@@ -11,7 +11,8 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 import trionet
-from trionet import HTTPLimits, Limits, Reason, Server
+from trionet import HTTPLimits, Limits, Reason
+from trionet.server.accepting import Accepting
 
 from ..helpers.http_served import GET, POST, read_answer
 from ..helpers.pairs import SOCKET_PAIRS, receive_all, tcp_sockets
@@ -526,7 +527,7 @@ async def test_an_answer_to_the_backlog_says_close_also_while_others_are_accepte
     nursery, tmp_path, autojump_clock, monkeypatch
 ):
     """One at a time, so that handlers have their turns, and answer, before the drain has told all that have come."""
-    monkeypatch.setattr("trionet.server.server._BATCH", 1)
+    monkeypatch.setattr("trionet.server.accepting._BATCH", 1)
     monkeypatch.setattr("trionet.custody.caretaker.SLICE", 0)
     async with trionet.open_scope(drain_timeout=0) as scope:
         serving = Serving("tcp", scope, nursery, tmp_path / "s", None, None)
@@ -583,7 +584,7 @@ async def test_no_more_are_accepted_than_the_backlog_holds(plain):
 
     endless = Endless(fileno=server.listeners[0].detach())
     accept = super(Endless, endless).accept
-    server.listeners = (endless,)
+    server.listeners = server._accepting.listeners = (endless,)
     await server.drain(30)
     assert len(accepted) == 3
 
@@ -620,7 +621,7 @@ async def test_inherited_is_yes_or_no():
 async def test_the_socket_file_is_gone_before_the_backlog_is_accepted(nursery, tmp_path, monkeypatch):
     """Who comes later finds no server, instead of one that will reset it."""
     seen = []
-    accept_batch = Server._accept_batch
+    accept_batch = Accepting._batch
 
     def look_and_accept(*args, **options):
         seen.append((tmp_path / "s").exists())
@@ -630,7 +631,7 @@ async def test_the_socket_file_is_gone_before_the_backlog_is_accepted(nursery, t
         serving = Serving("unix", scope, nursery, tmp_path / "s", None, None)
         server = await serving.start(lines)
         serving.knock()
-        monkeypatch.setattr(Server, "_accept_batch", look_and_accept)
+        monkeypatch.setattr(Accepting, "_batch", look_and_accept)
         await server.drain(30)
     assert seen
     assert not any(seen)

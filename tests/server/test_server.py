@@ -18,6 +18,7 @@ from trio.testing import wait_all_tasks_blocked
 import trionet
 from trionet import Phase, Reason
 from trionet.custody.owner import Owner
+from trionet.server import draining
 
 from ..helpers.pairs import open_descriptors, receive_all, tcp_sockets
 
@@ -621,7 +622,7 @@ async def test_what_was_cut_off_once_is_not_reported_again(nursery, autojump_clo
 
 
 @pytest.mark.parametrize(
-    ("timeout", "kind", "method"), [(60, Owner, "retire"), (0, trionet.Server, "_cut_off")], ids=["told", "cut off"]
+    ("timeout", "kind", "method"), [(60, Owner, "retire"), (0, draining, "_cut_off")], ids=["told", "cut off"]
 )
 async def test_a_drain_of_many_connections_lets_other_tasks_run(nursery, timeout, kind, method, monkeypatch):
     """Telling thousands, or cutting them off, in one step would hold up everything else in the program."""
@@ -673,9 +674,9 @@ async def test_a_drain_while_the_server_is_cancelled_ends(nursery):
 def begun_and_not_run(server):
     """Accept a client by hand, so that its handler's task has not run yet."""
     client = socket.create_connection(("127.0.0.1", server.port))
-    while not server._open:
+    while not server.statistics().open:
         for listener in server.listeners:
-            server._accept_batch(listener)
+            server._accepting._batch(listener)
     return client
 
 

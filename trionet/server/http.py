@@ -27,8 +27,8 @@ from ..http.server.error_response import PLAIN_TEXT, answer_status, error_text
 from ..ownership import Reason
 from ..support.texts import printable, shown_address
 from .fault import Fault, Verdict, fault_of_end, judge, said
+from .follower import REMEDY, STREAM_REMEDY, followed
 from .serve import check_handler, serve_tcp
-from .watched import REMEDY, STREAM_REMEDY, followed
 
 if TYPE_CHECKING:
     import ssl
@@ -38,9 +38,9 @@ if TYPE_CHECKING:
     from ..http.server.connection import HTTPServerConnection
     from ..http.server.exchange import Exchange
     from ..transport.socket_options import SocketOption
+    from .follower import Follower
     from .limits import Limits
     from .server import Server
-    from .watched import Follower
 
     Handler = Callable[[Exchange], Awaitable[object]]
     ErrorHook = Callable[[Exchange, outcome.Error], object]

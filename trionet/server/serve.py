@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ..transport.socket_options import SocketOption
-    from .server import Handler
+    from .handling import Handler
 
 __all__ = ["check_handler", "serve", "serve_tcp", "serve_unix"]
 
@@ -104,8 +104,7 @@ async def _serve(
     try:
         async with open_scope(name="server", drain_timeout=limits.drain_timeout, observer=observer) as scope:
             server = Server(handler, socks, scope, limits, ssl_context, backlog=backlog)
-            for sock in socks:
-                scope.start_soon(server.accept_loop, sock, name=f"accept on {sock.getsockname()}")
+            server._start()
             join(server, getattr(handler, "scheme", ""))
             started(server)
     except BaseExceptionGroup as group:
