@@ -64,7 +64,6 @@ CIRCLES = [
     {"trionet.http.server.link", "trionet.http.server.lookout"},
     {"trionet.httpx.exchange", "trionet.httpx.transport"},
     {"trionet.interop.trio_websocket.connection", "trionet.interop.trio_websocket.endpoint"},
-    {"trionet.server.server", "trionet.server.watched"},
 ]
 """Modules that still need each other: a circle leaves this list when it is cut."""
 
