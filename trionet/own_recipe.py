@@ -1,4 +1,7 @@
-"""What trionet's own recipes share: their checks, their one use, their time, and what their failures are called."""
+"""What trionet's own recipes share: their checks, their one use, their time, and what their failures are called.
+
+A recipe of a program's own does without it: `handle.recipe.Recipe` is all that an upgrade asks for.
+"""
 
 from __future__ import annotations
 
@@ -20,15 +23,16 @@ if TYPE_CHECKING:
     from .handle.detached import Detached
     from .handle.wire import Wire
 
-__all__ = ["OwnRecipe", "TalkingRecipe"]
+__all__ = ["OwnRecipe"]
 
 Successor = TypeVar("Successor", covariant=True)
 
 
 class OwnRecipe(Generic[Successor]):
-    """What trionet's own recipes share: they check the source, are used once, and remember the wire until the commit.
+    """Checks the source, is used once, and remembers the wire until the commit.
 
-    One that only changes the handle adds `check` and `make`; one that talks to the peer adds `talk` too.
+    One that only changes the handle adds `check` and `make`. One that talks to the peer adds `talk` and, where that
+    takes time, calls `limit_time` and adds `what`: then whatever goes wrong is an `UpgradeFailedError`.
     """
 
     name: str
@@ -37,8 +41,18 @@ class OwnRecipe(Generic[Successor]):
     takes = "a Connection"
     """`sources` in words."""
 
+    _timeout: float | None = None
     _used = False
     _wire: Wire | None = None
+
+    def limit_time(self, handshake_timeout: float) -> None:
+        """Give up the handshake after so many seconds: more than 0, `math.inf` for no limit."""
+        self._timeout = check_seconds("handshake_timeout", handshake_timeout, positive=True)
+
+    @property
+    def what(self) -> str:
+        """The handshake, as errors call it."""
+        return self.name
 
     def prepare(self, source: Any) -> None:
         """As `Recipe.prepare`."""
@@ -56,7 +70,16 @@ class OwnRecipe(Generic[Successor]):
 
     async def handshake(self, wire: Wire) -> None:
         """As `Recipe.handshake`."""
-        await self.talk(wire)
+        if self._timeout is None:
+            await self.talk(wire)
+        else:
+            wire.set_deadline(self._timeout, self.what, "handshake_timeout")
+            try:
+                await self.talk(wire)
+            except (UpgradeFailedError, UpgradeRefusedError):
+                raise
+            except (RemoteProtocolError, LimitExceededError, trio.BrokenResourceError) as exc:
+                raise UpgradeFailedError(f"{self.what} failed: {exc}") from exc
         self._wire = wire
 
     async def talk(self, wire: Wire) -> None:
@@ -70,26 +93,3 @@ class OwnRecipe(Generic[Successor]):
     def make(self, capsule: Detached) -> Successor:
         """The successor. A step; must not fail."""
         raise NotImplementedError
-
-
-class TalkingRecipe(OwnRecipe[Successor]):
-    """One with a handshake that takes time: its name, its time, and what its failures are called."""
-
-    def __init__(self, handshake_timeout: float) -> None:
-        self._timeout = check_seconds("handshake_timeout", handshake_timeout, positive=True)
-
-    @property
-    def what(self) -> str:
-        """The handshake, as errors call it."""
-        raise NotImplementedError
-
-    async def handshake(self, wire: Wire) -> None:
-        """As `Recipe.handshake`."""
-        wire.set_deadline(self._timeout, self.what, "handshake_timeout")
-        try:
-            await self.talk(wire)
-        except (UpgradeFailedError, UpgradeRefusedError):
-            raise
-        except (RemoteProtocolError, LimitExceededError, trio.BrokenResourceError) as exc:
-            raise UpgradeFailedError(f"{self.what} failed: {exc}") from exc
-        self._wire = wire

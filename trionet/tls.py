@@ -17,7 +17,7 @@ import trio
 
 from .connection import Connection
 from .errors import LocalProtocolError, PlaintextInjectionError, RemoteProtocolError, UpgradeFailedError
-from .own_recipe import TalkingRecipe
+from .own_recipe import OwnRecipe
 from .support.checks import check_kind
 from .support.texts import amount, shown_bytes
 from .transport.protocol import MAX_RECEIVE
@@ -147,7 +147,7 @@ def to_plaintext(*, handshake_timeout: float = 10.0) -> Recipe[Connection]:
     return _PlainRecipe(handshake_timeout)
 
 
-class _TLSRecipe(TalkingRecipe[Connection]):
+class _TLSRecipe(OwnRecipe[Connection]):
     """Puts TLS on a connection; the same for both sides, up to what may come first."""
 
     def __init__(
@@ -159,7 +159,7 @@ class _TLSRecipe(TalkingRecipe[Connection]):
         server_side: bool = False,
         session: ssl.SSLSession | None = None,
     ) -> None:
-        super().__init__(timeout)
+        self.limit_time(timeout)
         self.name = "to_tls_server" if server_side else "to_tls_client"
         self._server_side = server_side
         self._host = server_hostname
@@ -218,10 +218,13 @@ async def _flush(wire: Wire, engine: TLSEngine) -> None:
         await wire.send_all(output)
 
 
-class _PlainRecipe(TalkingRecipe[Connection]):
+class _PlainRecipe(OwnRecipe[Connection]):
     """Takes TLS off a connection."""
 
     name = "to_plaintext"
+
+    def __init__(self, timeout: float) -> None:
+        self.limit_time(timeout)
 
     @property
     def what(self) -> str:

@@ -14,7 +14,7 @@ import trio
 
 from ...connection import Connection
 from ...errors import LocalProtocolError, RemoteProtocolError, UpgradeFailedError, UpgradeRefusedError
-from ...own_recipe import TalkingRecipe
+from ...own_recipe import OwnRecipe
 from ...support.texts import shown_bytes
 from ...transport.connecting import check_port
 from ..protocol.framing import NO_BODY
@@ -113,11 +113,11 @@ def to_socks5_tunnel(
     return _SOCKS5Tunnel(ascii_host(host), check_port(port, 1), handshake_timeout, credentials, remote_dns)
 
 
-class _Tunnel(TalkingRecipe[Connection]):
+class _Tunnel(OwnRecipe[Connection]):
     """What the recipes share: where to."""
 
     def __init__(self, host: str, port: int, timeout: float) -> None:
-        super().__init__(timeout)
+        self.limit_time(timeout)
         if "%" in host:
             raise ValueError(
                 f"{host!r} has a zone, which names an interface of this machine and means nothing to a proxy"

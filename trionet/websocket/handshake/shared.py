@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...http.client.handshake_response import MAX_BODY
 from ...http.protocol.headers import Headers
-from ...own_recipe import TalkingRecipe
+from ...own_recipe import OwnRecipe
 from ...support.checks import check_count, check_seconds
 from ..connection import WebSocket
 from ..keepalive import Keepalive
@@ -57,7 +57,7 @@ def make_keepalive(ping_interval: float | None, ping_timeout: float | None) -> K
     return Keepalive(ping_interval, ping_timeout)
 
 
-class Upgrading(TalkingRecipe[WebSocket]):
+class Upgrading(OwnRecipe[WebSocket]):
     """One side of a handshake that is still to come. Its subclasses talk."""
 
     client: bool
@@ -67,12 +67,12 @@ class Upgrading(TalkingRecipe[WebSocket]):
     _peer_headers = Headers()
 
     def __init__(self, settings: Settings) -> None:
-        super().__init__(settings.handshake_timeout)
+        self.limit_time(settings.handshake_timeout)
         self._settings = settings
 
     @property
     def what(self) -> str:
-        """As `TalkingRecipe.what`."""
+        """As `OwnRecipe.what`."""
         return f"WebSocket handshake ({self.name})"
 
     def make(self, capsule: Detached) -> WebSocket:
