@@ -22,7 +22,7 @@ from trionet.http.protocol.headers import Headers
 from trionet.http.protocol.limits import HTTPLimits
 from trionet.http.protocol.machine import Signal
 from trionet.http.protocol.server_machine import H1Server
-from trionet.http.protocol.states import TABLE, H1State, Transition
+from trionet.http.protocol.states import H1State
 
 ENTRIES = [(entry, False) for entry in REQUESTS.entries.values()] + [(e, True) for e in RESPONSES.entries.values()]
 every_entry = pytest.mark.parametrize(("entry", "client"), ENTRIES, ids=[entry.name for entry, _ in ENTRIES])
@@ -244,13 +244,6 @@ def without_date(wire: bytes) -> bytes:
     wire, count = re.subn(rb"Date: [A-Z][a-z]{2}, \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d GMT\r\n", b"", wire)
     assert count == 1
     return wire
-
-
-def test_the_table_is_complete():
-    assert set(TABLE) == set(Transition)
-    assert all(set(row) == set(H1State) for row in TABLE.values())
-    assert all(TABLE[step][H1State.SWITCHED] in (None, H1State.SWITCHED) for step in Transition)
-    assert all(TABLE[step][H1State.BROKEN] in (None, H1State.BROKEN) for step in Transition)
 
 
 @pytest.mark.parametrize(

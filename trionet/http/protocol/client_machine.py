@@ -16,7 +16,7 @@ from .head import parse_response
 from .limits import DEFAULT_LIMITS
 from .machine import H1Machine
 from .prepared import PreparedRequest
-from .states import H1State, Transition
+from .states import COMPLETE, HEAD_COMPLETE, LAST_COMPLETE, NEXT, H1State, Transition
 
 if TYPE_CHECKING:
     from .body_writer import Buffer
@@ -74,10 +74,10 @@ class H1Client(H1Machine):
         """
         if len(self._buffer) and self.peer_state is _DONE:
             fault = RemoteProtocolError(f"unasked bytes behind the response: {self._buffer.peek(32)!r}")
-            self._fail(fault)
+            self.fail(fault)
             raise fault
         if self.our_state is _DONE and self.peer_state is _DONE:
-            self.our_state = self.peer_state = _IDLE  # all that the table has for it
+            self.our_state = self.peer_state = NEXT
             self._reader = self._writer = None
             self._forget()
         else:
@@ -117,7 +117,7 @@ class H1Client(H1Machine):
             raise LocalProtocolError(
                 f"no request now: our side is {self.our_state.value}, the peer's {self.peer_state.value}"
             )
-        self.our_state = _BODY
+        self.our_state = HEAD_COMPLETE
         self.method = prepared.method
         if prepared.closes:
             self.keep_alive = False
@@ -135,7 +135,7 @@ class H1Client(H1Machine):
         head = self.begin(prepared, prepared.framing(size) if size or prepared.length else NO_BODY)
         if size:
             head += self.send_data(body)
-        self.our_state = _DONE if self.keep_alive else H1State.MUST_CLOSE
+        self.our_state = COMPLETE if self.keep_alive else LAST_COMPLETE
         return head
 
     # --- reading -------------------------------------------------------------------------------------------------
@@ -149,7 +149,6 @@ class H1Client(H1Machine):
         head = parse_response(data)
         self._check_fields(head.headers)
         fields = head.fields or FieldSummary(head.headers.raw)
-        self.peer_state = _HEAD
         if self.awaits_continue:
             self.awaits_continue = 100 < head.status < 200
         if head.status < 200:
@@ -182,12 +181,13 @@ class H1Client(H1Machine):
             self.keep_alive = False  # it has no body, but who knows whether the server thinks so (RFC 9112 §6.3)
         if framing == NO_BODY:
             self._reader = EMPTY
-            self.peer_state = _BODY
         else:
             self._expect_body(framing)
+        self.peer_state = HEAD_COMPLETE
 
     def _switch(self) -> None:
-        self.our_state = _DONE
+        if self.our_state is H1State.BROKEN:
+            raise RemoteProtocolError("the server accepts a request that was not sent to its end")
         self._move_ours(Transition.SWITCH)
         self._move_peer(Transition.SWITCH)
 
@@ -198,9 +198,10 @@ class H1Client(H1Machine):
             raise RemoteProtocolError(f"a response does not begin with {start!r}")
         return True
 
-    def _fail(self, fault: RemoteProtocolError) -> None:
+    def fail(self, fault: RemoteProtocolError) -> None:
+        """See `H1Machine.fail`."""
         fault.status_hint = 502  # what a gateway answers when its server is at fault (RFC 9110 §15.6.3)
-        super()._fail(fault)
+        super().fail(fault)
 
     def _end_idle(self) -> None:
         if self.our_state is not _IDLE:

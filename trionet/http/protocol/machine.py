@@ -19,7 +19,7 @@ from .body_reader import EndOfMessage, make_reader
 from .head import RequestHead, ResponseHead
 from .limits import DEFAULT_LIMITS
 from .receive_buffer import ReceiveBuffer
-from .states import TABLE, H1State, Transition
+from .states import BEGUN, TABLE, H1State, Transition
 
 if TYPE_CHECKING:
     from .body_reader import BodyReader
@@ -62,7 +62,8 @@ class H1Machine:
     Attributes:
         our_state: Where the messages stand that are written.
         peer_state: Where the messages stand that are read.
-        keep_alive: Whether the connection may carry another exchange after this one, as far as is known.
+        keep_alive: Whether the connection may carry another exchange after this one, as far as is known. Others end
+            it with `disable_keep_alive` or `close_after_exchange`.
         received_eof: Whether the peer has ended its direction.
         limits: The bounds on what is read.
     """
@@ -137,7 +138,7 @@ class H1Machine:
             if self.peer_state is _IDLE or self.peer_state is _HEAD:
                 return self._read_head()
         except RemoteProtocolError as exc:
-            self._fail(exc)
+            self.fail(exc)
             raise
         return self._read_nothing()
 
@@ -172,7 +173,7 @@ class H1Machine:
         buffer, limits = self._buffer, self.limits
         data = buffer.cut(b"\r\n\r\n", limits.max_head)
         if data is not None:
-            self.peer_state = _HEAD
+            self.peer_state = BEGUN
             return data
         if self.peer_state is _IDLE and not self._begins():
             return None
@@ -218,16 +219,12 @@ class H1Machine:
 
     def _expect_body(self, framing: Framing) -> None:
         self._reader = make_reader(framing, max_trailers=self.limits.max_head, max_fields=self.limits.max_fields)
-        self.peer_state = _BODY
 
     def fail(self, fault: RemoteProtocolError) -> None:
-        """The peer breaks the protocol as bytes do not show, by being slow, say: as if `next_event` raised."""
-        self._fail(fault)
-
-    def _fail(self, fault: RemoteProtocolError) -> None:
+        """The peer breaks the protocol; from outside, where no bytes show it, such as by being slow."""
         self._fault = unraised(fault)
         self._move_peer(Transition.FAULT)
-        self._disable_keep_alive()
+        self.disable_keep_alive()
 
     # --- writing -------------------------------------------------------------------------------------------------
 
@@ -255,7 +252,7 @@ class H1Machine:
     def abandon(self) -> None:
         """Give up the message that is being written: it is never completed, so the peer sees that it is torn."""
         self._move_ours(Transition.FAULT)
-        self._disable_keep_alive()
+        self.disable_keep_alive()
 
     def _present_writer(self) -> BodyWriter:
         if self.our_state is not _BODY or self._writer is None:
@@ -301,11 +298,12 @@ class H1Machine:
             self._move_ours(Transition.NO_KEEP_ALIVE)
             self._move_peer(Transition.NO_KEEP_ALIVE)
 
-    def disable_keep_alive(self) -> None:
-        """The connection ends with this exchange, whatever was agreed on."""
-        self._disable_keep_alive()
+    def close_after_exchange(self) -> None:
+        """The connection ends with this exchange: a message that is complete stays so, and one to come says it."""
+        self.keep_alive = False
 
-    def _disable_keep_alive(self) -> None:
+    def disable_keep_alive(self) -> None:
+        """The connection ends with this exchange, from now on: nothing follows a message that is complete."""
         self.keep_alive = False
         self._settle()
 

@@ -17,7 +17,7 @@ from .head import RequestHead, fast_request, parse_request, status_line
 from .limits import DEFAULT_LIMITS
 from .machine import H1Machine, Signal
 from .outgoing import OutgoingFields, cached_lines, date_line
-from .states import H1State, Transition
+from .states import BEGUN, COMPLETE, HEAD_COMPLETE, LAST_COMPLETE, NEXT, H1State, Transition
 
 if TYPE_CHECKING:
     from .body_writer import Buffer
@@ -89,7 +89,7 @@ class H1Server(H1Machine):
     def start_next_cycle(self) -> None:
         """Begin the next exchange; see `H1Machine.start_next_cycle`."""
         if self._fast and self.our_state is _DONE and self.peer_state is _DONE and self.keep_alive:
-            self.our_state = self.peer_state = _IDLE
+            self.our_state = self.peer_state = NEXT
             self._fast = False
             self.request = None
             self._blank_lines = 0
@@ -113,6 +113,8 @@ class H1Server(H1Machine):
     @property
     def body_left(self) -> int:
         """Bytes of the present request's body that are not read yet; 0 if its length is not known."""
+        if self.peer_state is not _BODY:
+            return 0
         if self._reader is None:
             return max(0, self._framing)
         return self._reader.left if isinstance(self._reader, CountedReader) else 0
@@ -135,11 +137,11 @@ class H1Server(H1Machine):
         (self.our_state, was, self.keep_alive, self._fast, self._writer) = before
         self.head_held = False
         if peer is H1State.BROKEN:
-            self._disable_keep_alive()
+            self.disable_keep_alive()
         elif was is not _BODY:
             self.peer_state = was
         elif peer is not _BODY:
-            self.peer_state = _DONE if self.keep_alive else H1State.MUST_CLOSE
+            self.peer_state = COMPLETE if self.keep_alive else LAST_COMPLETE
 
     # --- reading -------------------------------------------------------------------------------------------------
 
@@ -169,7 +171,7 @@ class H1Server(H1Machine):
                     fields = head.fields
                     self._framing = NO_BODY if fields is NO_FIELDS or fields is None else fields.length or NO_BODY
                     self._reader = None
-                    self.peer_state, self.our_state = _BODY, _HEAD
+                    self.peer_state, self.our_state = HEAD_COMPLETE, BEGUN
                     self._fast = head.method != "HEAD"  # nor is it CONNECT
                     return head
         return super().next_event()
@@ -184,7 +186,7 @@ class H1Server(H1Machine):
             return None
         if self.peer_state is not _BODY or self.our_state is not _HEAD or not self.keep_alive:
             return None
-        self.peer_state = _DONE
+        self.peer_state = COMPLETE
         return buffer.take(size)
 
     def _read_body(self) -> H1Event:
@@ -220,11 +222,9 @@ class H1Server(H1Machine):
         if head.target[0] != "/":
             _check_authority(head)
         self.request = head
-        self.peer_state = H1State.HEAD
-        self._move_peer(Transition.HEAD)
+        self.peer_state, self.our_state = HEAD_COMPLETE, BEGUN
         self._framing = framing
         self._reader = None
-        self.our_state = _HEAD
         if not fields.persists(head.http_version) and head.method != "CONNECT":
             self.keep_alive = False  # CONNECT: its answer decides
         if head.http_version == "1.1" and framing == NO_BODY and self.keep_alive and b"upgrade" in fields.options:
@@ -262,10 +262,11 @@ class H1Server(H1Machine):
     def _long_target(self) -> RemoteProtocolError:
         return RemoteProtocolError(f"a target of more than {self.limits.max_target} characters (max_target)", 414)
 
-    def _fail(self, fault: RemoteProtocolError) -> None:
-        super()._fail(fault)
+    def fail(self, fault: RemoteProtocolError) -> None:
+        """See `H1Machine.fail`; a response can tell the client."""
+        super().fail(fault)
         if self.our_state is H1State.IDLE:
-            self.our_state = H1State.HEAD  # the error can be answered
+            self.our_state = BEGUN
 
     # --- writing -------------------------------------------------------------------------------------------------
 
@@ -323,17 +324,17 @@ class H1Server(H1Machine):
             line = _FAST_LINES.get(status)
             lines = cached_lines(headers)
             if line is not None and lines is not None and reason is None and not self.received_eof:
-                self.our_state = _DONE
+                self.our_state = COMPLETE
                 if self._framing == NO_BODY and self.peer_state is _BODY:
-                    self.peer_state = _DONE
+                    self.peer_state = COMPLETE
                 return b"".join((line, lines, b"Content-Length: %d\r\n" % len(body), date_line(), b"\r\n", body))
         size = body.nbytes if isinstance(body, memoryview) else len(body)
         parts, framing = self._begin_response(status, headers, size, reason, last=too_much)
         if framing:  # without a body's writer: all of it is here
             parts.append(body)
-        self._move_ours(Transition.END)
+        self.our_state = COMPLETE
         if self._framing == NO_BODY and self.peer_state is _BODY:
-            self.peer_state = _DONE
+            self.peer_state = COMPLETE
         if not self.keep_alive:
             self._settle()
         return b"".join(parts)
@@ -389,7 +390,7 @@ class H1Server(H1Machine):
         parts.append(b"\r\n")
         self._move_ours(Transition.HEAD)
         if not keep_alive:
-            self._disable_keep_alive()
+            self.disable_keep_alive()
         return parts, NO_BODY if self._head_only else framing
 
     @property

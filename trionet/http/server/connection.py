@@ -112,7 +112,7 @@ class HTTPServerConnection(Ending):
         life.leases += 1
         self.exchange = exchange = Exchange(self, head)
         if life.phase is not _OPEN:
-            machine.keep_alive = False
+            machine.close_after_exchange()
         if not waited:
             self._handler = current_task()
         return exchange

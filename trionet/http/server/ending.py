@@ -178,7 +178,7 @@ class Ending(Link):
             self.tear(exchange)
             return
         if machine.our_state is H1State.HEAD:
-            machine.keep_alive = False
+            machine.close_after_exchange()
             text = _NOT_ANSWERED if status == 500 else error_text(status)
             self._out.append(machine.respond(status, PLAIN_TEXT, text))
             self._life.unsent = True
@@ -228,7 +228,7 @@ class Ending(Link):
             return
         if self._is_deserted():
             self._desert()
-        self.machine.keep_alive = False
+        self.machine.close_after_exchange()
 
     @enable_ki_protection
     def _handler_failed(self, error: BaseException | None = None) -> None:

@@ -124,7 +124,7 @@ class Link(Handle):
         if self._life.retiring:
             self.machine.end_soon()
         if self._life.phase is not _OPEN:
-            self.machine.keep_alive = False
+            self.machine.close_after_exchange()
 
     @enable_ki_protection
     def tear(self, exchange: Exchange) -> None:
