@@ -17,8 +17,6 @@ import trio
 import trustme
 from trio.testing import check_half_closeable_stream, check_two_way_stream, memory_stream_pair, wait_all_tasks_blocked
 
-import trionet
-import trionet.tls
 from trionet import (
     Connection,
     HandleBrokenError,
@@ -33,6 +31,7 @@ from trionet import (
     to_tls_client,
     to_tls_server,
 )
+from trionet.tls import arguments
 from trionet.transport.linger import LINGER_SECONDS
 from trionet.transport.tls.sender import BATCH
 
@@ -224,19 +223,19 @@ async def test_only_connections_can_be_upgraded(server_context: ssl.SSLContext) 
 
 
 async def test_default_context_verifies_and_is_kept() -> None:
-    context = trionet.tls._default_context(())
-    assert context is trionet.tls._default_context(())
+    context = arguments.default_context(())
+    assert context is arguments.default_context(())
     assert context.verify_mode is ssl.CERT_REQUIRED
     assert context.check_hostname
     assert context.options & ssl.OP_NO_RENEGOTIATION
-    assert trionet.tls._default_context(("h2",)) is not context
+    assert arguments.default_context(("h2",)) is not context
 
 
 async def test_systems_with_their_own_trust_store_use_truststore(monkeypatch: pytest.MonkeyPatch) -> None:
     import truststore
 
     monkeypatch.setattr(sys, "platform", "darwin")
-    assert type(trionet.tls._system_trust()).__mro__[0] is truststore.SSLContext
+    assert type(arguments.system_trust()).__mro__[0] is truststore.SSLContext
 
 
 # --- handshakes -------------------------------------------------------------------------------------------------

@@ -12,8 +12,8 @@ import trio
 
 import trionet
 from trionet import to_tls_client, to_tls_server
+from trionet.tls.client_hello import server_name_of
 from trionet.transport.channel_binding import server_end_point
-from trionet.transport.tls.client_hello import server_name_of
 
 from ..helpers.pairs import tcp_pair
 

@@ -1,5 +1,4 @@
 """TLS over any other transport: `transport` says how it works, and puts its parts together.
 
-The parts, in the order in which one must understand them: `engine`, `sender`, `receiver`. `client_hello` reads what
-OpenSSL does not tell a server.
+The parts, in the order in which one must understand them: `engine`, `sender`, `receiver`.
 """

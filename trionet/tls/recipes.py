@@ -1,50 +1,38 @@
-"""TLS as an upgrade: the recipes that put it on a connection and take it off again.
+"""The recipes that put TLS on a connection and take it off again.
 
-The protocol itself is OpenSSL's; moving bytes through it is `trionet.transport.tls`. This module checks the arguments,
-carries out the handshake, tells plaintext from TLS before OpenSSL sees it, and says in words what went wrong.
+They carry the handshake out on a `TLSEngine`, through the wire; moving bytes through what comes of it is the business
+of `trionet.transport.tls`.
 """
 
 from __future__ import annotations
 
-import re
 import ssl
-import sys
 from contextlib import suppress
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
 
 import trio
 
-from .connection import Connection
-from .errors import LocalProtocolError, PlaintextInjectionError, RemoteProtocolError, UpgradeFailedError
-from .own_recipe import OwnRecipe
-from .support.checks import check_kind
-from .support.texts import amount, shown_bytes
-from .transport.protocol import MAX_RECEIVE
-from .transport.tls.client_hello import MAX_HELLO, server_name_of
-from .transport.tls.engine import TLSEngine
-from .transport.tls.transport import TLSTransport
-from .transport.tls_info import reason_of
+from ..connection import Connection
+from ..errors import LocalProtocolError, RemoteProtocolError, UpgradeFailedError
+from ..own_recipe import OwnRecipe
+from ..support.checks import check_kind
+from ..support.texts import amount
+from ..transport.protocol import MAX_RECEIVE
+from ..transport.tls.engine import TLSEngine
+from ..transport.tls.transport import TLSTransport
+from ..transport.tls_info import reason_of
+from .arguments import check_alpn, check_context, check_hostname, default_context
+from .client_hello import MAX_HELLO, server_name_of
+from .first_bytes import HEAD, check_first, server_spoke_first
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .handle.detached import Detached
-    from .handle.recipe import Recipe
-    from .handle.wire import Wire
+    from ..handle.detached import Detached
+    from ..handle.recipe import Recipe
+    from ..handle.wire import Wire
 
 __all__ = ["to_plaintext", "to_tls_client", "to_tls_server"]
-
-ALERT: Final = 21
-HANDSHAKE: Final = 22
-CLIENT_HELLO: Final = 1
-MAX_CIPHERTEXT: Final = 16384 + 2048
-"""Length of a record at most (RFC 5246 §6.2.3; RFC 8446 §5.2 allows less)."""
-
-HEAD: Final = 6
-"""Type, version (2), length (2) of the record, type of the handshake message: what tells TLS from plaintext."""
-
-_COMMAND: Final = re.compile(rb"([A-Z]{1,8})[ \r\n]")
 
 
 def to_tls_client(
@@ -84,14 +72,14 @@ def to_tls_client(
 
     Source: RFC 8446, RFC 5246; RFC 6066 §3 (server name), RFC 7301 (ALPN), RFC 9525 (name check).
     """
-    protocols = _check_alpn(alpn)
+    protocols = check_alpn(alpn)
     if ssl_context is None:
-        context = _default_context(protocols)
+        context = default_context(protocols)
     else:
-        context = _check_context(ssl_context, ssl.PROTOCOL_TLS_SERVER, "to_tls_client", "ssl.create_default_context()")
+        context = check_context(ssl_context, ssl.PROTOCOL_TLS_SERVER, "to_tls_client", "ssl.create_default_context()")
         if protocols:
             context.set_alpn_protocols(list(protocols))
-    name = _check_hostname(server_hostname, context)
+    name = check_hostname(server_hostname, context)
     if session is not None:
         check_kind("session", session, ssl.SSLSession, "an ssl.SSLSession, as conn.tls.session gives it")
     return _TLSRecipe(context, name, handshake_timeout, session=session)
@@ -122,7 +110,7 @@ def to_tls_server(ssl_context: ssl.SSLContext, *, handshake_timeout: float = 10.
     Source: RFC 8446, RFC 5246; RFC 3207 §6 (what STARTTLS must not let through).
     """
     remedy = "ssl.create_default_context(ssl.Purpose.CLIENT_AUTH) with load_cert_chain()"
-    context = _check_context(ssl_context, ssl.PROTOCOL_TLS_CLIENT, "to_tls_server", remedy)
+    context = check_context(ssl_context, ssl.PROTOCOL_TLS_CLIENT, "to_tls_server", remedy)
     return _TLSRecipe(context, None, handshake_timeout, server_side=True)
 
 
@@ -176,7 +164,7 @@ class _TLSRecipe(OwnRecipe[Connection]):
 
     def check(self, source: Connection) -> None:
         if source._leftover and not self._server_side:
-            raise _server_spoke_first(source._leftover)
+            raise server_spoke_first(source._leftover)
 
     @property
     def what(self) -> str:
@@ -198,7 +186,7 @@ class _TLSRecipe(OwnRecipe[Connection]):
     async def _shake_hands(self, wire: Wire, engine: TLSEngine) -> None:
         first = bytearray()
         if not self._server_side and (early := wire.receive_nowait()):
-            raise _server_spoke_first(early)
+            raise server_spoke_first(early)
         while not engine.advance():
             await _flush(wire, engine)
             data = await wire.receive_some()
@@ -206,7 +194,7 @@ class _TLSRecipe(OwnRecipe[Connection]):
                 raise RemoteProtocolError("the peer ended the connection in the middle of it") from EOFError()
             if len(first) < HEAD or (self._server_side and engine.server_name is None and len(first) < MAX_HELLO):
                 first += data
-                _check_first(first, self._server_side)
+                check_first(first, self._server_side)
                 if self._server_side:
                     engine.server_name = server_name_of(bytes(first))
             engine.feed(data)
@@ -260,128 +248,3 @@ class _PlainRecipe(OwnRecipe[Connection]):
 
     def make(self, capsule: Detached) -> Connection:
         return Connection(capsule)
-
-
-# --- the first bytes of a handshake -----------------------------------------------------------------------------
-
-
-def _check_first(first: bytes | bytearray, from_client: bool) -> None:
-    """Raise as soon as the bytes that came first cannot be TLS (RFC 8446 §5.1, §4).
-
-    A client's may be plaintext that somebody has pipelined behind STARTTLS. What a server sends behind the ClientHello
-    is its answer: it has injected nothing, it does not speak TLS.
-    """
-    if _like_tls(first, from_client):
-        return
-    if from_client:
-        raise PlaintextInjectionError(
-            f"the client sent plaintext where its ClientHello had to begin{_command(first)}; it was dropped, and the "
-            f"connection closed. Somebody may have injected it, or the client does not speak TLS here"
-        )
-    raise UpgradeFailedError(
-        f"the peer does not speak TLS: it answered the ClientHello with {shown_bytes(first)}. "
-        f"Is this the right port, and https:// or wss:// the right scheme for it?"
-    )
-
-
-def _server_spoke_first(early: bytes | bytearray) -> PlaintextInjectionError:
-    return PlaintextInjectionError(
-        f"the server sent plaintext before TLS began, which it must not: {shown_bytes(early)}; it was dropped, and the "
-        f"connection closed. Somebody may have injected it. Where such bytes belong to the protocol before, receive "
-        f"them before the upgrade"
-    )
-
-
-def _like_tls(first: bytes | bytearray, from_client: bool) -> bool:
-    kinds = (HANDSHAKE,) if from_client else (HANDSHAKE, ALERT)
-    return (
-        first[0] in kinds
-        and (len(first) < 2 or first[1] == 3)
-        and (len(first) < 3 or first[2] <= 4)
-        and (len(first) < 5 or 1 <= int.from_bytes(first[3:5], "big") <= MAX_CIPHERTEXT)
-        and (len(first) < HEAD or not from_client or first[5] == CLIENT_HELLO)
-    )
-
-
-def _command(data: bytes | bytearray) -> str:
-    """How plaintext of a client begins: a command without what follows it, which may be a password; or binary data."""
-    if match := _COMMAND.match(data):
-        return f": {match[1].decode()}..."
-    return "" if data[:1].isalnum() else f": {bytes(data[:HEAD])!r}"
-
-
-# --- arguments --------------------------------------------------------------------------------------------------
-
-
-@lru_cache(maxsize=16)
-def _default_context(alpn: tuple[str, ...]) -> ssl.SSLContext:
-    """A context that verifies with the system's trust store; kept, as certificates take 30 ms to load."""
-    context = _system_trust()
-    context.options |= ssl.OP_NO_RENEGOTIATION
-    if alpn:
-        context.set_alpn_protocols(list(alpn))
-    return context
-
-
-def _system_trust() -> ssl.SSLContext:
-    # Where OpenSSL's own trust store is the system's, truststore would load it anew for each connection: 35 ms of a
-    # blocked event loop. It is for the systems that keep theirs elsewhere (macOS, Windows), or in an odd place.
-    if sys.platform not in ("darwin", "win32") and ssl.get_default_verify_paths().cafile:
-        return ssl.create_default_context()
-    import truststore
-
-    return truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-
-
-def _check_context(context: Any, wrong: Any, recipe: str, remedy: str) -> ssl.SSLContext:
-    if not isinstance(context, ssl.SSLContext):
-        raise TypeError(f"{recipe}: ssl_context must be an ssl.SSLContext such as {remedy}, not {context!r}")
-    if context.protocol == wrong:
-        side = "server" if wrong == ssl.PROTOCOL_TLS_SERVER else "client"
-        raise ValueError(f"{recipe}: {context!r} is for the {side} side ({context.protocol.name}); use {remedy}")
-    return context
-
-
-def _check_hostname(name: Any, context: ssl.SSLContext) -> str | None:
-    if name is None:
-        if context.check_hostname:
-            raise ValueError(
-                "to_tls_client: server_hostname is missing, so nobody could tell whose certificate it is; "
-                "give server_hostname='host.example', or an ssl_context with check_hostname = False"
-            )
-        return None
-    if not isinstance(name, str):
-        raise TypeError(f"to_tls_client: server_hostname must be a str like 'host.example', not {name!r}")
-    ascii_name = name.removesuffix(".")  # RFC 6066 §3: without a trailing dot
-    try:
-        if not ascii_name.isascii():
-            import idna
-
-            ascii_name = idna.encode(ascii_name, uts46=True).decode("ascii")
-        ascii_name.encode("idna")  # what ssl does; it finds empty and long labels
-        if ":" in ascii_name:
-            import ipaddress
-
-            ipaddress.IPv6Address(ascii_name)
-            # A zone says through which interface this machine gets there; nobody else knows it (RFC 6874 §4).
-            ascii_name = ascii_name.partition("%")[0]
-        if not ascii_name or ascii_name.startswith(".") or any(char in ascii_name for char in "\0 /[]@%"):
-            raise ValueError("not a host name")
-    except ValueError as exc:
-        raise ValueError(
-            f"to_tls_client: server_hostname {name!r} is neither a host name nor an IP address ({exc}); "
-            f"give the name alone, like 'host.example', without scheme, port and brackets"
-        ) from exc
-    return ascii_name.lower()
-
-
-def _check_alpn(alpn: Any) -> tuple[str, ...]:
-    if isinstance(alpn, (str, bytes)):
-        raise TypeError(f"to_tls_client: alpn must be a sequence of names, not {alpn!r}; write alpn=[{alpn!r}]")
-    protocols = tuple(alpn)
-    for name in protocols:
-        if not isinstance(name, str) or not name.isascii() or not 1 <= len(name) <= 255:
-            raise ValueError(
-                f"to_tls_client: alpn has {name!r}; a protocol name is 1 to 255 ASCII characters like 'h2'"
-            )
-    return protocols
