@@ -1,0 +1,5 @@
+"""What the tests of TLS share."""
+
+from ...helpers.tls import no_hang, secure
+
+__all__ = ["no_hang", "secure"]
