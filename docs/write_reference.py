@@ -80,7 +80,6 @@ BETWEEN_ROOMS = {
         " was_told_gone"
         " answer_ready limits looking lookout"
     ),
-    "HTTPClient": "first_plan hooks plan pool usual_plan",
     "Fragments": "since state task",
     "WebSocket": "flush tick",
 }

@@ -106,7 +106,7 @@ async def test_the_producer_of_a_body_closes_without_waiting_for_itself(what):
             async def body() -> AsyncIterator[bytes]:
                 yield b"a"
                 if what == "connection":
-                    (connection,) = client.pool._open
+                    (connection,) = client._pool._open
                     connections.append(connection)
                     await connection.aclose()
                 elif what == "client":

@@ -6,11 +6,12 @@ and its exchanges, a client's connection, and the client with its pool.
 
 from __future__ import annotations
 
-from .client.client import HTTPClient, HTTPRequest
+from .client.client import HTTPClient
 from .client.connection import HTTPClientConnection
-from .client.pool import HTTPClientStatistics
+from .client.hooks import HTTPRequest
 from .client.recipe import to_http_client
 from .client.response import Response
+from .client.statistics import HTTPClientStatistics
 from .client.tunnel import to_http_tunnel, to_socks5_tunnel
 from .protocol.headers import Headers
 from .protocol.limits import HTTPLimits

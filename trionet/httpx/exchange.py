@@ -20,10 +20,11 @@ from .trace import Trace
 
 if TYPE_CHECKING:
     from ..http.client.connection import HTTPClientConnection
-    from ..http.client.pool import Pool, Site
+    from ..http.client.pool import Pool
     from ..http.client.response import Response
+    from ..http.client.sites import Site
     from ..http.content import Content
-    from .transport import TrionetTransport
+    from .settings import Settings
 
 __all__ = ["Exchange"]
 
@@ -42,8 +43,8 @@ class Exchange:
         response: Its response, when that has begun.
     """
 
-    def __init__(self, transport: TrionetTransport, pool: Pool, request: httpx.Request, content: Content) -> None:
-        self._transport = transport
+    def __init__(self, settings: Settings, pool: Pool, request: httpx.Request, content: Content) -> None:
+        self._settings = settings
         self._pool = pool
         self._request = request
         self._content = content
@@ -61,7 +62,7 @@ class Exchange:
         prepared = self._prepare(origin)
         try:
             with within(self._timeouts.pool, httpx.PoolTimeout), errors(httpx.ConnectError):
-                self._site = await self._pool.acquire(origin)
+                self._site = await self._pool.slots.acquire(origin)
             await self._send(prepared)
         except BaseException as exc:
             await self._give_up(exc)  # noqa: ASYNC102 - at once
@@ -71,7 +72,7 @@ class Exchange:
         request = self._request
         target = request.extensions.get("target", request.url.raw_path).decode("ascii")
         fields = [field for field in request.headers.raw if field[0].lower() not in _FRAMING]
-        line, for_proxy = self._transport.through_proxy(origin, target)
+        line, for_proxy = self._settings.through_proxy(origin, target)
         names = {name.lower() for name, _ in fields}
         fields += [field for field in for_proxy if field[0].lower() not in names]
         try:
@@ -104,7 +105,7 @@ class Exchange:
     async def _open(self, site: Site) -> HTTPClientConnection:
         """A new connection; the transport's `retries` are made here."""
         delay = 0.0
-        for left in range(self._transport.retries, -1, -1):
+        for left in range(self._settings.retries, -1, -1):
             try:
                 with within(self._timeouts.connect, httpx.ConnectTimeout), errors(httpx.ConnectError):
                     return await self._pool.open(site, self.trace)
@@ -224,10 +225,10 @@ class Exchange:
         if site is None:
             return
         if connection is not None:
-            if self._pool.statistics().idle >= self._transport.max_idle:
+            if self._pool.statistics().idle >= self._settings.max_idle:
                 connection.abort()
             self._pool.put(site, connection)
-        self._pool.release(site)
+        self._pool.slots.release(site)
 
 
 def origin_of(request: httpx.Request) -> Origin:

@@ -41,12 +41,14 @@ class Home:
 
     Args:
         connect: Opens a connection for an owner: what `Pool` calls, behind the owner.
-        options: Of the pool.
+        idle_timeout: Of the pool.
+        most: Connections that it may have, to one origin as well as to all.
     """
 
-    def __init__(self, connect: Callable[..., Awaitable[HTTPClientConnection]], options: dict[str, Any]) -> None:
+    def __init__(self, connect: Callable[..., Awaitable[HTTPClientConnection]], idle_timeout: float, most: int) -> None:
         self._connect = connect
-        self._options = options
+        self._idle_timeout = idle_timeout
+        self._most = most
         self._scope = trio.CancelScope()
         self._opened = trio.Event()
         self._ended = trio.Event()
@@ -119,7 +121,7 @@ class Home:
         async with open_services() as services:
             self._owner = owner = Owner("TrionetTransport", services=services)
             Scope(owner)
-            self._pool = Pool(owner, self._open, **self._options)
+            self._pool = Pool(owner, self._open, self._idle_timeout, self._most, self._most)
             try:
                 self._opened.set()
                 await trio.sleep_forever()

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import math
-import sys
 import weakref
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import httpx
 import trio
 
-from ..http.client.proxy import Proxies, Proxy
-from ..http.protocol.limits import HTTPLimits
-from ..http.url.url import DEFAULT_PORTS
-from ..support.checks import check_count
-from ..transport.socket_options import check_socket_options
 from .body import content_of
 from .exchange import Exchange
 from .home import Home
 from .network_stream import NetworkStream
-from .way import Settings, connect
+from .settings import Settings
+from .way import connect
 
 if TYPE_CHECKING:
     import os
@@ -29,7 +23,7 @@ if TYPE_CHECKING:
 
     from ..custody.owner import Owner
     from ..http.client.connection import HTTPClientConnection
-    from ..http.client.pool import Pool, Site
+    from ..http.client.pool import Pool
     from ..http.url.url import Origin
     from .trace import Step, Trace
 
@@ -84,23 +78,16 @@ class TrionetTransport(httpx.AsyncBaseTransport):
         if not http1 or http2:
             what = "http2=True" if http2 else "http1=False"
             raise ValueError(f"{what}: HTTP/1.1 is the only version that trionet speaks; leave it out")
-        self.retries = check_count("retries", retries)
-        """How often connecting is tried again."""
-        most, self.max_idle, idle = _bounds_of(limits)
-        given = httpx.Proxy(proxy) if isinstance(proxy, (str, httpx.URL)) else proxy
-        through = None if given is None else _as_proxy(given)
         self._settings = Settings(
-            limits=idle,
-            ssl_context=httpx.create_ssl_context(verify=verify, cert=cert, trust_env=trust_env),
-            proxies=Proxies.choose(through, trust_env=trust_env and uds is None),
-            proxy_ssl_context=None if given is None else given.ssl_context,
+            httpx.create_ssl_context(verify=verify, cert=cert, trust_env=trust_env),
+            limits,
+            httpx.Proxy(proxy) if isinstance(proxy, (str, httpx.URL)) else proxy,
             trust_env=trust_env,
-            proxy_headers=[] if given is None else list(given.headers.raw),
-            local_address=local_address,
+            retries=retries,
             unix_path=uds,
-            socket_options=check_socket_options(list(socket_options or ())),
+            local_address=local_address,
+            socket_options=list(socket_options or ()),
         )
-        self._pool_options = {"limits": idle, "max_connections": most, "max_connections_per_origin": most}
         self._home: Home | None = None
         self._abandon: weakref.finalize[Any, TrionetTransport] | None = None
 
@@ -126,6 +113,11 @@ class TrionetTransport(httpx.AsyncBaseTransport):
             await home.aclose()
 
     @property
+    def retries(self) -> int:
+        """How often connecting is tried again."""
+        return self._settings.retries
+
+    @property
     def pool(self) -> Pool:
         """The connections.
 
@@ -143,11 +135,11 @@ class TrionetTransport(httpx.AsyncBaseTransport):
         if home is None or home.over:
             settings = self._settings
 
-            async def connect_so(owner: Owner, site: Site, trace: Trace) -> HTTPClientConnection:
-                return await connect(settings, owner, site, trace)
+            async def connect_so(owner: Owner, origin: Origin, trace: Trace) -> HTTPClientConnection:
+                return await connect(settings, owner, origin, trace)
 
             self._forget()
-            home = self._home = Home(connect_so, self._pool_options)
+            home = self._home = Home(connect_so, settings.idle_timeout, settings.most)
             self._abandon = weakref.finalize(self, home.abandon)
             self._abandon.atexit = False
         await home.wait_opened()
@@ -169,7 +161,7 @@ class TrionetTransport(httpx.AsyncBaseTransport):
         Cancellation: the connection is closed if anything of the request had been sent.
         """
         content = await content_of(request)
-        exchange = Exchange(self, (await self._opened()).pool, request, content)
+        exchange = Exchange(self._settings, (await self._opened()).pool, request, content)
         await exchange.begin()
         response = exchange.response
         assert response is not None
@@ -184,33 +176,6 @@ class TrionetTransport(httpx.AsyncBaseTransport):
                 "network_stream": stream,
             },
         )
-
-    def through_proxy(self, origin: Origin, target: str) -> tuple[str, list[tuple[bytes, bytes]]]:
-        """What stands in the request line, and the fields that are for an HTTP proxy in front of http://."""
-        proxy = self._settings.proxy_for(origin) if origin.scheme == "http" else None
-        if proxy is None or proxy.scheme not in DEFAULT_PORTS:
-            return target, []
-        fields = list(self._settings.proxy_headers)
-        if proxy.authorization is not None:
-            fields.append((b"Proxy-Authorization", proxy.authorization.encode("ascii")))
-        return f"http://{origin.authority}{target}", fields  # RFC 9112 §3.2.2
-
-
-def _bounds_of(limits: httpx.Limits) -> tuple[int, int, HTTPLimits]:
-    """How many connections there may be, how many of them without a request, and for how long those are kept."""
-    most = sys.maxsize if limits.max_connections is None else limits.max_connections
-    if most < 1:
-        raise ValueError(f"limits.max_connections must be at least 1, or None, not {most!r}")
-    kept = most if limits.max_keepalive_connections is None else limits.max_keepalive_connections
-    expiry = math.inf if limits.keepalive_expiry is None else limits.keepalive_expiry
-    return (most, kept, HTTPLimits(idle_timeout=expiry)) if expiry > 0 else (most, 0, HTTPLimits())
-
-
-def _as_proxy(given: httpx.Proxy) -> Proxy:
-    parsed = Proxy.parse(str(given.url))
-    if given.auth is None:
-        return parsed
-    return Proxy(parsed.scheme, parsed.host, parsed.port, *given.auth)
 
 
 class _ResponseStream(httpx.AsyncByteStream):

@@ -427,7 +427,7 @@ async def hold_http_client(scope: Scope, options: ClientOptions) -> AsyncIterato
         try:
             yield client
         finally:
-            client.pool.shut()
+            client._pool.shut()
 
 
 @asynccontextmanager

@@ -14,8 +14,8 @@ from yarl import URL
 
 import trionet
 from trionet import Reason
-from trionet.http.client import request as client_request
 from trionet.http.client.auth import basic
+from trionet.http.client.retry import IDEMPOTENT
 from trionet.http.protocol.limits import HTTPLimits
 from trionet.scope.opening import open_http_client
 
@@ -187,11 +187,11 @@ async def test_a_request_that_repeats_is_the_same_each_time():
 
 
 async def test_plans_are_bounded(monkeypatch):
-    monkeypatch.setattr("trionet.http.client.client.MAX_PLANS", 3)
+    monkeypatch.setattr("trionet.http.client.plan.MAX_KEPT", 3)
     async with serving(HELLO) as server, open_http_client() as client:
         for number in range(8):
             await get(client, f"{server.url}/{number}")
-        assert len(client._plans) <= 3
+        assert len(client._sender.planner._kept) <= 3
 
 
 @pytest.mark.parametrize(
@@ -1207,7 +1207,7 @@ async def test_cancelled_at_every_checkpoint_of_a_request(path, server_context, 
                         assert await response.read() == b"hello"
                 figures = client.statistics()
                 assert (figures.running, figures.waiting) == (0, 0)
-                assert client.pool._slots.value == 1
+                assert client._pool.slots.free == 1
                 assert figures.open <= 1
                 assert figures.open == figures.idle == len(client.scope.handles)
             await server.all_gone()
@@ -1216,4 +1216,4 @@ async def test_cancelled_at_every_checkpoint_of_a_request(path, server_context, 
 
 
 def test_the_methods_that_are_sent_again_are_those_of_the_contract():
-    assert sorted(client_request.IDEMPOTENT) == ["DELETE", "GET", "HEAD", "OPTIONS", "PUT", "TRACE"]
+    assert sorted(IDEMPOTENT) == ["DELETE", "GET", "HEAD", "OPTIONS", "PUT", "TRACE"]

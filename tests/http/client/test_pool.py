@@ -180,9 +180,9 @@ async def test_http_and_https_are_two_origins_and_so_are_two_names_of_a_certific
         assert client.statistics().idle == 2
         origin = parse_url(secure.url).origin
         for name, idle in ((None, 1), ("other.example", 0)):
-            site = await client.pool.acquire(origin._replace(server_name=name))
+            site = await client._pool.slots.acquire(origin._replace(server_name=name))
             assert len(site.idle) == idle
-            client.pool.release(site)
+            client._pool.slots.release(site)
 
 
 @pytest.mark.parametrize("option", ["ssl_context", "local_address", "proxy", "unix_path", "socket_options"])
@@ -363,7 +363,7 @@ async def test_origins_are_forgotten_when_nothing_is_left_of_them():
         open_http_client() as client,
     ):
         await get(client, server.url)
-        assert client.pool._sites == {}
+        assert client._pool.slots.sites == {}
 
 
 # --- no slot gets lost ------------------------------------------------------------------------------------------
@@ -399,7 +399,7 @@ async def test_no_slot_is_lost_whatever_is_cancelled_when():
                 nursery.start_soon(hammer, share)
         figures = client.statistics()
         assert (figures.running, figures.waiting) == (0, 0)
-        assert client.pool._slots.value == 4
+        assert client._pool.slots.free == 4
         with trio.fail_after(1):
             assert await get(client, server.url) == (200, b"hello")
         for handle in client.scope.handles:

@@ -1,39 +1,34 @@
-"""The HTTP client: where a request goes, what it says, and on which connection.
+"""The HTTP client: what a program opens, and asks for requests.
 
-A client belongs to a scope, and so do its connections: leaving the scope ends them. What one request does on its way,
-with redirects and the one retry that is safe, is in `client_request`; here is what a client knows.
+A client belongs to a scope, and so do its connections: leaving the scope ends them. It puts its parts together and
+leaves the work to them: `Planner` knows what requests say, `Connector` where they go, `Pool` on which connection; a
+`Sender` carries out one hop after the other, for each `ClientRequest`.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from trio.lowlevel import enable_ki_protection
 
-from ...errors import LocalProtocolError
 from ...ownership import Event
 from ...support.checks import check_count, check_flag, refuse_copy
 from ...support.texts import amount
-from ..coding import accept_encoding
-from ..protocol.headers import Headers
 from ..protocol.limits import DEFAULT_LIMITS, HTTPLimits
-from ..protocol.prepared import CREDENTIALS, PreparedRequest, content_fields, with_defaults
-from ..url.query import check_base, extend_query, merge
-from ..url.url import as_text, parse_url
-from .auth import basic, basic_of
-from .connector import Connector
+from .connector import ConnectOptions, Connector
 from .cookies import Cookies
-from .pool import HTTPClientStatistics, Pool
+from .hooks import check_hooks
+from .plan import Planner
+from .pool import Pool
 from .proxy import Proxies, Proxy
 from .redirect import MAX_REDIRECTS
-from .request import ClientRequest, Plan
+from .request import ClientRequest
+from .sender import Sender
 
 if TYPE_CHECKING:
     import os
     import ssl
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from http.cookiejar import CookieJar
 
     from yarl import URL
@@ -41,48 +36,22 @@ if TYPE_CHECKING:
     from ...custody.owner import Owner
     from ...scope.scope import Scope
     from ...transport.socket_options import SocketOption
-    from ..content import Content
-    from ..protocol.headers import HeaderInput
-    from ..protocol.prepared import Field
-    from ..url.url import Target
-    from .response import Response
+    from ..protocol.headers import HeaderInput, Headers
+    from .statistics import HTTPClientStatistics
 
-__all__ = ["HTTPClient", "HTTPRequest"]
-
-_ABSOLUTE: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
-MAX_PLANS: Final = 1024
-"""Requests whose heads a client keeps, to send them again as they are."""
-
-
-class HTTPRequest:
-    """What a hook of the event ``request`` is given; what it changes is what is sent.
-
-    Attributes:
-        method: The method.
-        url: Without user name and password.
-        headers: The fields that were given for it, by the client and for this request; assign new ones to change them.
-    """
-
-    __slots__ = ("headers", "method", "url")
-
-    def __init__(self, method: str, url: URL, headers: Headers) -> None:
-        self.method = method
-        self.url = url
-        self.headers = headers
-
-    def __repr__(self) -> str:
-        return f"<HTTPRequest {self.method} {self.url}>"
-
-
-class _Hooks(NamedTuple):
-    request: tuple[Callable[[HTTPRequest], Any], ...]
-    response: tuple[Callable[[Response], Any], ...]
+__all__ = ["HTTPClient"]
 
 
 class HTTPClient:
     """An HTTP/1.1 client with a pool of connections; made by `open_http_client` and `Scope.open_http_client`.
 
     Any number of tasks may use it. Arguments: as `open_http_client`.
+
+    Attributes:
+        cookies: The client's cookies; None if it keeps none.
+        follow_redirects: Whether requests follow redirects that do not say it themselves.
+        max_redirects: Redirects that one request follows at most.
+        allow_downgrade: Whether a redirect may lead from https to http.
     """
 
     def __init__(
@@ -108,38 +77,16 @@ class HTTPClient:
         unix_path: str | bytes | os.PathLike[str] | None = None,
     ) -> None:
         self._owner = owner
-        self._base = None if base_url is None else check_base(base_url)
-        self._headers = Headers(headers)
-        self._authorization = None if auth is None else basic_of(auth)
         self.cookies = None if cookies is False else Cookies(None if cookies is True else cookies)
-        """The client's cookies; None if it keeps none."""
-        self.hooks = _check_hooks(event_hooks or {})
-        """The event hooks."""
         self.follow_redirects = check_flag("follow_redirects", follow_redirects)
-        """Whether requests follow redirects that do not say it themselves."""
         self.max_redirects = check_count("max_redirects", max_redirects)
-        """Redirects that one request follows at most."""
         self.allow_downgrade = check_flag("allow_downgrade", allow_downgrade)
-        """Whether a redirect may lead from https to http."""
-        self._accept_encoding = accept_encoding()
-        self._plans: dict[tuple[str, str | URL, str | None], Plan] = {}
-        self._connector = Connector(
-            owner,
-            limits=limits,
-            ssl_context=ssl_context,
-            proxies=Proxies.choose(proxy, trust_env=trust_env),
-            local_address=local_address,
-            socket_options=socket_options,
-            unix_path=unix_path,
-        )
-        self.pool = Pool(
-            owner,
-            self._connector.connect,
-            limits=limits,
-            max_connections=max_connections,
-            max_connections_per_origin=max_connections_per_origin,
-        )
-        """The client's connections."""
+        proxies = Proxies.choose(proxy, trust_env=trust_env)
+        options = ConnectOptions(limits, ssl_context, proxies, local_address, socket_options, unix_path)
+        planner = Planner(options.proxy_for, self.cookies, base_url=base_url, headers=headers, auth=auth)
+        connect = Connector(owner, options).connect
+        self._pool = Pool(owner, connect, limits.idle_timeout, max_connections, max_connections_per_origin)
+        self._sender = Sender(planner, self._pool, self.cookies, check_hooks(event_hooks or {}))
 
     def __repr__(self) -> str:
         figures = self.statistics()
@@ -154,7 +101,7 @@ class HTTPClient:
 
     def statistics(self) -> HTTPClientStatistics:
         """Figures for now. Never raises."""
-        return self.pool.statistics()
+        return self._pool.statistics()
 
     # --- requests ------------------------------------------------------------------------------------------------
 
@@ -215,81 +162,14 @@ class HTTPClient:
 
         Source: RFC 9110 §9.2.2, §15.4; RFC 9112 §9.3.
         """
-        return ClientRequest(
-            self, method, url, keep_connection, headers, content, json, params, follow_redirects, auth, expect_continue
+        redirects = (
+            self.follow_redirects if follow_redirects is None else follow_redirects,
+            self.max_redirects,
+            self.allow_downgrade,
         )
-
-    def usual_plan(self, method: str, url: str | URL, content: Content) -> Plan:
-        """The plan of a request that says nothing of its own: it is made once."""
-        key = (method, url, content.content_type)
-        plan = self._plans.get(key)
-        if plan is None:
-            plan = self.first_plan(method, url, (), content)
-            if len(self._plans) >= MAX_PLANS:
-                self._plans.clear()
-            self._plans[key] = plan
-        return plan
-
-    def first_plan(
-        self,
-        method: str,
-        url: str | URL,
-        headers: HeaderInput | Headers,
-        content: Content,
-        *,
-        params: Any = None,
-        auth: tuple[str, str] | None = None,
-        expect_continue: bool = False,
-    ) -> Plan:
-        """How a request begins, as it was asked for.
-
-        Raises:
-            LocalProtocolError, ValueError, TypeError: it cannot be sent.
-        """
-        target = parse_url(self._absolute(url, params))
-        stored = self._headers.raw
-        authorization = self._authorization if target.userinfo is None else basic(*target.userinfo)
-        if method == "TRACE":  # RFC 9110 §9.3.8
-            stored = tuple(field for field in stored if field[0].lower() not in CREDENTIALS)
-            authorization = None
-        if auth is not None:
-            authorization = basic_of(auth)
-        fields = with_defaults(headers, stored)
-        extra = content_fields(content, expect_continue)
-        if authorization is not None:
-            extra.append(("Authorization", authorization))
-        given = Headers(with_defaults(fields, extra) if extra else fields)
-        return self.plan(method, target, given)
-
-    def plan(self, method: str, target: Target, headers: Headers) -> Plan:
-        """How a request, or what a redirect made of it, is sent.
-
-        Raises:
-            LocalProtocolError, ValueError, TypeError: it cannot be sent.
-        """
-        if method == "CONNECT":
-            raise LocalProtocolError("CONNECT is for a connection of its own: use to_http_client() or to_http_tunnel()")
-        names = {name.lower() for name, _ in headers.raw}
-        defaults = [("Host", target.authority), ("User-Agent", "trionet"), ("Accept", "*/*")]
-        defaults.append(("Accept-Encoding", self._accept_encoding))
-        fields: list[Field] = [field for field in defaults if field[0].lower().encode() not in names]
-        fields += headers.raw
-        if self.cookies is not None and method != "TRACE" and b"cookie" not in names:
-            cookie = self.cookies.cookie_header(target.url)
-            fields += [("Cookie", cookie)] if cookie else []
-        line = target.target
-        proxy = self._connector.proxy_for(target.origin)
-        if proxy is not None and target.origin.scheme == "http" and proxy.scheme in ("http", "https"):
-            line = f"http://{target.authority}{target.target}"  # RFC 9112 §3.2.2
-            if proxy.authorization is not None and b"proxy-authorization" not in names:
-                fields.append(("Proxy-Authorization", proxy.authorization))
-        return Plan(target, headers, PreparedRequest(method, line, fields))
-
-    def _absolute(self, url: str | URL, params: Any) -> str:
-        text = as_text(url)
-        if self._base is not None and not _ABSOLUTE.match(text):
-            text = merge(self._base, text)
-        return text if params is None else extend_query(text, params)
+        return ClientRequest(
+            self._sender, redirects, method, url, headers, content, json, keep_connection, params, auth, expect_continue
+        )
 
     __reduce_ex__ = refuse_copy
 
@@ -304,28 +184,12 @@ class HTTPClient:
 
         Cancellation: the connections are closed at once.
         """
-        self.pool.shut()
+        self._pool.shut()
         await self._owner.let_go()
 
     @enable_ki_protection
     def abort(self) -> None:
         """Close every connection now, and refuse new requests. Those that are running get an error. A step."""
         self._owner.check_run("abort")
-        self.pool.shut()
+        self._pool.shut()
         self._owner.abort_all(Event.SCOPE_CANCELLED)
-
-
-def _check_hooks(hooks: Any) -> _Hooks:
-    if not isinstance(hooks, Mapping):
-        raise TypeError(f"event_hooks must be a mapping like {{'request': [function]}}, not {hooks!r}")
-    for name, functions in hooks.items():
-        if callable(functions):
-            raise TypeError(f"event_hooks must have lists; for {name!r} write [{functions!r}]")
-    unknown = set(hooks) - set(_Hooks._fields)
-    if unknown:
-        raise ValueError(f"event_hooks has {sorted(unknown)}; there are 'request' and 'response'")
-    found = _Hooks(tuple(hooks.get("request", ())), tuple(hooks.get("response", ())))
-    for hook in (*found.request, *found.response):
-        if not callable(hook):
-            raise TypeError(f"an event hook must be a function, async or not, and not {hook!r}")
-    return found

@@ -15,7 +15,7 @@ from ...transport.connecting import check_local_address, unix_address
 from ...transport.socket import SocketTransport
 from ...transport.socket_options import check_socket_options, set_socket_options
 from ..protocol.limits import HTTPLimits
-from .proxied import called, go_through, through_http, through_socks
+from .proxied import called, go_through, through_http, way_through
 from .recipe import to_http_client
 
 if TYPE_CHECKING:
@@ -29,19 +29,20 @@ if TYPE_CHECKING:
     from ...transport.socket_options import SocketOption
     from ..url.url import Origin
     from .connection import HTTPClientConnection
-    from .pool import Site
     from .proxy import Proxies, Proxy
 
-__all__ = ["Connector"]
+__all__ = ["ConnectOptions", "Connector"]
 
 
-class Connector:
-    """Opens connections for one client. Arguments: as `HTTPClient`."""
+class ConnectOptions:
+    """How the connections of one client are opened. Arguments: as `open_http_client`.
 
-    def __init__(
+    Raises:
+        ValueError, TypeError: an argument cannot be right.
+    """
+
+    def __init__(  # noqa: PLR0917 - a value, made in three places
         self,
-        owner: Owner,
-        *,
         limits: HTTPLimits,
         ssl_context: ssl.SSLContext | None,
         proxies: Proxies,
@@ -49,25 +50,37 @@ class Connector:
         socket_options: Sequence[SocketOption],
         unix_path: str | bytes | os.PathLike[str] | None,
     ) -> None:
-        self._owner = owner
-        self._limits = check_kind("limits", limits, HTTPLimits, "a trionet.HTTPLimits")
+        self.limits = check_kind("limits", limits, HTTPLimits, "a trionet.HTTPLimits")
         if ssl_context is not None:
             to_tls_client("localhost", ssl_context=ssl_context)  # checks it
-        self._ssl_context = ssl_context
-        self._proxies = proxies
-        self._local_address = check_local_address(local_address)
-        self._socket_options = check_socket_options(socket_options)
+        self.ssl_context = ssl_context
+        self.proxies = proxies
+        self.local_address = check_local_address(local_address)
+        self.socket_options = check_socket_options(socket_options)
         if unix_path is not None:
             unix_address(unix_path, "connect to")  # checks it
-        self._unix_path = unix_path
+        self.unix_path = unix_path
 
     def proxy_for(self, origin: Origin) -> Proxy | None:
-        """The proxy through which this is asked, if any."""
-        return None if self._unix_path is not None else self._proxies.for_origin(origin)
+        """The proxy on the way to this origin, if any."""
+        return None if self.unix_path is not None else self.proxies.for_origin(origin)
+
+
+class Connector:
+    """Opens connections.
+
+    Args:
+        owner: Owns them.
+        options: How.
+    """
+
+    def __init__(self, owner: Owner, options: ConnectOptions) -> None:
+        self._owner = owner
+        self._options = options
 
     @enable_ki_protection
-    async def connect(self, site: Site) -> HTTPClientConnection:
-        """A new connection to the origin of `site`.
+    async def connect(self, origin: Origin) -> HTTPClientConnection:
+        """A new connection to `origin`.
 
         Raises:
             OSError: the origin, or the proxy in front of it, could not be reached.
@@ -76,8 +89,7 @@ class Connector:
 
         Cancellation: nothing stays open.
         """
-        origin = site.origin
-        proxy = self.proxy_for(origin)
+        proxy = self._options.proxy_for(origin)
         connection: Any = await self._dial(origin, proxy)
         try:
             if proxy is not None:
@@ -85,7 +97,7 @@ class Connector:
             if origin.scheme == "https":
                 connection = await self._upgrade(connection, self._tls(origin.server_name or origin.host))
             http: HTTPClientConnection = await connection.upgrade(
-                to_http_client(host=origin.authority, limits=self._limits)
+                to_http_client(host=origin.authority, limits=self._options.limits)
             )
         except BaseException:
             connection.abort()
@@ -93,17 +105,18 @@ class Connector:
         return http
 
     async def _dial(self, origin: Origin, proxy: Proxy | None) -> Connection:
-        host, port = (origin.host, origin.port) if proxy is None else (proxy.host, proxy.port)
-        if self._unix_path is not None:
-            sock = await connecting.unix_socket(self._unix_path)
+        options = self._options
+        if options.unix_path is not None:
+            sock = await connecting.unix_socket(options.unix_path)
+        elif proxy is not None:
+            sock = await connecting.tcp_socket(proxy.host, proxy.port, 0.25, options.local_address, called(proxy))
         else:
-            name = "" if proxy is None else called(proxy)
-            sock = await connecting.tcp_socket(host, port, 0.25, self._local_address, name)
+            sock = await connecting.tcp_socket(origin.host, origin.port, 0.25, options.local_address)
         return self._own(sock)
 
     def _own(self, sock: socket.socket) -> Connection:
         try:
-            set_socket_options(sock, self._socket_options)
+            set_socket_options(sock, self._options.socket_options)
             self._owner.check_open("connecting")
             connection = Connection(Detached(SocketTransport(sock)))
             connection._seat(self._owner)
@@ -114,23 +127,27 @@ class Connector:
 
     def _way_through(self, origin: Origin, proxy: Proxy) -> list[Recipe[Connection]]:
         """What comes between the socket to the proxy and the origin."""
-        recipes: list[Recipe[Connection]] = []
-        if proxy.scheme == "https":
-            recipes.append(self._tls_to_proxy(proxy))
-        if proxy.scheme in ("socks5", "socks5h"):
-            recipes.append(through_socks(proxy, origin.host, origin.port))
-        elif origin.scheme == "https":
-            recipes.append(self._tunnel(origin, proxy))
-        return recipes
+        return way_through(
+            proxy,
+            origin.host,
+            origin.port,
+            tls=self._tls_to_proxy,
+            tunnel=self._tunnel,
+            forwards=self._is_forwarded(origin),
+        )
+
+    def _is_forwarded(self, origin: Origin) -> bool:
+        """Whether an HTTP proxy is asked for what is there, by its whole URL, instead of for a tunnel to it."""
+        return origin.scheme == "http"
 
     async def _upgrade(self, connection: Connection, recipe: Recipe[Connection]) -> Connection:
         return await connection.upgrade(recipe)
 
     def _tls(self, host: str) -> Recipe[Connection]:
-        return to_tls_client(host, self._ssl_context, ["http/1.1"])
+        return to_tls_client(host, self._options.ssl_context, ["http/1.1"])
 
-    def _tls_to_proxy(self, proxy: Proxy) -> Recipe[Connection]:
-        return self._tls(proxy.host)
+    def _tls_to_proxy(self, host: str) -> Recipe[Connection]:
+        return self._tls(host)
 
-    def _tunnel(self, origin: Origin, proxy: Proxy) -> Recipe[Connection]:
-        return through_http(proxy, origin.host, origin.port)
+    def _tunnel(self, proxy: Proxy, host: str, port: int) -> Recipe[Connection]:
+        return through_http(proxy, host, port)

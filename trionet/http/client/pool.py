@@ -1,17 +1,24 @@
-"""Which connection a request gets: the pool of a client, one site for each origin.
+"""Which connection a request gets: the pool of a client.
 
-A request first takes a slot of its origin, then one of the client's, both first come first served; semaphores keep
-those accounts, so that no slot is lost whenever a task is cancelled. Who has both slots takes the connection that
-became idle last, if the server has not said anything on it since, and opens a new one otherwise. So there are never
-more connections than slots, as long as idle ones make room.
+Theory of operation. A request that holds its slots (`sites`) takes the connection to its origin that became idle last,
+if the server has said nothing on it since (`reuse`), and opens a new one otherwise. The last one, because the server is
+least likely to be closing it, and so that connections which are not needed grow old and expire.
 
-A connection may have a user besides the pool: who got it from a response may send a request of his own on it, or wait
-to detach it. Then it is *engaged*, and the pool neither uses it nor ends it.
+There are never more connections than slots, as long as idle ones make room: before a new one is opened, those that are
+idle for longest are closed until there is room for it. The slot is taken first and the room is made then, so no
+request ever waits for a connection to end; one that says goodbye (TLS) does not count, which takes a second at most.
+
+A connection becomes idle with the end of its response (`put`) and leaves the pool in one of four ways: a request takes
+it; it is too old; the server ends it or says something unasked, which the next tick of the caretaker notices; or it
+makes room for another. Whoever kept a connection from a response may have taken it in hand: one that is *engaged* stays
+in the pool and is passed over.
+
+Not done: handing a connection that becomes idle to a request that is just opening one. That saves some time now and
+then, and takes an account of who waits for what that has to be kept true through every cancellation.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -21,52 +28,17 @@ from ...errors import ScopeClosedError
 from ...ownership import Event, Phase, Reason
 from ...support.checks import check_count
 from .retry import mark_unsent, unreachable
+from .sites import Slots
+from .statistics import HTTPClientStatistics
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from ...custody.owner import Owner
-    from ..protocol.limits import HTTPLimits
-    from ..url.url import Origin
     from .connection import HTTPClientConnection
+    from .sites import Site
 
-__all__ = ["HTTPClientStatistics", "Pool", "Site"]
-
-
-@dataclass(frozen=True, slots=True)
-class HTTPClientStatistics:
-    """Figures of one client."""
-
-    open: int
-    """Connections that are open, or are just saying goodbye."""
-    idle: int
-    """Those of them that wait for their next request."""
-    running: int
-    """Requests that have their slots, from before they connect to the end of their responses."""
-    waiting: int
-    """Requests that wait for a slot."""
-    opened: int
-    """Connections that were opened, ever."""
-    reused: int
-    """Requests that were sent on a connection that had carried one before."""
-    retried: int
-    """Requests that were sent again because the connection they were first sent on had died."""
-    dropped: int
-    """Idle connections that were closed: expired, ended by the server, or in the way of a new one."""
-
-
-class Site:
-    """What the pool has for one origin."""
-
-    __slots__ = ("idle", "origin", "slots", "users")
-
-    def __init__(self, origin: Origin, max_requests: int) -> None:
-        self.origin = origin
-        self.slots = trio.Semaphore(max_requests)
-        self.idle: dict[HTTPClientConnection, None] = {}
-        """In the order in which they became idle."""
-        self.users = 0
-        """Requests that hold a slot of it or wait for one."""
+__all__ = ["Pool"]
 
 
 class Pool:
@@ -74,111 +46,50 @@ class Pool:
 
     Args:
         owner: Owns the connections.
-        connect: Opens one to a site.
-        limits: Their bounds; ``idle_timeout`` is the pool's.
+        connect: Opens one to an origin.
+        idle_timeout: Seconds for which a connection stays idle at most.
         max_connections: To all origins together.
         max_connections_per_origin: To one of them.
+
+    Attributes:
+        slots: For its requests.
+        retried: Requests that were sent again because the connection they were first sent on had died.
     """
 
     def __init__(
         self,
         owner: Owner,
         connect: Callable[..., Awaitable[HTTPClientConnection]],
-        *,
-        limits: HTTPLimits,
+        idle_timeout: float,
         max_connections: int,
         max_connections_per_origin: int,
     ) -> None:
-        for name, value in (
-            ("max_connections", max_connections),
-            ("max_connections_per_origin", max_connections_per_origin),
-        ):
-            check_count(name, value, 1)
+        check_count("max_connections", max_connections, 1)
+        check_count("max_connections_per_origin", max_connections_per_origin, 1)
+        self.slots = Slots(self.check_open, max_connections, max_connections_per_origin)
+        self.retried = 0
         self._owner = owner
         self._connect = connect
-        self._idle_timeout = limits.idle_timeout
+        self._idle_timeout = idle_timeout
         self._max_connections = max_connections
-        self._max_per_origin = max_connections_per_origin
-        self._slots = trio.Semaphore(max_connections)
-        self._sites: dict[Origin, Site] = {}
         self._open: dict[HTTPClientConnection, None] = {}
         self._idle: dict[HTTPClientConnection, Site] = {}
         self._connecting: set[trio.CancelScope] = set()
         self._watched = False
-        self._running = self._waiting = 0
         self._opened = self._reused = self._dropped = 0
-        self.retried = 0
-        """Requests that were sent again."""
 
     def statistics(self) -> HTTPClientStatistics:
         """Figures for now. Never raises."""
         return HTTPClientStatistics(
             open=len(self._open),
             idle=len(self._idle),
-            running=self._running,
-            waiting=self._waiting,
+            running=self.slots.running,
+            waiting=self.slots.waiting,
             opened=self._opened,
             reused=self._reused,
             retried=self.retried,
             dropped=self._dropped,
         )
-
-    # --- slots ---------------------------------------------------------------------------------------------------
-
-    @enable_ki_protection
-    async def acquire(self, origin: Origin) -> Site:
-        """Wait for the slots of a request; `release` gives them back. Not a checkpoint if both are free.
-
-        Raises:
-            ScopeClosedError: the client is closing or closed, or was closed meanwhile.
-
-        Cancellation: no slot is held.
-        """
-        self.check_open()
-        site = self._sites.get(origin)
-        if site is None:
-            site = self._sites[origin] = Site(origin, self._max_per_origin)
-        site.users += 1
-        if site.slots.value and self._slots.value:
-            site.slots.acquire_nowait()
-            self._slots.acquire_nowait()
-        else:
-            await self._wait_for_slots(site)
-        self._running += 1
-        return site
-
-    async def _wait_for_slots(self, site: Site) -> None:
-        self._waiting += 1
-        try:
-            await site.slots.acquire()
-            try:
-                await self._slots.acquire()
-                try:
-                    self.check_open()
-                except BaseException:
-                    self._slots.release()
-                    raise
-            except BaseException:
-                site.slots.release()
-                raise
-        except BaseException:
-            self._left(site)
-            raise
-        finally:
-            self._waiting -= 1
-
-    @enable_ki_protection
-    def release(self, site: Site) -> None:
-        """The request is over: the next one may come. A step."""
-        self._running -= 1
-        self._slots.release()
-        site.slots.release()
-        self._left(site)
-
-    def _left(self, site: Site) -> None:
-        site.users -= 1
-        if not site.users and not site.idle:
-            self._sites.pop(site.origin, None)
 
     def check_open(self) -> None:
         """Raise `ScopeClosedError` if the client is closing or closed. A step."""
@@ -190,15 +101,10 @@ class Pool:
 
     @enable_ki_protection
     def shut(self) -> None:
-        """The client is about to close: whoever waits for a slot or a connection is told. A step.
-
-        One extra slot for each queue is enough: who is woken by it finds the door shut and hands it on.
-        """
+        """The client is about to close: whoever waits for a slot or a connection is told. A step."""
         self._owner.shut_door()
         self._owner.caretaker.unwatch(self)
-        for site in self._sites.values():
-            site.slots.release()
-        self._slots.release()
+        self.slots.wake_all()
         for scope in self._connecting:
             scope.cancel()
 
@@ -240,7 +146,7 @@ class Pool:
         with trio.CancelScope() as scope:
             self._connecting.add(scope)
             try:
-                connection = await self._connect(site, *details)
+                connection = await self._connect(site.origin, *details)
             except OSError as exc:
                 raise unreachable(exc) from exc.__cause__
             except Exception as exc:
@@ -306,8 +212,7 @@ class Pool:
         site = self._idle.pop(connection, None)
         if site is not None:
             del site.idle[connection]
-            if not site.users and not site.idle:
-                self._sites.pop(site.origin, None)
+            self.slots.forget_unused(site)
 
     # --- the caretaker -------------------------------------------------------------------------------------------
 

@@ -22,15 +22,34 @@ if TYPE_CHECKING:
 __all__ = ["called", "go_through", "through_http", "through_socks", "way_through"]
 
 
-def way_through(proxy: Proxy, host: str, port: int) -> list[Recipe[Connection]]:
+def way_through(
+    proxy: Proxy,
+    host: str,
+    port: int,
+    *,
+    tls: Callable[[str], Recipe[Connection]] = to_tls_client,
+    tunnel: Callable[[Proxy, str, int], Recipe[Connection]] | None = None,
+    forwards: bool = False,
+) -> list[Recipe[Connection]]:
     """The upgrades that make a connection to `proxy` one to `host`.
+
+    Args:
+        proxy: The proxy.
+        host: Where to.
+        port: Where to.
+        tls: Makes the recipe for TLS to the proxy, for its host.
+        tunnel: Makes the recipe for the tunnel of an HTTP proxy; by default `through_http`.
+        forwards: Whether an HTTP proxy is to forward requests, so that no tunnel is needed.
 
     Raises:
         ValueError, TypeError: host or port cannot be right.
     """
-    last = through_socks if proxy.scheme in ("socks5", "socks5h") else through_http
-    recipes = [last(proxy, host, port)]
-    return [to_tls_client(proxy.host), *recipes] if proxy.scheme == "https" else recipes
+    recipes = [tls(proxy.host)] if proxy.scheme == "https" else []
+    if proxy.scheme in ("socks5", "socks5h"):
+        recipes.append(through_socks(proxy, host, port))
+    elif not forwards:
+        recipes.append((tunnel or through_http)(proxy, host, port))
+    return recipes
 
 
 def through_http(proxy: Proxy, host: str, port: int) -> Recipe[Connection]:

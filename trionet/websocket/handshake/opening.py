@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from ...errors import TooManyRedirectsError, UpgradeFailedError, UpgradeRefusedError
-from ...http.client.connector import Connector
-from ...http.client.pool import Site
+from ...http.client.connector import ConnectOptions, Connector
 from ...http.client.proxy import Proxies, Proxy
 from ...http.client.redirect import MAX_REDIRECTS, next_request
 from ...http.protocol.limits import DEFAULT_LIMITS
@@ -33,9 +32,7 @@ if TYPE_CHECKING:
 
     from yarl import URL
 
-    from ...connection import Connection
     from ...custody.owner import Owner
-    from ...handle.recipe import Recipe
     from ...http.client.connection import HTTPClientConnection
     from ...http.client.handshake_response import HandshakeResponse
     from ...http.client.redirect import Next
@@ -88,15 +85,15 @@ class Opening:
         check_count("max_redirects", max_redirects)
         self._max_redirects = max_redirects if check_flag("follow_redirects", follow_redirects) else None
         self._allow_downgrade = check_flag("allow_downgrade", allow_downgrade)
-        self._connector = _Connector(
-            owner,
-            limits=DEFAULT_LIMITS,
-            ssl_context=ssl_context,
-            proxies=Proxies.choose(proxy, trust_env=trust_env),
+        options = ConnectOptions(
+            DEFAULT_LIMITS,
+            ssl_context,
+            Proxies.choose(proxy, trust_env=trust_env),
             local_address=local_address,
             socket_options=socket_options,
             unix_path=unix_path,
         )
+        self._connector = _Connector(owner, options)
 
     async def open(self) -> WebSocket:
         """Connect, and shake hands, wherever that leads.
@@ -129,7 +126,7 @@ class Opening:
                 connection = await self._connect(target)
 
     async def _connect(self, target: Target) -> HTTPClientConnection:
-        return await self._connector.connect(Site(target.origin, 1))
+        return await self._connector.connect(target.origin)
 
     def _recipe(self, target: Target, headers: Headers) -> ClientRecipe:
         return ClientRecipe(
@@ -164,11 +161,8 @@ class Opening:
 class _Connector(Connector):
     """An HTTP client's, but for the tunnel that a WebSocket needs through every HTTP proxy."""
 
-    def _way_through(self, origin: Origin, proxy: Proxy) -> list[Recipe[Connection]]:
-        recipes = super()._way_through(origin, proxy)
-        if origin.scheme == "http" and proxy.scheme in ("http", "https"):
-            recipes.append(self._tunnel(origin, proxy))
-        return recipes
+    def _is_forwarded(self, origin: Origin) -> bool:
+        return False
 
 
 def _usable(connection: HTTPClientConnection) -> bool:
