@@ -70,7 +70,6 @@ PAGES: dict[str, tuple[str, str, str]] = {
 
 BETWEEN_ROOMS = {
     "WebSocketConnection": "CONNECTION_ID",
-    "TrionetTransport": "max_idle",
     "Detached": "blockers opened_at",
     "Exchange": "accept_upgrade body_complete refuse_upgrade head",
     "Headers": "from_wire",

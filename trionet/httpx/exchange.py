@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from ..http.client.response import Response
     from ..http.client.sites import Site
     from ..http.content import Content
-    from .settings import Settings
+    from .settings import TransportSettings
 
-__all__ = ["Exchange"]
+__all__ = ["HTTPXExchange"]
 
 _FRAMING: Final = frozenset({b"transfer-encoding"})
 """Fields that are left to trionet, which frames the body."""
@@ -35,7 +35,7 @@ _SCHEMES: Final = {"http": "http", "https": "https", "ws": "ws", "wss": "https"}
 _FIRST_BACKOFF: Final = 0.5
 
 
-class Exchange:
+class HTTPXExchange:
     """One request on its way through the pool, and its response until that is closed.
 
     Attributes:
@@ -43,7 +43,7 @@ class Exchange:
         response: Its response, when that has begun.
     """
 
-    def __init__(self, settings: Settings, pool: Pool, request: httpx.Request, content: Content) -> None:
+    def __init__(self, settings: TransportSettings, pool: Pool, request: httpx.Request, content: Content) -> None:
         self._settings = settings
         self._pool = pool
         self._request = request

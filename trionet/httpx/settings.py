@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from ..http.url.url import Origin
     from ..transport.socket_options import SocketOption
 
-__all__ = ["Settings"]
+__all__ = ["TransportSettings"]
 
 
-class Settings(ConnectOptions):
+class TransportSettings(ConnectOptions):
     """What is the same for all connections of a transport. Arguments: as `TrionetTransport`.
 
     Attributes:

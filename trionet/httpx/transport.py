@@ -9,10 +9,10 @@ import httpx
 import trio
 
 from .body import content_of
-from .exchange import Exchange
+from .exchange import HTTPXExchange
 from .home import Home
 from .network_stream import NetworkStream
-from .settings import Settings
+from .settings import TransportSettings
 from .way import connect
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class TrionetTransport(httpx.AsyncBaseTransport):
         if not http1 or http2:
             what = "http2=True" if http2 else "http1=False"
             raise ValueError(f"{what}: HTTP/1.1 is the only version that trionet speaks; leave it out")
-        self._settings = Settings(
+        self._settings = TransportSettings(
             httpx.create_ssl_context(verify=verify, cert=cert, trust_env=trust_env),
             limits,
             httpx.Proxy(proxy) if isinstance(proxy, (str, httpx.URL)) else proxy,
@@ -161,7 +161,7 @@ class TrionetTransport(httpx.AsyncBaseTransport):
         Cancellation: the connection is closed if anything of the request had been sent.
         """
         content = await content_of(request)
-        exchange = Exchange(self._settings, (await self._opened()).pool, request, content)
+        exchange = HTTPXExchange(self._settings, (await self._opened()).pool, request, content)
         await exchange.begin()
         response = exchange.response
         assert response is not None
@@ -169,7 +169,7 @@ class TrionetTransport(httpx.AsyncBaseTransport):
         return httpx.Response(
             response.status,
             headers=response.headers.raw,
-            stream=_ResponseStream(exchange, stream),
+            stream=_BodyStream(exchange, stream),
             extensions={
                 "http_version": f"HTTP/{response.http_version}".encode("ascii"),
                 "reason_phrase": response.reason.encode("latin-1"),
@@ -178,10 +178,10 @@ class TrionetTransport(httpx.AsyncBaseTransport):
         )
 
 
-class _ResponseStream(httpx.AsyncByteStream):
+class _BodyStream(httpx.AsyncByteStream):
     """The body of a response, for HTTPX."""
 
-    def __init__(self, exchange: Exchange, network_stream: NetworkStream) -> None:
+    def __init__(self, exchange: HTTPXExchange, network_stream: NetworkStream) -> None:
         self._exchange = exchange
         self._network_stream = network_stream
         self._step = exchange.trace.http("receive_response_body")

@@ -22,21 +22,21 @@ if TYPE_CHECKING:
     from ..http.client.connection import HTTPClientConnection
     from ..http.client.proxy import Proxy
     from ..http.url.url import Origin
-    from .settings import Settings
+    from .settings import TransportSettings
     from .trace import Step, Trace
 
 __all__ = ["connect"]
 
 
-async def connect(settings: Settings, owner: Owner, origin: Origin, trace: Trace) -> HTTPClientConnection:
+async def connect(settings: TransportSettings, owner: Owner, origin: Origin, trace: Trace) -> HTTPClientConnection:
     """A connection to `origin`. Raises and Cancellation: as `Connector.connect`."""
-    return await _Way(settings, owner, trace).connect(origin)
+    return await _TracedConnector(settings, owner, trace).connect(origin)
 
 
-class _Way(Connector):
+class _TracedConnector(Connector):
     """The way to one connection, told of as it is gone."""
 
-    def __init__(self, settings: Settings, owner: Owner, trace: Trace) -> None:
+    def __init__(self, settings: TransportSettings, owner: Owner, trace: Trace) -> None:
         super().__init__(owner, settings)
         self._settings = settings
         self._trace = trace

@@ -53,7 +53,7 @@ class Cookies:
 
     def cookie_header(self, url: URL) -> str | None:
         """The value of Cookie for a request of this URL; None if it gets no cookie."""
-        request = _Request(url)
+        request = _JarRequest(url)
         self._jar.add_cookie_header(cast("Any", request))
         return request.cookie
 
@@ -62,14 +62,14 @@ class Cookies:
         fields = [value for value in headers.get_list("Set-Cookie") if len(value) <= MAX_COOKIE_SIZE]
         if not fields:
             return
-        request = _Request(url)
+        request = _JarRequest(url)
         for given in fields:  # one after the other: each may depend on what the one before has set
             field = rewritten(given, request.origin_req_host)
             if field is not None and self._may_keep(field, request):
-                self._jar.extract_cookies(cast("Any", _Response([field])), cast("Any", request))
+                self._jar.extract_cookies(cast("Any", _JarResponse([field])), cast("Any", request))
         self._forget_surplus()
 
-    def _may_keep(self, field: str, request: _Request) -> bool:
+    def _may_keep(self, field: str, request: _JarRequest) -> bool:
         host = request.origin_req_host
         host = host if "." in host else f"{host}.local"  # as the library writes a host without a domain
         path = urlsplit(request.get_full_url()).path
@@ -87,7 +87,7 @@ class Cookies:
                 surplus -= 1
 
 
-class _Request:
+class _JarRequest:
     """What the jar asks a request about."""
 
     unverifiable = False
@@ -111,13 +111,13 @@ class _Request:
             self.cookie = value
 
 
-class _Response:
+class _JarResponse:
     """What the jar asks a response about."""
 
     def __init__(self, fields: list[str]) -> None:
         self._fields = fields
 
-    def info(self) -> _Response:
+    def info(self) -> _JarResponse:
         return self
 
     def get_all(self, name: str, default: list[str]) -> list[str]:

@@ -93,7 +93,7 @@ class Opening:
             socket_options=socket_options,
             unix_path=unix_path,
         )
-        self._connector = _Connector(owner, options)
+        self._connector = _WebSocketConnector(owner, options)
 
     async def open(self) -> WebSocket:
         """Connect, and shake hands, wherever that leads.
@@ -158,7 +158,7 @@ class Opening:
         return onward
 
 
-class _Connector(Connector):
+class _WebSocketConnector(Connector):
     """An HTTP client's, but for the tunnel that a WebSocket needs through every HTTP proxy."""
 
     def _is_forwarded(self, origin: Origin) -> bool:
