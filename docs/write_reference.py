@@ -71,14 +71,7 @@ PAGES: dict[str, tuple[str, str, str]] = {
 BETWEEN_ROOMS = {
     "WebSocketConnection": "CONNECTION_ID",
     "Detached": "blockers opened_at",
-    "Exchange": "accept_upgrade body_complete refuse_upgrade head",
     "Headers": "from_wire",
-    "HTTPServerConnection": (
-        "answer answer_rest body_read check_exchange exchange flush flush_all forget_lookout machine parked peer_failed"
-        " receive_body send send_parts settle_exchange take_back take_body tear tick wait_client_gone was_reset"
-        " was_told_gone"
-        " answer_ready limits looking lookout"
-    ),
     "Fragments": "since state task",
     "WebSocket": "flush tick",
 }

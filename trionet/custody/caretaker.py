@@ -42,8 +42,8 @@ class Flushable(Protocol):
         ...
 
 
-class Charge(Flushable, Protocol):
-    """What is taken care of: a connection."""
+class Charge(Protocol):
+    """What is looked after: a connection, or the part of one that does the looking."""
 
     def tick(self, now: float) -> Callable[[], bool] | None:
         """Called each half second; `now` is `trio.current_time`. A short step that must not raise.

@@ -139,7 +139,7 @@ def http_handler(
                     result = await handler(exchange)
                     if not exchange.status:
                         await _left_without_answer(exchange, name, result, follower, on_error)
-                    elif http.exchange is exchange and http.is_unfinished(exchange):
+                    elif http._cycle.exchange is exchange and http._ending.is_unfinished(exchange):
                         _left_unfinished(exchange, name, follower, on_error)
                 except Exception as exc:  # noqa: BLE001 - a handler's failure ends its own exchange only
                     judged = True
@@ -194,11 +194,11 @@ async def _left_without_answer(
 ) -> None:
     """The handler has returned, and nobody has answered: that is its mistake, unless there is nobody to be answered."""
     connection = exchange.connection
-    if connection.peer_failed:
+    if connection._cycle.peer_failed:
         await _answer(exchange, 400)
-    elif connection.was_told_gone(exchange):
+    elif connection._lookouts.was_told(exchange):
         await _answer(exchange, 500)  # it may have half-closed, and read on
-    elif connection.exchange is exchange and not connection.phase.terminal:
+    elif connection._cycle.exchange is exchange and not connection.phase.terminal:
         hint = "; is there an await missing?" if inspect.isawaitable(result) else ""
         follower.count(Fault.PROGRAM)
         _tell(
@@ -215,7 +215,7 @@ def _left_unfinished(exchange: Exchange, name: str, follower: Follower, on_error
     """The handler has returned, and a stream that it has begun goes on no more: that is its mistake. Cut it off."""
     follower.count(Fault.PROGRAM)
     _tell(exchange, LocalProtocolError(f"{name} has left {exchange!r} unfinished: {STREAM_REMEDY}"), on_error)
-    exchange.connection.tear(exchange)
+    exchange.connection._cycle.truncate(exchange)
 
 
 def _cut_short(exchange: Exchange, follower: Follower) -> None:
@@ -261,7 +261,7 @@ def _tell_successor(connection: Any, exc: BaseException) -> None:
 async def _answer(exchange: Exchange, status: int) -> None:
     """Answer for a handler that did not, if anybody is there to be told."""
     connection = exchange.connection
-    if connection.exchange is exchange and not connection.phase.terminal and not connection.was_reset:
+    if connection._cycle.exchange is exchange and not (connection.phase.terminal or connection._life.reset):
         with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
             await exchange.respond(status, error_text(status), headers=PLAIN_TEXT)
 
@@ -277,7 +277,7 @@ def _tell(exchange: Exchange, exc: BaseException, on_error: ErrorHook | None) ->
 
 
 def _log_access(http: HTTPServerConnection, exchange: Exchange, seconds: float) -> None:
-    head = exchange.head
+    head = exchange._head
     remote = http.remote_address
     client = remote[0] if isinstance(remote, tuple) else shown_address(remote) if remote else "-"
     _ACCESS.info(

@@ -17,7 +17,7 @@ from trionet.http.protocol.machine import Signal
 from trionet.http.protocol.server_machine import H1Server
 from trionet.http.server.connection import to_http_server
 from trionet.http.server.exchange import LARGE
-from trionet.http.server.link import MAX_UNSENT
+from trionet.http.server.output import MAX_HELD_BACK
 
 from ...helpers.http_served import (
     CHUNKED,
@@ -261,9 +261,9 @@ async def test_an_answer_can_precede_the_reading_of_the_body():
         await exchange.respond(200, b"ok")
         with pytest.raises(LocalProtocolError):
             await exchange.respond(200, b"again")
-        assert it.http.exchange is exchange
+        assert it.http._cycle.exchange is exchange
         assert await exchange.read() == b"abc"
-        assert it.http.exchange is None
+        assert it.http._cycle.exchange is None
 
     async with served(handler) as it:
         await it.client.send_all(POST % 3)
@@ -362,14 +362,14 @@ async def test_what_is_put_off_is_bounded():
     async def handler(exchange):
         nonlocal most
         await exchange.respond(200, b"x" * 10000)
-        most = max(most, it.http._out_size)
+        most = max(most, it.http._output._size)
 
     async with served(handler) as it:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(it.client.send_all, GET * 30)
             for _ in range(30):
                 assert len((await read_answer(it.client)).body) == 10000
-        assert 0 < most <= MAX_UNSENT + 11000
+        assert 0 < most <= MAX_HELD_BACK + 11000
 
 
 async def test_an_error_answer_waits_behind_good_ones():
@@ -395,7 +395,7 @@ async def test_an_answer_whose_turn_to_be_sent_never_came_is_not_forgotten(autoj
             await exchange.respond(200, b"%d" % number * 10)
             return
         await trio.sleep(1)  # the answers before this one are being sent by a service task, and nobody reads them
-        assert it.http._sending.held
+        assert it.http._output._turn.held
         with trio.move_on_after(1):
             await exchange.respond(200, b"given up")
 
@@ -658,7 +658,7 @@ async def test_what_has_come_by_the_time_is_not_reset_away(pair, data):
             await it.client.send_all(start)
             await wait_all_tasks_blocked()
             send_now(it.client._transport, data if start else GET, it.http)
-            it.http.tick(trio.current_time() + 80)
+            it.http._watch.tick(trio.current_time() + 80)
             assert (await read_answer(it.client)).status == 200
             assert it.http.phase is Phase.OPEN
 
@@ -682,7 +682,7 @@ async def test_half_a_record_that_has_come_by_the_time_is_no_request(server_cont
         raw = other.end.successor._transport.lower
         for phase in (Phase.OPEN, Phase.CLOSED):
             send_now(raw, b"\x17" if phase is Phase.OPEN else b"\x03", http)
-            http.tick(trio.current_time() + 80)
+            http._watch.tick(trio.current_time() + 80)
             assert http.phase is phase
             await wait_all_tasks_blocked()
         assert http.end.reason is Reason.IDLE_TIMEOUT

@@ -327,8 +327,8 @@ async def test_a_stream_that_is_left_while_its_body_is_being_read_is_complete_wh
                 nursery.start_soon(by_iterating, exchange)
                 await wait_all_tasks_blocked()
                 await stream.send(b"early")
-            assert it.http.exchange is exchange
-        assert it.http.exchange is None
+            assert it.http._cycle.exchange is exchange
+        assert it.http._cycle.exchange is None
 
     async with served(handler) as it:
         await it.client.send_all(COUNTED)

@@ -100,7 +100,7 @@ async def test_answers_that_were_put_off_and_taken_in_part_are_sent_by_a_service
         it.http._transport = stingy = Stingy(it.http._transport, 100)
         await it.client.send_all(GET * 2 + get("/slow"))
         await wait_all_tasks_blocked()
-        assert it.http._sending.held
+        assert it.http._output._turn.held
         stingy.go_on.set()
         assert [len((await read_answer(it.client)).body) for _ in range(2)] == [1000, 1000]
         go_on.set()
@@ -113,7 +113,7 @@ async def test_a_500_for_a_handler_that_closes_comes_behind_what_is_being_sent()
     async def handler(exchange):
         if exchange.path == "/close":
             await wait_all_tasks_blocked()
-            assert it.http._sending.held
+            assert it.http._output._turn.held
             it.scope.start_soon(later)
             await it.http.aclose()
         else:
@@ -567,7 +567,7 @@ async def converse(exchange):
             await exchange.respond(200, text + b":")
         case "early":
             await exchange.respond(200, text + b":")
-            if exchange.connection.exchange is exchange:
+            if exchange.connection._cycle.exchange is exchange:
                 await exchange.read()
         case "none":
             pass
@@ -635,7 +635,7 @@ def test_every_request_of_a_random_conversation_is_answered_in_order_and_once(ta
                     assert (answer.status, answer.body) == (200, b"%d:%b" % (number, expected))
                 await wait_all_tasks_blocked()
                 assert client._transport.receive_nowait(9) is None
-                assert one.end.successor.exchange is None
+                assert one.end.successor._cycle.exchange is None
             scope.cancel()
 
     trio.run(main)

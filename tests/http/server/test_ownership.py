@@ -83,7 +83,7 @@ async def test_layers_are_reversible_between_two_messages():
         http = await one.upgrade(to_http_server())
         exchange = await http.__anext__()
         await exchange.respond(200, b"ok")
-        http.flush()
+        http._output.flush()
         capsule = http.detach()
         assert capsule.leftover == b"PLAIN\r\n"
         again = scope.adopt(capsule)
@@ -148,10 +148,10 @@ async def test_a_transfer_takes_what_was_received_along():
         http = await one.upgrade(to_http_server())
         await other.send_all(GET * 2)
         await (await http.__anext__()).respond(200, b"1")
-        http.flush()
+        http._output.flush()
         moved = http.transfer(outer)
         await (await moved.__anext__()).respond(200, b"2")
-        moved.flush()
+        moved._output.flush()
         assert [(await read_answer(other)).body for _ in range(2)] == [b"1", b"2"]
 
 

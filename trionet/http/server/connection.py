@@ -1,30 +1,54 @@
 """The server's side of an HTTP/1.1 connection: a loop over exchanges, and the recipe that makes one of a byte stream.
 
-Built up in layers, to be read in this order: `server_link` (I/O), `server_ending` (ends), and this module. What the
-loop gives stands in `exchange`.
+The connection is a handle, and has parts. Each has a module of its own, to be read in this order:
+
+* `cycle`: the machine without I/O, and the exchange under way; all others share it
+* `output`: sending, and the output buffer for what is pipelined
+* `lookout`: tasks that wait for the client to go, and receive to notice that
+* `input`: receiving the bodies of requests, and 100 (Continue)
+* `ending`: the ends of exchanges that their handlers have left, and of the connection
+* `client_watch`: what the caretaker looks at, twice a second
+
+`exchange` and `response_stream` are what a program sees of an exchange; they call the parts. This module has the loop,
+which receives the heads of requests, and answers what the scope and the server ask of a handle.
+
+The loop's fast path stands in `__anext__` itself, since it runs with each request: nothing waits to be sent, nobody
+else receives, and the connection is not about to end. Then it is one receive, and the only place where a connection
+that is kept for its next request waits. Everything else is left to `_receive_carefully`, which states the same rules
+for all cases.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import trio
-from trio.lowlevel import current_task, enable_ki_protection
+from trio.lowlevel import current_clock, current_task, enable_ki_protection
 
-from ...errors import HandleBrokenError, RemoteProtocolError
+from ...errors import HandleBrokenError, RemoteProtocolError, errors_on
+from ...handle import Handle
 from ...own_recipe import OwnRecipe
-from ...ownership import Event, Phase, Reason, Receive
+from ...ownership import Blocker, Event, Phase, Reason, Receive
 from ...support.checks import check_kind
 from ...transport.protocol import MAX_RECEIVE
 from ..protocol.head import RequestHead
 from ..protocol.limits import DEFAULT_LIMITS, HTTPLimits
 from ..protocol.machine import Signal
+from ..protocol.server_machine import H1Server
+from .client_watch import ClientWatch
+from .cycle import Cycle
 from .ending import Ending
+from .error_response import answer_status
 from .exchange import Exchange
+from .input import RequestInput
+from .lookout import Lookouts
+from .output import ResponseOutput
 
 if TYPE_CHECKING:
+    from ...custody.owner import Owner
     from ...handle.detached import Detached
     from ...handle.recipe import Recipe
+    from ...transport.tls_info import TLSInfo
 
 __all__ = ["HTTPServerConnection", "to_http_server"]
 
@@ -32,24 +56,76 @@ MAX_IN_A_ROW: Final = 32
 """Pipelined requests that are given out before other tasks get their turn."""
 
 _OPEN: Final = Phase.OPEN
+_MOVED: Final = Phase.MOVED
 _RECEIVE_IDLE: Final = Receive.IDLE
 _RECEIVE_BUSY: Final = Receive.BUSY
+_NEED_DATA: Final = Signal.NEED_DATA
 _QUIET: Final = frozenset({Reason.LOCAL, Reason.DRAIN_TIMEOUT, Reason.PEER_EOF, Reason.IDLE_TIMEOUT})
 """Ends of a connection that are no failure of the loop over it."""
 
 
-class HTTPServerConnection(Ending):
+class HTTPServerConnection(Handle):
     """An HTTP/1.1 connection, as its server sees it: ``async for exchange in connection``. Made by `to_http_server`.
 
-    An exchange that its handler leaves without an answer is answered with 500 when the next one is asked for. At most
+    An exchange that its handler leaves without a response is answered with 500 when the next one is asked for. At most
     one exchange is under way at any time.
 
     Iterating ends quietly when the connection is over between two requests: the client has ended or reset it, it was
     idle for too long, it was closed or moved, or it does not persist. It raises `RemoteProtocolError` when the client
-    breaks the protocol, after an error answer has been sent, and `HandleClosedError` when it was aborted.
+    breaks the protocol, after an error response has been sent, and `HandleClosedError` when it was aborted.
     """
 
-    __slots__ = ()
+    __slots__ = (
+        "_clock",
+        "_cycle",
+        "_ending",
+        "_grace_ends",
+        "_in_a_row",
+        "_input",
+        "_limits",
+        "_lookouts",
+        "_machine",
+        "_output",
+        "_turned",
+        "_watch",
+    )
+
+    def __init__(self, capsule: Detached, limits: HTTPLimits) -> None:
+        self._limits = limits
+        self._machine = H1Server(capsule.leftover, limits)
+        if capsule.receive_ended:
+            self._machine.receive_eof()
+        self._clock = current_clock()  # `trio.current_time` would look for it each time
+        self._in_a_row = 0
+        self._grace_ends = 0.0  # until when a next request is waited for although the connection is to end
+        super().__init__(capsule)
+        self._leftover.clear()
+
+    def _renew(self) -> None:
+        super()._renew()
+        self._turned: trio.Event | None = None
+        self._cycle = cycle = Cycle(self, self._machine, self._limits)
+        self._output = ResponseOutput(cycle)
+        self._lookouts = Lookouts(cycle)
+        self._input = RequestInput(cycle, self._output, self._lookouts)
+        self._ending = Ending(cycle, self._input, self._output, self._lookouts)
+        self._watch = ClientWatch(cycle, self._lookouts)
+
+    @property
+    def tls(self) -> TLSInfo | None:
+        """Version, cipher, ALPN and peer certificate; None where the connection is not TLS."""
+        return self._transport.tls
+
+    @property
+    def blockers(self) -> tuple[Blocker, ...]:
+        """The work in progress on the handle; see `Handle.blockers`."""
+        found = super().blockers
+        exchange = self._cycle.exchange
+        if exchange is None or self._life.phase.terminal:
+            return found
+        head, handler = exchange._head, self._ending.handler
+        task = "" if handler is None else handler.name
+        return (*found, Blocker(task, f"exchange ({head.method} {head.shown_target})", self._reader_since))
 
     # --- requests ------------------------------------------------------------------------------------------------
 
@@ -63,77 +139,74 @@ class HTTPServerConnection(Ending):
 
     @enable_ki_protection
     async def __anext__(self) -> Exchange:
-        if self.exchange is not None:
-            await self._conclude(self.exchange)
-        machine, life = self.machine, self._life
-        waited = False
-        more = machine.has_unread
-        if more:  # a request may be there already: let other tasks run all the same, from time to time
-            self._in_a_row += 1
-            if self._in_a_row >= MAX_IN_A_ROW:
-                self._in_a_row = 0
-                await trio.lowlevel.checkpoint()
+        cycle, life, machine = self._cycle, self._life, self._machine
+        if cycle.exchange is not None or self._in_a_row >= MAX_IN_A_ROW:
+            await self._pause()
+        task = None
         while True:
-            if life.phase is not _OPEN and not self._has_last_request():
+            if life.phase is not _OPEN and not self._ending.has_last_request():
                 await self._leave_loop()
-            if more or life.receive is not _RECEIVE_IDLE or not machine.keep_alive:
-                try:
-                    head = machine.next_event()
-                except RemoteProtocolError as exc:
-                    await self._refuse_request(exc)  # noqa: ASYNC102, ASYNC120 - a cancellation outranks the error
-                    exc.handle = self
-                    raise
-                if type(head) is RequestHead:
-                    break
-                if head is not Signal.NEED_DATA or not machine.keep_alive:
-                    await self._end_quietly()
-            waited = more = True
+            try:
+                head = machine.next_event()
+            except RemoteProtocolError as exc:
+                await self._ending.refuse_request(exc)  # noqa: ASYNC102, ASYNC120 - a cancellation outranks the error
+                exc.handle = self
+                raise
+            if type(head) is RequestHead:
+                break
+            if head is not _NEED_DATA or not machine.keep_alive:
+                await self._ending.end_quietly()
             if life.unsent:
-                self.flush()
+                self._output.flush()
+            task = current_task()
             if life.unsent or life.receive is not _RECEIVE_IDLE or life.reset or life.retiring:
                 await self._receive_carefully()
                 continue
-            life.receive = _RECEIVE_BUSY
-            self._reader = self._handler = current_task()
-            self._reader_since = self._clock.current_time()
+            life.receive, self._reader, self._reader_since = _RECEIVE_BUSY, task, self._clock.current_time()
             try:
                 data = await self._transport.receive_some(MAX_RECEIVE)
             except BaseException as exc:
                 await self._request_failed(exc)  # noqa: ASYNC102 - a cancellation outranks the error
                 raise
-            if data and life.phase is _OPEN:
-                machine.receive(data)
-                self._bytes_received += len(data)
-                self._reader = None
-                self.parked = True
-                life.receive = _RECEIVE_IDLE
-            else:
+            if not data or life.phase is not _OPEN:
                 self._took_last(data)
+                continue
+            machine.receive(data)
+            self._bytes_received += len(data)
+            life.receive, self._reader, cycle.has_yielded = _RECEIVE_IDLE, None, True
         life.leases += 1
-        self.exchange = exchange = Exchange(self, head)
+        cycle.exchange = exchange = Exchange(self, head)
         if life.phase is not _OPEN:
             machine.close_after_exchange()
-        if not waited:
-            self._handler = current_task()
+        self._ending.handler = current_task() if task is None else task
+        self._in_a_row = self._in_a_row + 1 if task is None else 0
         return exchange
 
     @enable_ki_protection
+    async def _pause(self) -> None:
+        """Between two requests: finish the exchange that is left, and let other tasks run where pipelining does not."""
+        if self._cycle.exchange is not None:
+            await self._ending.finish(self._cycle.exchange)
+        if self._in_a_row >= MAX_IN_A_ROW:
+            self._in_a_row = 0
+            await trio.lowlevel.checkpoint()
+
+    @enable_ki_protection
     async def _receive_carefully(self) -> None:
-        """Receive once where the short way is not open: something waits to be sent, or the connection is to end."""
+        """Receive once, whatever else is going on: something waits to be sent, or the connection is to end."""
         life = self._life
-        if self.looking is not None:
-            await self.looking.stand_aside()
+        if self._lookouts.receiving is not None:
+            await self._lookouts.stand_aside()
             return  # what it has received may be a request
         if life.unsent:
-            await self.flush_all(None)
-        if life.receive is _RECEIVE_IDLE and life.phase in (Phase.RESERVED, Phase.CLAIMED):
+            await self._output.flush_all(None)
+        if life.receive is Receive.IDLE and life.phase in (Phase.RESERVED, Phase.CLAIMED):
             return  # the loop waits for what becomes of it
         try:
-            self._begin_receive(self if self._has_last_request() else None)
+            self._begin_receive(self if self._ending.has_last_request() else None)
         except trio.ClosedResourceError:
             await self._leave_loop()  # noqa: ASYNC120 - a cancellation outranks the error
             return
-        self._handler = current_task()
         receive = self._receive_arrived if life.retiring and not self._may_wait() else self._transport.receive_some
         try:
             data = await receive(MAX_RECEIVE)
@@ -142,15 +215,11 @@ class HTTPServerConnection(Ending):
             raise
         self._took_last(data)
 
-    def _has_last_request(self) -> bool:
-        """Whether a request, or the beginning of one, was taken by a loop that was told to end while it waited."""
-        return self._life.phase is Phase.DRAINING and self.machine.ending and self.machine.has_unread
-
     @enable_ki_protection
     def _took_last(self, data: bytes) -> None:
-        """A receive between two requests brought EOF, or ended while the handle was being closed. A step."""
+        """A receive between two requests brought `data`, perhaps EOF, or while the handle was being closed. A step."""
         try:
-            self._took(data)
+            self._cycle.received(data)
         except HandleBrokenError:
             self._take(Event.ACLOSE)
             raise StopAsyncIteration from None
@@ -175,9 +244,114 @@ class HTTPServerConnection(Ending):
         await trio.lowlevel.checkpoint()
         if self._life.phase is _OPEN:
             return
-        if self._life.phase is Phase.CLOSED and self._life.reason not in _QUIET and not self._cut_off:
+        if self._life.phase is Phase.CLOSED and self._life.reason not in _QUIET and not self._cycle.truncated:
             raise self._closed_error(f"the loop over {self!r} was interrupted")
         raise StopAsyncIteration
+
+    # --- the end -------------------------------------------------------------------------------------------------
+
+    @enable_ki_protection
+    async def aclose(self) -> None:
+        """Close gracefully: finish the exchange under way, send what waits to be sent, release.
+
+        A request that has arrived for a loop that waits, or has begun to, is given to it first. A handler that calls it
+        within its exchange gives that up: the client gets a 500 if it has no response yet. See `Handle.aclose`.
+
+        Cancellation: the handle is aborted (`ABORTED`).
+        """
+        self._check_run(Event.ACLOSE)
+        self._ending.begin()
+        await super().aclose()
+
+    @enable_ki_protection
+    def _scope_event(self, event: Event) -> None:
+        """Take an event of the scope; see `Handle._scope_event`."""
+        if event is Event.SCOPE_LEFT:
+            self._ending.scope_left()
+        super()._scope_event(event)
+
+    @enable_ki_protection
+    def _handler_failed(self, error: BaseException | None = None) -> None:
+        """The handler has raised: its request is answered, or a response that was begun is truncated. A step.
+
+        With 500; or with what fits the client's offence, if that is what `error` tells of.
+        """
+        self._check_run("handler failed")
+        self._ending.respond_for_handler(max((answer_status(own) for own in errors_on(self, error)), default=500))
+
+    @enable_ki_protection
+    def _retire(self, grace: float = 0.0) -> None:
+        """Answer the requests that have arrived, or begun to; the last response says ``Connection: close``. A step.
+
+        A client may have sent its next request, on a connection that was kept for it, before it learns that the server
+        ends (RFC 9112 §9.5): so that is waited for `grace` seconds. See `Handle._retire`.
+        """
+        self._check_run("retire")
+        if not self._life.retiring:
+            self._ending.take_arrived()
+            self._machine.end_soon()
+        super()._retire(grace)
+
+    def _stop_waiting(self) -> None:
+        if not self._may_wait():
+            super()._stop_waiting()
+
+    def _may_wait(self) -> bool:
+        """Whether a connection that is to end may wait for input: a request has begun, or the grace is not over."""
+        if self._machine.has_unread:
+            return True  # the rest of a head: `head_timeout` bounds that
+        now = self._clock.current_time()
+        if not self._grace_ends and self._life.grace:
+            self._grace_ends = now + self._life.grace
+        return now < self._grace_ends
+
+    @property
+    def _parting(self) -> bool:
+        return self._ending.parting
+
+    async def _goodbye(self) -> None:
+        await self._ending.goodbye()
+
+    @property
+    def _ended_by_peer(self) -> Reason | None:
+        return (None if self._life.reset else self._ending.reason_to_come) or super()._ended_by_peer
+
+    # --- what the handle asks of its protocol --------------------------------------------------------------------
+
+    @enable_ki_protection
+    def _seat(self, owner: Owner, instead_of: Any = None) -> None:
+        """As for every handle; and the owner's caretaker looks after it."""
+        super()._seat(owner, instead_of)
+        owner.caretaker.watch(self._watch)
+
+    def _phase_changed(self, before: Phase) -> None:
+        phase = self._life.phase
+        if phase.terminal:
+            self._owner.caretaker.unwatch(self._watch)
+            self._lookouts.end()
+            self._output.clear()
+            self._cycle.let_go()
+        if phase is _MOVED:
+            self._forget_work()
+        if self._turned is not None:
+            self._turned.set()
+            self._turned = None
+        super()._phase_changed(before)
+
+    @enable_ki_protection
+    def _forget_work(self) -> None:
+        """As `Member._forget_work`: the exchange refers to this handle, so that they would be garbage together."""
+        self._cycle.exchange = None
+        self._watch.forget_work()
+
+    def _waits_for_asker(self) -> bool:
+        return self._cycle.exchange is not None and self._reader is None and self._ending.handler is current_task()
+
+    def _unread(self) -> bytes:
+        return self._machine.unread()
+
+    def _set_unread(self, data: bytes | bytearray) -> None:
+        self._machine.replace_unread(bytes(data))
 
 
 def to_http_server(*, limits: HTTPLimits = DEFAULT_LIMITS) -> Recipe[HTTPServerConnection]:
@@ -190,7 +364,7 @@ def to_http_server(*, limits: HTTPLimits = DEFAULT_LIMITS) -> Recipe[HTTPServerC
         limits: Bounds.
 
     Raises (here):
-        TypeError: `limits` is no `HTTPLimits`.
+        TypeError: `limits` is not an `HTTPLimits`.
 
     Raises (in the upgrade):
         LocalProtocolError: the recipe was used before, or the source is not a `Connection`.

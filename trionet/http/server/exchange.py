@@ -1,9 +1,10 @@
-"""One request and its answer, as a server's program sees them.
+"""One request and its response, as a server's program sees them.
 
 An exchange is a lease on its connection: it begins with the request's head, and until it is over nobody can take the
-connection away. It is over when the answer is complete and the request's body was read, or dropped within bounds. The
-connection (`server`) does the I/O; everything that may be said in an exchange, and when, is decided in the machine
-without I/O (`h1_server`).
+connection away. It is over when the response is complete and the request's body was read, or dropped within bounds.
+
+The exchange checks what it is given, and leaves the rest to the parts of its connection: `input` reads the body,
+`output` responds. Those know what may be said, and when, from the machine without I/O (`protocol.server_machine`).
 """
 
 from __future__ import annotations
@@ -11,18 +12,13 @@ from __future__ import annotations
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
-import trio
 from trio.lowlevel import cancel_shielded_checkpoint, checkpoint_if_cancelled, enable_ki_protection
 
-from ...errors import LimitExceededError, LocalProtocolError, RemoteProtocolError, UpgradeRefusedError
+from ...errors import LimitExceededError, LocalProtocolError, UpgradeRefusedError
 from ...ownership import Event, Phase
 from ...support.checks import check_count, check_flag, flat_view
 from ...support.generators import close_generator
 from ..content import ABSENT, make_content, written
-from ..protocol.body_reader import PIECES, EndOfMessage
-from ..protocol.headers import Headers
-from ..protocol.machine import Signal
-from ..protocol.states import H1State
 from .response_stream import ResponseStream
 
 if TYPE_CHECKING:
@@ -32,14 +28,12 @@ if TYPE_CHECKING:
     from ...handle.recipe import Recipe
     from ..protocol.body_writer import Buffer
     from ..protocol.head import RequestHead
-    from ..protocol.headers import HeaderInput
+    from ..protocol.headers import HeaderInput, Headers
     from .connection import HTTPServerConnection
 
     Successor = TypeVar("Successor", bound=Handle)
 
 __all__ = ["MAX_BODY", "Exchange"]
-
-NO_TRAILERS: Final = Headers()
 
 MAX_BODY: Final = 2**20
 """Bytes of a request's body that `Exchange.read` takes by default."""
@@ -47,15 +41,13 @@ MAX_BODY: Final = 2**20
 LARGE: Final = 16384
 """Bytes of a body from which on it is sent beside its head, and not joined to it."""
 
-_DONE: Final = H1State.DONE
-
 
 class Exchange:
-    """A request, and the answer to it. Made by iterating over an `HTTPServerConnection`, and by `serve_http`.
+    """A request, and the response to it. Made by iterating over an `HTTPServerConnection`, and by `serve_http`.
 
     Attributes:
         connection: The `HTTPServerConnection` on which it takes place.
-        status: The status of the answer, once it has begun; 0 before.
+        status: The status of the response, once it has begun; 0 before.
     """
 
     __slots__ = ("_eof_is_gone", "_gathered", "_head", "_trailers", "connection", "status")
@@ -72,16 +64,11 @@ class Exchange:
 
     @property
     def _state(self) -> str:
-        if self.connection.exchange is not self:
+        if self.connection._cycle.exchange is not self:
             return f"answered with {self.status}" if self.status else "over"
         return f"being answered with {self.status}" if self.status else "not answered yet"
 
     # --- the request ---------------------------------------------------------------------------------------------
-
-    @property
-    def head(self) -> RequestHead:
-        """Request line and fields."""
-        return self._head
 
     @property
     def method(self) -> str:
@@ -138,7 +125,8 @@ class Exchange:
     @property
     def offered_protocols(self) -> tuple[str, ...]:
         """The protocols that the request offers to switch to, lower case; none where a switch is not possible."""
-        return self.connection.machine.upgrade if self.connection.exchange is self else ()
+        cycle = self.connection._cycle
+        return cycle.machine.upgrade if cycle.exchange is self else ()
 
     @property
     def wants_websocket(self) -> bool:
@@ -166,7 +154,7 @@ class Exchange:
         try:
             return self._eof_is_gone
         except AttributeError:  # as for nearly all: so a request pays nothing for it
-            return self.connection.limits.eof_is_gone
+            return self.connection._cycle.limits.eof_is_gone
 
     @eof_is_gone.setter
     def eof_is_gone(self, value: bool | None) -> None:
@@ -186,7 +174,7 @@ class Exchange:
 
         Cancellation: not one byte is lost; from then on the scope is cancelled when the client goes.
         """
-        await self.connection.wait_client_gone(self)
+        await self.connection._lookouts.wait(self)
 
     # --- its body ------------------------------------------------------------------------------------------------
 
@@ -209,44 +197,25 @@ class Exchange:
 
         Source: RFC 9112 §6, RFC 9110 §10.1.1.
         """
-        connection = self.connection
         if type(max_bytes) is not int or max_bytes < 0:
             check_count("max_bytes", max_bytes)
         await checkpoint_if_cancelled()
         if self._gathered is None and self._trailers is None:
-            body = connection.take_body(self, max_bytes)
+            body = self.connection._input.take_body(self, max_bytes)
             if body is not None:
-                self._trailers = NO_TRAILERS
-                if connection.parked:  # as `_pass_by`
-                    connection.parked = False
+                cycle = self.connection._cycle
+                if cycle.has_yielded:  # as `RequestInput.yield_once`
+                    cycle.has_yielded = False
                 else:
                     await cancel_shielded_checkpoint()
                 return body
         gathered = self._gathered if self._gathered is not None else bytearray()
-        self._gathered = gathered
-        waited = False
-        pieces = 0
-        while True:
-            chunk = self._next_chunk()
-            if chunk:
-                gathered += chunk
-                pieces += 1
-                if not pieces % PIECES:
-                    await trio.lowlevel.checkpoint()
-            # What is known to be too long is not waited for, so that its client is not told to send it either.
-            if len(gathered) > max_bytes or (
-                chunk is None and len(gathered) + connection.machine.body_left > max_bytes
-            ):
-                raise LimitExceededError(
-                    f"the body of {self!r} has more than {max_bytes} bytes (max_bytes); iterate over the exchange "
-                    f"to take it in pieces, or answer 413"
-                ).with_handle(connection)
-            if chunk is None:
-                waited = await connection.receive_body(self)
-            elif not chunk:
-                break
-        if not waited:
-            await self._pass_by()
+        self._gathered = gathered  # for the next call, should this one not come to the end
+        if not await self.connection._input.read_into(gathered, self, max_bytes):
+            raise LimitExceededError(
+                f"the body of {self!r} has more than {max_bytes} bytes (max_bytes); iterate over the exchange to take "
+                f"it in pieces, or answer 413"
+            ).with_handle(self.connection)
         self._gathered = None
         return bytes(gathered)
 
@@ -260,56 +229,17 @@ class Exchange:
         gathered, self._gathered = self._gathered, None
         if gathered:
             return bytes(gathered)
+        body = self.connection._input
         waited = False
-        while (chunk := self._next_chunk()) is None:
-            waited = await self.connection.receive_body(self)
+        while (chunk := body.next_chunk(self)) is None:
+            waited = await body.receive(self)
         if not waited:
-            await self._pass_by()
+            await body.yield_once()
         if not chunk:
             raise StopAsyncIteration
         return chunk
 
-    @enable_ki_protection
-    def _next_chunk(self) -> bytes | None:
-        """The next piece of the body; empty at its end; None if more has to be received first. A step."""
-        if self._trailers is not None:
-            return b""
-        connection = self.connection
-        connection.check_exchange(self, "read")
-        try:
-            event = connection.machine.next_event()
-        except RemoteProtocolError as exc:
-            exc.handle = connection
-            raise
-        if type(event) is bytes:
-            return event
-        if event is Signal.NEED_DATA:
-            return None
-        # Signal: it was read to its end, and dropped, by the connection.
-        self._trailers = event.trailers if isinstance(event, EndOfMessage) else NO_TRAILERS
-        connection.body_read()
-        return b""
-
-    @enable_ki_protection
-    async def _pass_by(self) -> None:
-        """Let other tasks run, unless receiving has done that since the last time."""
-        connection = self.connection
-        if connection.parked:
-            connection.parked = False
-        else:
-            await cancel_shielded_checkpoint()
-
-    @enable_ki_protection
-    def body_complete(self) -> bool:
-        """Whether nothing of the body has to be waited for any more. A step."""
-        machine = self.connection.machine
-        if self._trailers is None and machine.peer_state is H1State.BODY and machine.bodiless:
-            event = machine.next_event()
-            assert isinstance(event, EndOfMessage)
-            self._trailers = event.trailers
-        return machine.peer_state not in (H1State.BODY, H1State.BROKEN)
-
-    # --- the answer ----------------------------------------------------------------------------------------------
+    # --- the response --------------------------------------------------------------------------------------------
 
     @enable_ki_protection
     async def inform(self, status: int, headers: HeaderInput | Headers = ()) -> None:
@@ -330,10 +260,11 @@ class Exchange:
 
         Source: RFC 9110 §15.2.
         """
-        connection = self.connection
-        connection.check_exchange(self, "inform")
+        cycle = self.connection._cycle
+        cycle.check(self, "inform")
         await checkpoint_if_cancelled()
-        await connection.send(connection.machine.inform(status, headers), self)
+        data = cycle.machine.inform(status, headers)
+        await self.connection._output.send((data,) if data else (), self)
 
     @enable_ki_protection
     async def respond(
@@ -370,10 +301,10 @@ class Exchange:
 
         Source: RFC 9110 §15, RFC 9112 §6.
         """
-        connection = self.connection
-        if connection.exchange is not self:
+        cycle, output = self.connection._cycle, self.connection._output
+        if cycle.exchange is not self:
             await close_generator(body)
-            connection.check_exchange(self, "respond")
+            cycle.check(self, "respond")
         if json is not ABSENT or isinstance(body, str):
             body, headers = written(body, json, headers)
         if type(body) is not bytes or len(body) > LARGE:
@@ -383,43 +314,23 @@ class Exchange:
                 await close_generator(body)  # noqa: ASYNC102 - what it waits for at its end is its own business
             return
         await checkpoint_if_cancelled()
-        machine = connection.machine
-        try:
-            data = machine.respond(status, headers, body)
-        except RemoteProtocolError as exc:
-            exc.handle = connection
-            raise
-        self.status = status
-        if (
-            machine.peer_state is not _DONE or machine.our_state is not _DONE
-        ):  # its body is unread, or the connection ends with it
-            await connection.send(data, self)
-            connection.settle_exchange()
-        elif (sent := connection.answer(data)) < len(data):
-            await connection.answer_rest(data, sent, self)
+        rest = output.respond(self, status, headers, body)
+        if rest is not None:
+            await output.finish(self, *rest)
 
     @enable_ki_protection
     async def _respond_at_length(self, status: int, body: Any, headers: HeaderInput | Headers) -> None:
-        """Answer with a body that is not worth joining to the head, or not there yet."""
-        connection = self.connection
+        """Respond with a body that is not worth joining to the head, or not there yet."""
         if isinstance(body, memoryview):
             body = flat_view(body)
         if isinstance(body, (bytes, bytearray, memoryview)):
             await checkpoint_if_cancelled()
-            machine = connection.machine
-            try:
-                head = machine.send_head(status, headers, length=len(body))
-            except RemoteProtocolError as exc:
-                exc.handle = connection
-                raise
-            self.status = status
-            parts = [head, machine.send_data(body), machine.send_end()]
-            await connection.send_parts([part for part in parts if len(part)], self)
-            connection.settle_exchange()
+            await self.connection._output.respond_in_parts(self, status, headers, body)
             return
+        cycle = self.connection._cycle
         content = make_content(body, name="body")
         # A file is all there: a client that ends its direction, and waits, gets it.
-        connection.answer_ready = content.length is not None
+        cycle.response_ready = content.length is not None
         try:
             async with self.stream(status, headers=headers, length=content.length) as stream:
                 if self._head.method == "HEAD":
@@ -428,7 +339,7 @@ class Exchange:
                     async for chunk in chunks:
                         await stream.send(chunk)
         finally:
-            connection.answer_ready = False
+            cycle.response_ready = False
 
     def stream(self, status: int, *, headers: HeaderInput | Headers = (), length: int | None = None) -> ResponseStream:
         """Answer piece by piece: ``async with exchange.stream(200) as stream: await stream.send(chunk)``.
@@ -450,7 +361,9 @@ class Exchange:
         """
         if length is not None:
             check_count("length", length)
-        return ResponseStream(self, status, headers, length)
+        return ResponseStream(
+            self, self.connection._cycle, self.connection._output, status=status, headers=headers, length=length
+        )
 
     # --- another protocol ----------------------------------------------------------------------------------------
 
@@ -480,30 +393,28 @@ class Exchange:
 
         Source: RFC 9110 §7.8, §9.3.6.
         """
-        connection = self.connection
-        connection.check_exchange(self, "upgrade")
-        machine = connection.machine
-        if self.status or not (machine.bodiless and self.body_complete()):
+        connection, cycle = self.connection, self.connection._cycle
+        cycle.check(self, "upgrade")
+        if self.status or not (cycle.machine.bodiless and cycle.is_request_complete(self)):
             why = f"it is answered with {self.status}" if self.status else "it has a body"
             raise LocalProtocolError(f"upgrade refused: {self!r}: {why}")
-        if connection.looking is not None:
-            await connection.looking.stand_aside()
-        await connection.flush_all(self)
-        before = machine.snapshot()
+        await connection._lookouts.stand_aside()
+        await connection._output.flush_all(self)
+        before = cycle.machine.snapshot()
         try:
             successor = await connection._upgrade(recipe, Event.UPGRADE_LEASED, self)
         except UpgradeRefusedError:
-            connection.settle_exchange()
+            cycle.settle()
             raise
         except BaseException:
             if connection.phase is Phase.OPEN:  # nothing was sent: the request can be answered otherwise
-                connection.take_back(before)
+                cycle.undo_response(before)
                 self.status = 0
             raise
         self.status = 200 if self._head.method == "CONNECT" else 101
         return successor
 
-    def accept_upgrade(self, headers: HeaderInput | Headers = (), *, status: int = 101) -> bytes:
+    def _accept_upgrade(self, headers: HeaderInput | Headers = (), *, status: int = 101) -> bytes:
         """The bytes with which a recipe accepts: 101, or a 2xx to CONNECT. Changes nothing. For recipes.
 
         Args:
@@ -514,15 +425,15 @@ class Exchange:
             LocalProtocolError: the request does not ask for this protocol, or for none at all.
             ValueError, TypeError: a field cannot be sent; see `Headers`.
         """
-        return self.connection.machine.switch_head(headers, status=status)
+        return self.connection._cycle.machine.switch_head(headers, status=status)
 
     @enable_ki_protection
-    def refuse_upgrade(self, status: int, headers: HeaderInput | Headers = (), body: bytes = b"") -> bytes:
+    def _refuse_upgrade(self, status: int, headers: HeaderInput | Headers = (), body: bytes = b"") -> bytes:
         """The bytes with which a recipe answers a request that it declines, before `UpgradeRefusedError`. A step.
 
         Raises:
             LocalProtocolError, ValueError, TypeError: as for `respond`.
         """
-        data = self.connection.machine.respond(status, headers, body)
+        data = self.connection._cycle.machine.respond(status, headers, body)
         self.status = status
         return data

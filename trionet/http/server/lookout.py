@@ -1,12 +1,21 @@
-"""Clients that go away while they are being answered: whose going counts, and the tasks that wait to be told of it.
+"""The look-out for clients that go away while their request is being worked on, and the tasks that wait to be told.
 
-A client that ends its direction (EOF, in TLS a close_notify) has mostly gone; but some half-close, and wait for the
-answer. A handler of a safe method loses nothing by being cancelled (RFC 9110 §9.2.1), one of another method may be in
-the middle of something, so it finishes. A stream has no other way to learn that nobody reads it.
+Whose going counts? A client that ends its direction (EOF, in TLS a close_notify) has mostly gone; but some half-close,
+and wait for the response. A handler of a safe method loses nothing by being cancelled (RFC 9110 §9.2.1), one of another
+method may be in the middle of something, so it finishes. A stream has no other way to learn that nobody reads it.
 
-A `Lookout` stands for the tasks in `Exchange.wait_disconnected`. As long as nobody else receives, one of them does:
-what comes is kept for whoever reads next, within a bound. So EOF and a reset are noticed at once. Otherwise the
-caretaker sees them, as it does where nobody waits.
+Who looks? Where nobody asks, the caretaker does, twice a second (`client_watch`). Where a task is inside of
+`Exchange.wait_disconnected`, a `Lookout` stands for it, and looks by receiving: so EOF and a reset are noticed at once.
+Receiving takes what the client has pipelined, or the rest of a body, and there are three rules for that:
+
+* What comes is kept in the machine for whoever reads next, so not one byte is lost.
+* It is kept on credit: up to `MAX_AHEAD` bytes for one exchange, also where the machine drops what it is given behind
+  the last request. When the credit is used up the lookout only waits, and the caretaker's look has to do.
+* A task that needs the input itself goes first. It calls off the receive of the lookout (`stand_aside`), looks whether
+  what that has taken is enough, and gives the way free when it has received (`Lookout.go_on`).
+
+There is at most one lookout that is told (`Lookouts.current`): the last one that a task asked for. When a later
+exchange asks, the tasks of the earlier one are told at the end of the connection.
 """
 
 from __future__ import annotations
@@ -20,49 +29,100 @@ from ...ownership import Phase, Receive
 from ..protocol.states import H1State
 
 if TYPE_CHECKING:
-    from .exchange import Exchange
-    from .link import Link
+    from .cycle import Cycle, ExchangeUnderWay
 
-__all__ = ["Lookout", "eof_counts", "is_answered"]
+__all__ = ["Lookouts", "eof_counts"]
 
 MAX_AHEAD: Final = 65536
 """Bytes that are kept for whoever reads next at most: the exchange's body, and requests behind it."""
 
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
-_ANSWERED: Final = frozenset({H1State.DONE, H1State.MUST_CLOSE})
 _RECEIVING: Final = frozenset({Phase.OPEN, Phase.RESERVED, Phase.DRAINING})
 
 
-def is_answered(link: Link) -> bool:
-    """Whether the answer is complete, or will be without the handler: what goes on then is not for the client."""
-    return link.machine.our_state in _ANSWERED or link.answer_ready
-
-
-def eof_counts(link: Link, exchange: Exchange) -> bool:
+def eof_counts(cycle: Cycle, exchange: ExchangeUnderWay) -> bool:
     """Whether a client that has ended its direction counts as gone (RFC 9110 §9.2.1)."""
     rule = exchange.eof_is_gone
     if rule is not None:
         return rule
-    return exchange.method in _SAFE or link.machine.our_state is H1State.BODY
+    return exchange._head.method in _SAFE or cycle.machine.our_state is H1State.BODY
+
+
+class Lookouts:
+    """The part of a connection that knows who waits for its client to go.
+
+    Attributes:
+        current: Who waits in the exchange under way, or behind the last one.
+        receiving: The lookout that is receiving, if one does; it may be one that was replaced.
+    """
+
+    __slots__ = ("_cycle", "current", "receiving")
+
+    def __init__(self, cycle: Cycle) -> None:
+        self._cycle = cycle
+        self.current: Lookout | None = None
+        self.receiving: Lookout | None = None
+
+    @enable_ki_protection
+    async def wait(self, exchange: ExchangeUnderWay) -> None:
+        """See `Exchange.wait_disconnected`."""
+        cycle = self._cycle
+        if cycle.handle._life.phase.terminal or cycle.exchange not in (None, exchange):
+            await cycle.handle.wait_ended()
+            return
+        lookout = self.current
+        if lookout is None or lookout.exchange is not exchange:
+            if lookout is not None:
+                lookout.replace()
+            self.current = lookout = Lookout(self, cycle, exchange)
+        await lookout.wait()
+
+    def was_told(self, exchange: ExchangeUnderWay) -> bool:
+        """Whether a task of this exchange was told that its client has gone: then nobody waits for a response."""
+        lookout = self.current
+        return lookout is not None and lookout.exchange is exchange and lookout.gone
+
+    @enable_ki_protection
+    async def stand_aside(self) -> None:
+        """Let another task receive, until `go_on`; at once where no lookout is receiving."""
+        if self.receiving is not None:
+            await self.receiving.stand_aside()
+
+    @enable_ki_protection
+    def forget(self) -> None:
+        """Keep nothing of an exchange where nobody waits any more, unless its tasks have been told. A step."""
+        lookout = self.current
+        if lookout is None or lookout.waiting:
+            return
+        if not (lookout.gone and lookout.exchange is self._cycle.exchange):
+            self.current = None
+
+    @enable_ki_protection
+    def end(self) -> None:
+        """The connection has ended. A step."""
+        if self.current is not None:
+            self.current.tell()
+            self.current = None
 
 
 class Lookout:
     """The tasks that wait for the client of one exchange to go. They are told, and then nobody is cancelled.
 
     Attributes:
-        exchange: Whose client. It may be over: some work goes on behind an answer.
+        exchange: Whose client. It may be over: some work goes on behind a response.
         gone: Whether it has gone.
         waiting: How many tasks wait.
     """
 
-    __slots__ = ("_changed", "_link", "_replaced", "_room", "_yields", "exchange", "gone", "waiting")
+    __slots__ = ("_all", "_changed", "_credit", "_cycle", "_replaced", "_yields", "exchange", "gone", "waiting")
 
-    def __init__(self, link: Link, exchange: Exchange) -> None:
+    def __init__(self, lookouts: Lookouts, cycle: Cycle, exchange: ExchangeUnderWay) -> None:
         self.exchange = exchange
         self.gone = False
         self.waiting = 0
-        self._link = link
-        self._room = MAX_AHEAD
+        self._all = lookouts
+        self._cycle = cycle
+        self._credit = MAX_AHEAD
         self._replaced = False
         self._yields = False
         self._changed = trio.Event()
@@ -84,45 +144,45 @@ class Lookout:
         finally:
             self.waiting -= 1
             self._wake()  # another one may receive now
-            self._link.forget_lookout()
+            self._all.forget()
         if not self.gone:
-            await self._link.wait_ended()
+            await self._cycle.handle.wait_ended()
 
     def _may_receive(self) -> bool:
-        life = self._link._life
+        life = self._cycle.handle._life
         free = life.receive is Receive.IDLE and life.phase in _RECEIVING and not life.reset
         return free and not self._yields and self._most > 0
 
     @property
     def _most(self) -> int:
         """How much may still be received: what comes behind the last request is dropped, and has to end too."""
-        return min(self._room, MAX_AHEAD - self._link.machine.buffered)
+        return min(self._credit, MAX_AHEAD - self._cycle.machine.buffered)
 
     @enable_ki_protection
     async def _receive(self) -> None:
-        """Receive once; what comes is kept. Without a cancellation it raises nothing."""
-        link = self._link
-        link._begin_receive(self.exchange)
-        link.looking = self
+        """Receive once; what comes is kept. It raises nothing but a cancellation."""
+        handle = self._cycle.handle
+        handle._begin_receive(self.exchange)
+        self._all.receiving = self
         try:
-            data = await link._transport.receive_some(self._most)
-            link._took(data)
-            self._room -= len(data)
+            data = await handle._transport.receive_some(self._most)
+            self._cycle.received(data)
+            self._credit -= len(data)
         except trio.BrokenResourceError as exc:
-            if not link._life.reset:
-                link._peer_reset(exc)
-            link._end_receive()
+            if not handle._life.reset:
+                handle._peer_reset(exc)
+            handle._end_receive()
             self.tell()
         except trio.ClosedResourceError:  # called off, or the connection has ended
-            link._end_receive()
+            handle._end_receive()
         except BaseException:
-            link._end_receive()
+            handle._end_receive()
             raise
         else:
             if not data:
                 self.tell_eof()
         finally:
-            link.looking = None
+            self._all.receiving = None
             self._wake()
 
     def _wake(self) -> None:
@@ -134,8 +194,8 @@ class Lookout:
         """Let another task receive, until `go_on`."""
         self._yields = True
         try:
-            while self._link.looking is self:
-                self._link._transport.wake_receiver()
+            while self._all.receiving is self:
+                self._cycle.handle._transport.wake_receiver()
                 await self._changed.wait()
         except BaseException:
             self.go_on()
@@ -163,6 +223,6 @@ class Lookout:
     def replace(self) -> None:
         """Tasks wait in a later exchange: those in this one are told when the connection has ended. A step."""
         self._replaced = True
-        if self._link.looking is self:
-            self._link._transport.wake_receiver()
+        if self._all.receiving is self:
+            self._cycle.handle._transport.wake_receiver()
         self._wake()

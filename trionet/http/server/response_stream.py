@@ -1,4 +1,13 @@
-"""An answer that a handler sends piece by piece, and what becomes of it when the handler does not come to its end."""
+"""A response that a handler sends piece by piece, and what becomes of it when the handler does not come to its end.
+
+The head is made when the block is entered, so that what is wrong with it is raised there, but it leaves with the first
+piece. Until then the response can be undone: a handler that fails before it has sent anything can respond with an
+error. For that the machine's snapshot of before the head is kept.
+
+A request that waits for 100 (Continue) makes a difference to the head: if the body was not asked for, nobody knows
+whether it comes, so the response ends the connection, and says so. The handler may read the body behind the head that
+is made and not out yet. Then the client is told to send it, and the head is made once more (`_look_at_head`).
+"""
 
 from __future__ import annotations
 
@@ -15,18 +24,41 @@ if TYPE_CHECKING:
 
     from ..protocol.body_writer import Buffer
     from ..protocol.headers import HeaderInput
-    from .exchange import Exchange
+    from .cycle import Cycle, ExchangeUnderWay
+    from .output import ResponseOutput
 
 __all__ = ["ResponseStream"]
 
 
 class ResponseStream:
-    """An answer that is sent piece by piece; see `Exchange.stream`."""
+    """A response that is sent piece by piece; see `Exchange.stream`."""
 
-    __slots__ = ("_before", "_exchange", "_head", "_headers", "_invited", "_length", "_status", "_trailers")
+    __slots__ = (
+        "_before",
+        "_cycle",
+        "_exchange",
+        "_head",
+        "_headers",
+        "_invited",
+        "_length",
+        "_output",
+        "_status",
+        "_trailers",
+    )
 
-    def __init__(self, exchange: Exchange, status: int, headers: HeaderInput | Headers, length: int | None) -> None:
+    def __init__(
+        self,
+        exchange: ExchangeUnderWay,
+        cycle: Cycle,
+        output: ResponseOutput,
+        *,
+        status: int,
+        headers: HeaderInput | Headers,
+        length: int | None,
+    ) -> None:
         self._exchange = exchange
+        self._cycle = cycle
+        self._output = output
         self._status = status
         self._headers = headers
         self._length = length
@@ -40,35 +72,32 @@ class ResponseStream:
 
     @enable_ki_protection
     async def __aenter__(self) -> Self:
-        exchange = self._exchange
-        exchange.connection.check_exchange(exchange, "stream")
+        self._cycle.check(self._exchange, "stream")
         await checkpoint_if_cancelled()
-        machine = exchange.connection.machine
-        if machine.awaits_continue:
+        if self._cycle.machine.awaits_continue:
             self._invited = False
             self._headers = Headers(self._headers)  # they are looked at again
         self._make_head()
-        exchange.status = self._status
+        self._exchange.status = self._status
         return self
 
     @enable_ki_protection
     def _make_head(self) -> None:
-        machine = self._exchange.connection.machine
+        machine = self._cycle.machine
         self._before = machine.snapshot()
         try:
             self._head = machine.send_head(self._status, self._headers, length=self._length)
         except RemoteProtocolError as exc:
-            exc.handle = self._exchange.connection
+            exc.handle = self._cycle.handle
             raise
         machine.head_held = True
 
     @enable_ki_protection
     def _look_at_head(self) -> None:
         """Before the head goes out: it was to end the connection if its client waited for 100, and got it since."""
-        connection = self._exchange.connection
-        if self._head and not self._invited and not connection.machine.awaits_continue:
+        if self._head and not self._invited and not self._cycle.machine.awaits_continue:
             self._invited = True
-            connection.take_back(self._before)
+            self._cycle.undo_response(self._before)
             self._make_head()
 
     @enable_ki_protection
@@ -76,7 +105,7 @@ class ResponseStream:
         """The head, if it is not out yet; from here on it is. A step."""
         head, self._head = self._head, b""
         if head:
-            self._exchange.connection.machine.head_held = False
+            self._cycle.machine.head_held = False
         return head
 
     @enable_ki_protection
@@ -88,19 +117,17 @@ class ResponseStream:
             TypeError, ValueError: it is neither bytes nor text that UTF-8 can carry. Nothing of it was sent.
             HandleBusyError, HandleBrokenError, HandleClosedError, HandleMovedError: as for `Connection.send_all`.
 
-        Cancellation: the piece is sent, or not begun, or the answer is cut off and the connection is broken. It is a
-        schedule point.
+        Cancellation: the piece is sent, or not begun, or the response is truncated and the connection is broken. It is
+        a schedule point.
         """
-        exchange = self._exchange
-        connection = exchange.connection
-        connection.check_exchange(exchange, "send")
+        cycle = self._cycle
+        cycle.check(self._exchange, "send")
         if self._before is None:
             raise LocalProtocolError("the stream is not open yet: async with exchange.stream(...) as stream")
         await checkpoint_if_cancelled()
         self._look_at_head()
-        data = connection.machine.send_data(chunk if isinstance(chunk, bytes) else as_piece(chunk))
-        head = self._take_head()
-        await connection.send_parts([part for part in (head, data) if len(part)], exchange)
+        data = cycle.machine.send_data(chunk if isinstance(chunk, bytes) else as_piece(chunk))
+        await self._output.send(_not_empty(self._take_head(), data), self._exchange)
 
     async def flush(self) -> None:
         """Send the head now, if it is not out yet.
@@ -110,7 +137,7 @@ class ResponseStream:
         await self.send(b"")
 
     def trailers(self, headers: HeaderInput | Headers) -> None:
-        """Fields to send behind the body, when the block ends. An answer to HTTP/1.0, which has none, goes without.
+        """Fields to send behind the body, when the block ends. A response to HTTP/1.0, which has none, goes without.
 
         Raises (when the block ends):
             LocalProtocolError: the body is not sent in chunks, or one of the fields cannot be a trailer.
@@ -124,31 +151,33 @@ class ResponseStream:
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        exchange = self._exchange
-        connection = exchange.connection
+        cycle = self._cycle
         if exc is not None:
             self._give_up()
             return
         try:
-            connection.check_exchange(exchange, "end of the stream")
-            await checkpoint_if_cancelled()  # noqa: ASYNC102 - cancelled here, the answer is cut off
+            cycle.check(self._exchange, "end of the stream")
+            await checkpoint_if_cancelled()  # noqa: ASYNC102 - cancelled here, the response is truncated
             self._look_at_head()
-            machine = connection.machine
-            end = machine.send_end(() if machine.ends_with_connection else self._trailers)
-            head = self._take_head()
-            await connection.send_parts([part for part in (head, end) if part], exchange)  # noqa: ASYNC102
+            end = cycle.machine.send_end(() if cycle.machine.ends_with_connection else self._trailers)
+            await self._output.send(_not_empty(self._take_head(), end), self._exchange)  # noqa: ASYNC102
         except BaseException:
             self._give_up()
             raise
-        connection.settle_exchange()
+        cycle.settle()
 
     @enable_ki_protection
     def _give_up(self) -> None:
-        """The body will not be completed. If nothing of the answer is out yet, another one can be given. A step."""
-        exchange = self._exchange
-        if self._head and exchange.connection.exchange is exchange:
-            exchange.connection.take_back(self._before)
-            exchange.status = 0
+        """The body will not be completed. If nothing of the response is out yet, another one can be given. A step."""
+        if self._head and self._cycle.exchange is self._exchange:
+            self._cycle.undo_response(self._before)
+            self._exchange.status = 0
             self._head = b""
         else:
-            exchange.connection.tear(exchange)
+            self._cycle.truncate(self._exchange)
+
+
+def _not_empty(head: bytes, body: Buffer) -> tuple[Buffer, ...]:
+    if not head:
+        return (body,) if len(body) else ()
+    return (head, body) if len(body) else (head,)

@@ -63,10 +63,10 @@ class _Recipe(OwnRecipe[Connection]):
 
     def check(self, source: Exchange) -> None:
         if source.method == "CONNECT":
-            self._answer = source.accept_upgrade(self._headers, status=200)
+            self._answer = source._accept_upgrade(self._headers, status=200)
         else:
             fields = [*self._headers.items(), ("Upgrade", self._choose(source))]
-            self._answer = source.accept_upgrade(fields)
+            self._answer = source._accept_upgrade(fields)
 
     def _choose(self, source: Exchange) -> str:
         offered = source.offered_protocols

@@ -185,8 +185,8 @@ async def receive_request(
     try:
         async for exchange in await (await take(scope, stream)).upgrade(to_http_server()):
             try:
-                rules.check_request(exchange.head)
-                if exchange.head.has_body:
+                rules.check_request(exchange._head)
+                if exchange._head.has_body:
                     raise rules.NotAcceptableError(400, "a WebSocket handshake has no body")
             except rules.NotAcceptableError as exc:
                 answer = exc.answer

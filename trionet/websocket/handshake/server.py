@@ -60,7 +60,7 @@ class ServerRecipe(Upgrading):
 
     async def talk(self, wire: Wire) -> None:
         """As `OwnRecipe.talk`."""
-        head = await self._read_request(wire) if self._exchange is None else self._exchange.head
+        head = await self._read_request(wire) if self._exchange is None else self._exchange._head
         try:
             asked = rules.check_request(head)
             if self._allowed is not None:
@@ -93,7 +93,7 @@ class ServerRecipe(Upgrading):
         """The bytes of a refusal; an exchange knows whether the connection goes on after it."""
         if self._exchange is None:
             return _wire_form(response)
-        return self._exchange.refuse_upgrade(response.status, response.headers, response.body)
+        return self._exchange._refuse_upgrade(response.status, response.headers, response.body)
 
     async def _read_request(self, wire: Wire) -> RequestHead:
         """The request; one that is not HTTP, or has a body, is answered and fails the upgrade."""
