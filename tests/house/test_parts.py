@@ -21,14 +21,8 @@ TALL = {
     "trionet.http.content._Streamed",
     "trionet.http.server.connection.HTTPServerConnection",
     "trionet.http.server.ending.Ending",
-    "trionet.interop.trio_websocket.connection.WebSocketConnection",
-    "trionet.websocket.close_handshake.Closing",
-    "trionet.websocket.connection.WebSocket",
-    "trionet.websocket.fragments.InFragments",
     "trionet.websocket.handshake.client.ClientRecipe",
     "trionet.websocket.handshake.server.ServerRecipe",
-    "trionet.websocket.keepalive.Kept",
-    "trionet.websocket.receiving.Link",
 }
 """Those that still stand on too many others: each leaves this list when it has parts in their place."""
 
@@ -37,7 +31,6 @@ SHARED_NAMES = {
     "End",
     "Ended",
     "Engine",
-    "Link",
     "LocalProtocolError",
     "Reader",
     "Recipe",

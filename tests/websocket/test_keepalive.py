@@ -7,7 +7,7 @@ from websockets.frames import Opcode
 
 import trionet
 from trionet import ConnectionClosed, Phase, Reason, to_tls_client, to_tls_server
-from trionet.websocket.keepalive import Keepalive
+from trionet.websocket.keepalive import KeepaliveOptions
 from trionet.websocket.protocol.engine import COSTLY, FRAMES
 from trionet.websocket.protocol.reader import MAX_KEPT
 from trionet.websocket.protocol.writer import MAX_PONGS
@@ -18,7 +18,7 @@ from ..helpers.websockets_by_hand import REQUEST, both, close, frame, receive_fr
 
 
 def keep_alive(websocket, **options):
-    websocket._keepalive = Keepalive(**options)
+    websocket._keepalive.options = KeepaliveOptions(**options)
     return websocket
 
 
@@ -423,7 +423,7 @@ async def test_a_peer_that_is_held_back_and_goes_on_sending_is_alive(autojump_cl
 @pytest.mark.parametrize("wrong", [{"ping_interval": 0}, {"ping_timeout": -1}])
 def test_numbers_that_cannot_be_right_are_refused(wrong):
     with pytest.raises(ValueError, match="must be more than 0 seconds"):
-        Keepalive(**wrong)
+        KeepaliveOptions(**wrong)
 
 
 async def test_a_reset_that_a_send_has_met_does_not_look_like_an_end():

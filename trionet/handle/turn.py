@@ -16,13 +16,20 @@ __all__ = ["Turn"]
 
 
 class Turn:
-    """One side's turn. Take it with ``if turn.held: await turn.wait()``, ``else: turn.held = True``."""
+    """One side's turn. Take it with ``if turn.held: await turn.wait()``, ``else: turn.held = True``.
 
-    __slots__ = ("_queue", "held")
+    Give it back with `release`; where nobody is `waiting`, ``turn.held = False`` is the same.
+
+    Attributes:
+        held: Whether a task has the turn.
+        waiting: The tasks that wait for it, in order; empty, or None, if none does.
+    """
+
+    __slots__ = ("held", "waiting")
 
     def __init__(self) -> None:
         self.held = False
-        self._queue: dict[Any, None] | None = None  # most turns are never waited for
+        self.waiting: dict[Any, None] | None = None  # most turns are never waited for
 
     async def wait(self) -> bool:
         """Wait for the turn: True when the caller has it, False when `wake` said that there is no need.
@@ -30,9 +37,9 @@ class Turn:
         Cancellation: the caller does not have the turn.
         """
         task = trio.lowlevel.current_task()
-        if self._queue is None:
-            self._queue = {}
-        queue = self._queue
+        if self.waiting is None:
+            self.waiting = {}
+        queue = self.waiting
         queue[task] = None
 
         def give_up(_: object) -> trio.lowlevel.Abort:
@@ -43,15 +50,15 @@ class Turn:
 
     def release(self) -> None:
         """Hand the turn to the task that has waited longest, if any does."""
-        if self._queue:
-            self._resume(self._queue, next(iter(self._queue)), True)
+        if self.waiting:
+            self._resume(self.waiting, next(iter(self.waiting)), True)
         else:
             self.held = False
 
     def wake(self, task: Any) -> None:
         """Tell `task`, if it is waiting, that it need not."""
-        if self._queue and task in self._queue:
-            self._resume(self._queue, task, False)
+        if self.waiting and task in self.waiting:
+            self._resume(self.waiting, task, False)
 
     def _resume(self, queue: dict[Any, None], task: Any, has_turn: bool) -> None:
         del queue[task]

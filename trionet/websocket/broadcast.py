@@ -60,10 +60,10 @@ def broadcast(
         life = websocket._life
         if life.phase is not Phase.OPEN or life.send is Send.BROKEN or life.reset:
             missed.append(websocket)
-        elif not websocket._post(
-            build(FIN | opcode, payload, mask=True) if websocket.is_client else frame, max_buffered
+        elif not websocket._sender.post(
+            websocket, build(FIN | opcode, payload, mask=True) if websocket.is_client else frame, max_buffered
         ):
             missed.append(websocket)
             if when_slow == "close":
-                websocket._too_slow()
+                websocket._close_handshake.give_up_slow(websocket)
     return missed

@@ -1,11 +1,16 @@
 """The WebSocket handle: the vocabulary of trio-websocket, on a connection with exactly one owner.
 
-`link` moves the frames and `ending` knows how it ends; here is what a program calls.
+A `WebSocket` is its public verbs and questions, and what its scope asks of it. It has an engine, which is the protocol
+without I/O, and parts that move the engine's bytes: a `MessageSender`, a `MessageReceiver`, a `CloseHandshake` and a
+`Keepalive`. What they all know of the end is in a `CloseState`. The parts keep no reference to the handle: it is given
+to them with each call. So a WebSocket that is over is no cycle of garbage, and is freed at once.
+
+Receiving and sending have fast paths here, for a message that is there already and for one that nothing stands in the
+way of. What holds in any case is said in `MessageReceiver.next_message` and `MessageSender.send`; tests compare both.
 """
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 
 import trio
@@ -13,19 +18,28 @@ import trio_websocket
 from trio.lowlevel import cancel_shielded_checkpoint, checkpoint_if_cancelled, current_task, enable_ki_protection
 from trio_websocket import Endpoint
 
-from ..errors import HandleMovedError, LimitExceededError, LocalProtocolError
-from ..ownership import Phase, Send
-from .close_codes import CLEAN, CloseReason
-from .fragments import InFragments
+from ..errors import HandleBusyError, HandleMovedError, LocalProtocolError
+from ..handle import Handle
+from ..ownership import Event, Phase, Reason, Receive, Send
+from ..support.generators import close_generator
+from .close_codes import CLEAN, CloseReason, ConnectionBroken, ConnectionClosed, check_close
+from .close_handshake import TOO_SLOW, CloseHandshake
+from .close_state import CloseState
+from .fragments import ABANDONED, Fragments, check_parts, send_in_fragments
+from .keepalive import Keepalive, WebSocketStatistics
 from .protocol.frames import MAX_CONTROL, PING, PONG
-from .protocol.reader import MAX_KEPT
-from .sending import YIELD_EVERY
+from .receiving import MessageReceiver
+from .sending import YIELD_EVERY, MessageSender
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..custody.owner import Owner
     from ..handle.detached import Detached
     from ..handle.recipe import Recipe
     from ..http.protocol.headers import Headers
-    from .keepalive import Keepalive
+    from .fragments import Parts
+    from .keepalive import KeepaliveOptions
     from .protocol.deflate import PerMessageDeflate
     from .protocol.engine import Engine
     from .protocol.reader import Message
@@ -33,10 +47,11 @@ if TYPE_CHECKING:
 __all__ = ["WebSocket"]
 
 _OPEN: Final = Phase.OPEN
+_MOVED: Final = Phase.MOVED
 _IDLE: Final = Send.IDLE
 
 
-class WebSocket(InFragments, trio.abc.AsyncResource):
+class WebSocket(Handle, trio.abc.AsyncResource):
     """A WebSocket connection, with exactly one owner; made by `to_websocket_server` and `to_websocket_client`.
 
     Any number of tasks may receive and send: they get their turns in the order of asking. Names and meanings are those
@@ -47,7 +62,8 @@ class WebSocket(InFragments, trio.abc.AsyncResource):
     TCP makes the peer wait. On a Trio stream that trionet did not open itself this needs a task that receives.
     """
 
-    __slots__ = ("_headers", "_path", "_subprotocol")
+    __slots__ = ("_close_handshake", "_closing", "_engine", "_headers", "_keepalive", "_keepalive_options", "_path",
+                 "_receiver", "_retire_by", "_sender", "_subprotocol")  # fmt: skip
 
     def __init__(
         self,
@@ -57,19 +73,33 @@ class WebSocket(InFragments, trio.abc.AsyncResource):
         path: str,
         subprotocol: str | None,
         headers: Headers,
-        keepalive: Keepalive | None = None,
+        keepalive: KeepaliveOptions | None = None,
     ) -> None:
         self._path = path
         self._subprotocol = subprotocol
         self._headers = headers
-        super().__init__(capsule, engine, keepalive)
+        self._engine = engine
+        self._closing = CloseState()
+        self._retire_by = 0.0
+        self._keepalive_options = keepalive
+        super().__init__(capsule)
+
+    def _renew(self) -> None:
+        """The parts begin anew: a task that waits for its turn, or for a pong, does so on the handle before."""
+        super()._renew()
+        engine, closing = self._engine, self._closing
+        self._sender = sender = MessageSender(engine, closing, getattr(self, "_sender", None))
+        self._close_handshake = CloseHandshake(engine, closing, sender)
+        before = getattr(self, "_receiver", None)
+        self._receiver = MessageReceiver(engine, closing, sender, self._close_handshake, before)
+        self._keepalive = Keepalive(self._keepalive_options, sender, self._receiver.pings, closing)
 
     # --- questions -----------------------------------------------------------------------------------------------
 
     @property
     def closed(self) -> CloseReason | None:
         """Code and reason of the close, once it has begun on either side; None before."""
-        return self._close
+        return self._closing.reason
 
     @property
     def is_client(self) -> bool:
@@ -138,30 +168,17 @@ class WebSocket(InFragments, trio.abc.AsyncResource):
 
         Source: RFC 6455 §5.4, §5.6, §6.2.
         """
-        reading = self._reading
-        messages = self._engine.reader.messages
-        if messages and not reading.held and self._stream is None and self._life.phase is not Phase.MOVED:
+        receiver = self._receiver
+        messages = receiver.messages
+        if messages and not receiver.turn.held and receiver.stream is None and self._life.phase is not _MOVED:
             await checkpoint_if_cancelled()
             message = messages.popleft()
-            self._turns += 1
-            if self._turns >= YIELD_EVERY:
-                self._turns = 0
+            receiver.taken += 1
+            if receiver.taken >= YIELD_EVERY:
+                receiver.taken = 0
                 await cancel_shielded_checkpoint()
             return message
-        if reading.held:
-            await reading.wait()
-        else:
-            reading.held = True
-        try:
-            if self._stream is not None:
-                self._settle()
-            while not messages or self._life.phase is Phase.MOVED:
-                if self._to_raise is not None:
-                    self._raise_offence()
-                await self._read_batch()
-            return messages.popleft()
-        finally:
-            reading.release()
+        return await receiver.next_message(self)
 
     def __aiter__(self) -> Self:
         """Iterate over messages.
@@ -204,40 +221,73 @@ class WebSocket(InFragments, trio.abc.AsyncResource):
 
         Source: RFC 6455 §5.4, §6.1.
         """
-        life = self._life
-        engine = self._engine
+        life, sender = self._life, self._sender
         if (
             life.phase is not _OPEN
             or life.send is not _IDLE
             or life.reset
-            or self._writing.held
-            or self._composing.held
-            or engine.writer.pongs
-            or self._unsent
+            or sender.frame_turn.held
+            or sender.message_turn.held
+            or sender.unsent
+            or sender.writer.pongs
+            or self._receiver.messages
         ):
-            if engine.reader.messages and self._may_gather:
-                await self._gather(message)
-            else:
-                await self._send_in_turn(message)
-            return
-        if engine.reader.messages:
-            await self._gather(message)
+            await sender.send(self, message)
             return
         await checkpoint_if_cancelled()
-        frame = engine.writer.message(message)
+        frame = sender.writer.message(message)
         try:
             sent = self._transport.send_some(frame)
         except trio.BrokenResourceError as exc:
-            self._send_broke(exc, 0)
-        if sent == len(frame) and self._parked:
-            self._parked = False
+            sender.failed_at_once(self, exc)
+        if sent == len(frame) and sender.yielded:
+            sender.yielded = False
             self._bytes_sent += sent
-            return
-        self._writing.held = True
+        else:
+            await sender.finish(self, frame, sent)
+
+    @enable_ki_protection
+    async def send_fragments(self, parts: Parts) -> None:
+        """Send one message in parts: each leaves as soon as it is there, as a frame of its own.
+
+        Other messages wait until it is complete; pings and pongs do not.
+
+        Args:
+            parts: An iterable, or asynchronous iterable, of str for a text message, or of bytes-like for a binary one;
+                at least one.
+
+        Raises:
+            TypeError, ValueError: it is a single message, has no part, or parts of both kinds.
+            ConnectionClosed, HandleBrokenError, HandleMovedError, HandleBusyError, LocalProtocolError: as
+                `send_message`.
+            Whatever `parts` raises.
+
+        If it raises behind the first part, the WebSocket is closed with 1011: the peer never sees a valid end. So it is
+        if what makes the parts calls `aclose`.
+
+        Cancellation: the message was not begun; or, behind the first part, the WebSocket is closed as for an error.
+
+        A generator is closed when this returns or raises, also where it was refused.
+
+        Source: RFC 6455 §5.4.
+        """
+        check_parts(parts)
         try:
-            await self._transmit(frame, sent)
+            await send_in_fragments(self, self._sender, self._closing, parts)
         finally:
-            self._release_writing()
+            await close_generator(parts)  # noqa: ASYNC102 - what a generator waits for at its end is its own business
+
+    def receive_fragments(self) -> Fragments:
+        """The next message in parts, as they come: ``async for part in ws.receive_fragments()``.
+
+        There is at least one part; where they are cut is up to chance. `max_message_size` does not count, as nobody
+        holds the whole message; add the parts up where a limit is needed. Until the message is complete it belongs
+        to the task that iterates: if that task asks for the next message, or calls `Fragments.aclose`, the rest is
+        dropped; other tasks that ask for one are refused (`HandleBusyError`).
+
+        Source: RFC 6455 §5.4.
+        """
+        return Fragments(self, self._receiver, self._engine.reader, self._closing)
 
     # --- ping and pong -------------------------------------------------------------------------------------------
 
@@ -260,46 +310,18 @@ class WebSocket(InFragments, trio.abc.AsyncResource):
 
         Source: RFC 6455 §5.5.2, §5.5.3.
         """
-        payload = self._new_payload() if payload is None else _check_payload(payload)
-        if payload in self._pings:
-            raise ValueError(f"a ping with payload {payload!r} is under way already")
-        self._pings[payload] = task = current_task()
+        pings = self._receiver.pings
+        payload = pings.new_payload() if payload is None else _check_payload(payload)
+        task = pings.begin(payload)
         try:
-            await self._send_control_in_turn(PING, payload)
-            while self._pings.get(payload) is task:  # by now it may be another ping's
-                await self._read_for_ping(payload)
+            await self._sender.send_control(self, PING, payload)
+            while pings.awaits(payload, task):
+                await self._read_for_pong(payload)
         finally:
-            if self._pings.get(payload) is task:
-                del self._pings[payload]
+            pings.end(payload, task)
 
-    async def _read_for_ping(self, payload: bytes) -> None:
-        """Wait for the reading turn, or until the task that has it has read the pong; then receive once."""
-        if self._reading.held:
-            if not await self._reading.wait():
-                return
-        else:
-            self._reading.held = True
-        try:
-            if payload in self._pings:
-                self._check_room()
-                await self._read_batch(patient=True)
-                if self._engine.reader.stalled and not self._engine.reader.tired and payload in self._pings:
-                    raise self._no_room()
-        finally:
-            self._reading.release()
-
-    def _check_room(self) -> None:
-        reader = self._engine.reader
-        if reader.buffered > (reader.max_message_size or math.inf) or len(reader.messages) > MAX_KEPT:
-            raise self._no_room()
-
-    def _no_room(self) -> LimitExceededError:
-        reader = self._engine.reader
-        return LimitExceededError(
-            f"ping given up: {len(reader.messages)} messages with {reader.buffered} bytes wait to be taken with "
-            f"get_message(), or one that is too big; the pong comes behind them. The limit "
-            f"({reader.max_message_size or math.inf:g}) is max_message_size, for at most {MAX_KEPT} messages"
-        )
+    async def _read_for_pong(self, payload: bytes) -> None:
+        await self._receiver.read_for_pong(self, payload)
 
     async def pong(self, payload: bytes | None = None) -> None:
         """Send a pong that nobody has asked for: a one-sided heartbeat.
@@ -315,9 +337,176 @@ class WebSocket(InFragments, trio.abc.AsyncResource):
 
         Source: RFC 6455 §5.5.3.
         """
-        await self._send_control_in_turn(PONG, b"" if payload is None else _check_payload(payload))
+        await self._sender.send_control(self, PONG, b"" if payload is None else _check_payload(payload))
 
-    # --- what a WebSocket cannot become --------------------------------------------------------------------------
+    # --- the end -------------------------------------------------------------------------------------------------
+
+    @enable_ki_protection
+    async def aclose(self, code: int = 1000, reason: str | None = None) -> None:
+        """Close gracefully: finish a message that is being sent, send a close frame, wait for the peer's, release.
+
+        A task that waits for a message is woken with `ConnectionClosed`; messages that nobody took are dropped. Does
+        nothing on a WebSocket that has ended or moved. At the scope's ``drain_timeout`` the rest is cut off.
+
+        Args:
+            code: 1000 to 1003, 1007 to 1014, or 3000 to 4999.
+            reason: At most 123 bytes of UTF-8.
+
+        Raises:
+            LocalProtocolError: code or reason cannot be sent; nothing has changed.
+
+        The handle is CLOSED afterwards: `LOCAL`, `DRAIN_TIMEOUT`, `PEER_RESET`, or how the peer ended it first.
+
+        Cancellation: the handle is aborted (`ABORTED`).
+
+        Source: RFC 6455 §7.1.2, §7.4.
+        """
+        check_close(code, reason)
+        await self._close_with(code, reason or "")
+
+    @enable_ki_protection
+    async def _close_with(self, code: int, reason: str) -> None:
+        """As `aclose`, with a code that need not be one for close frames; 1005 for a frame without a code."""
+        if self._life.phase is _OPEN:
+            self._owner.check_run(Event.ACLOSE)
+            self._closing.to_say = (code, reason)
+            if self._leases and self._waits_for_asker():
+                self._close_from_parts()
+        await super().aclose()
+
+    def _close_from_parts(self) -> None:
+        """What makes the parts of a message closes the WebSocket: that does not wait for the rest of them. A step."""
+        if self._sender.unfinished:
+            self._closing.to_say = ABANDONED
+        self._take(Event.ACLOSE)  # first: nobody else gets the handle when the lease ends
+        self._sender.posted.clear()
+        self._leases[0]._give_up()
+
+    def _waits_for_asker(self) -> bool:
+        """Whether the task that asks is sending a message in parts: then it is what makes them that asks."""
+        return bool(self._leases) and self._leases[0]._holder is current_task()
+
+    @property
+    def _parting(self) -> bool:
+        return not (self._close_handshake.over or self._life.poisoned)
+
+    async def _goodbye(self) -> None:
+        await self._close_handshake.goodbye(self)
+
+    def _phase_changed(self, before: Phase) -> None:
+        phase, closing, life = self._life.phase, self._closing, self._life
+        if closing.reason is None:
+            if phase is Phase.DRAINING:
+                code, reason = closing.to_say
+                closing.reason = CloseReason(code, reason or None)
+            elif phase is Phase.CLOSED:
+                closing.broken()
+        if phase is not _MOVED and closing.cause is None:
+            if not life.retiring:  # else they arrived before the server began to drain
+                self._receiver.messages.clear()
+            self._engine.reader.parts.clear()
+        if phase is _MOVED or phase is Phase.CLOSED:
+            self._owner.caretaker.unwatch(self)
+        super()._phase_changed(before)
+
+    @property
+    def _closed_here(self) -> bool:
+        """Whether this side is closing gracefully, or has done so."""
+        life = self._life
+        return self._closing.cause is None and (
+            life.phase is Phase.DRAINING or life.reason in (Reason.LOCAL, Reason.DRAIN_TIMEOUT)
+        )
+
+    @property
+    def _ended_by_peer(self) -> Reason | None:
+        if self._closing.to_say is TOO_SLOW:
+            return Reason.IDLE_TIMEOUT
+        if self._life.reset or self._closing.cause is None:
+            return super()._ended_by_peer
+        return Reason.PROTOCOL_ERROR if self._closing.cause is Event.PROTOCOL_ERROR else Reason.PEER_EOF
+
+    def _closed_error(self, what: str) -> ConnectionClosed:
+        reason = self._closing.reason
+        if self._ended_by_peer is not None and reason is not None and reason.code == 1006:
+            # Without a close frame, by whatever it came: the connection failed, to whoever catches that.
+            return ConnectionBroken(reason, f"{what}{self._left}", end=self._end).with_handle(self)
+        return ConnectionClosed(reason, f"{what}{self._left}", self._end).with_handle(self)
+
+    def _broken_error(self, what: str) -> ConnectionBroken:
+        text = str(super()._broken_error(what))
+        return ConnectionBroken(self._closing.reason, text, self._torn).with_handle(self)
+
+    # --- for its scope, its server, and their caretaker ----------------------------------------------------------
+
+    @enable_ki_protection
+    def _seat(self, owner: Owner, instead_of: Any = None) -> None:
+        """As for every handle; what the handle before a transfer had to wait with goes out."""
+        super()._seat(owner, instead_of)
+        self._sender.flush(self)
+        owner.caretaker.watch(self)
+
+    @enable_ki_protection
+    def _retire(self, grace: float = 0.0) -> None:
+        """Close with 1001 (going away), as soon as the messages that have arrived are taken. A step.
+
+        While they are not, they can be answered, for `grace` seconds; and taken also later. Where there are none the
+        peer is told at once, also while nobody is receiving. See `Handle._retire`.
+        """
+        self._check_run("retire")
+        life = self._life
+        if life.phase is not _OPEN or life.retiring:
+            return
+        self._closing.to_say = (1001, "")
+        more = self._receiver.attend(self)
+        self._retire_by = trio.current_time() + grace
+        super()._retire(grace)
+        if more:
+            return  # the caretaker sees to it
+        if self.phase is _OPEN and life.receive is not Receive.BUSY and not self._receiver.messages:
+            self._close_in_background()
+
+    @enable_ki_protection
+    def _handler_failed(self, error: BaseException | None = None) -> None:
+        """The handler has raised: close with 1011 (internal error). A step; the close follows from the scope's end."""
+        self._check_run("handler failed")
+        if self._life.phase is _OPEN:
+            self._closing.to_say = (1011, "")
+
+    def flush(self) -> None:
+        """What is due goes out now. A step; for the caretaker."""
+        self._sender.flush(self)
+
+    @enable_ki_protection
+    def tick(self, now: float) -> Callable[[], bool] | None:
+        """For the caretaker. A step; what it returns goes on with what has come, if there may be more of that."""
+        life = self._life
+        if life.phase is not _OPEN or life.reset:
+            return None
+        if life.retiring:
+            more = self._attend_again()
+            if not more and now >= self._retire_by:
+                self._close_in_background()
+        else:
+            more = self._receiver.attend(self)
+            self._keepalive.look(self, now)
+        return self._attend_again if more else None
+
+    def _attend_again(self) -> bool:
+        return self._receiver.attend_again(self)
+
+    def statistics(self) -> WebSocketStatistics:
+        """Figures of this WebSocket. Never raises."""
+        latency = self._receiver.pings.latency
+        return WebSocketStatistics(self._bytes_received, self._bytes_sent, self._opened, latency)
+
+    # --- changes of the owner ------------------------------------------------------------------------------------
+
+    def transfer(self, scope: Any) -> Self:
+        """As `Handle.transfer`; refused while a message is received in parts. A step."""
+        stream = self._receiver.stream
+        if stream is not None and self._life.phase is _OPEN:
+            raise HandleBusyError(f"transfer refused: {self!r} is in use: {stream.blocker}", (stream.blocker,))
+        return super().transfer(scope)
 
     def detach(self) -> NoReturn:
         """Refused: what is under way on a WebSocket are frames, which a byte stream could not go on with.

@@ -48,7 +48,6 @@ class WebSocketConnection(WebSocket):
     def __init__(self, capsule: Detached, engine: Engine, **options: Any) -> None:
         self._id = next(self.CONNECTION_ID)
         self._endpoints: Endpoints | None = None
-        self._queue_size = 1.0
         self._attending: trio.CancelScope | None = None
         self._idle = ParkingLot()
         super().__init__(capsule, engine, **options)
@@ -59,7 +58,7 @@ class WebSocketConnection(WebSocket):
 
     def furnish(self, queue_size: float, endpoints: Endpoints | None) -> None:
         """How many messages the attendant reads ahead, and what the stream underneath was called."""
-        self._queue_size = queue_size
+        self._receiver.max_messages = queue_size
         self._endpoints = endpoints
 
     @property
@@ -136,24 +135,25 @@ class WebSocketConnection(WebSocket):
 
         Programs have ``except trio.BrokenResourceError`` around what they do with a message, and mean their channels.
         """
-        return ConnectionClosed(self._close or CloseReason(1006, None))
+        return ConnectionClosed(self.closed or CloseReason(1006, None))
 
-    async def _read_for_ping(self, payload: bytes) -> None:
+    async def _read_for_pong(self, payload: bytes) -> None:
         """Read, or let the task that has the reading turn do that, or wait for room for what comes before the pong."""
-        reading = self._reading
-        if reading.held:
-            if not await reading.wait():
+        receiver = self._receiver
+        turn = receiver.turn
+        if turn.held:
+            if not await turn.wait():
                 return
-        elif self._has_room() or self._life.phase is not Phase.OPEN:
-            reading.held = True
+        elif receiver.has_room or self._life.phase is not Phase.OPEN:
+            turn.held = True
         else:
             await self._idle.park()
             return
         try:
-            if payload in self._pings and (self._has_room() or self._life.phase is not Phase.OPEN):
-                await self._read_batch()
+            if payload in receiver.pings and (receiver.has_room or self._life.phase is not Phase.OPEN):
+                await receiver.read_batch(self)
         finally:
-            reading.release()
+            turn.release()
 
     async def aclose(self, code: int = 1000, reason: str | None = None) -> None:
         """As `WebSocket.aclose`. An exception that is being handled is not lost to a cancellation meanwhile.
@@ -184,22 +184,22 @@ class WebSocketConnection(WebSocket):
 
         Cancellation: pings and the close are answered by tasks that receive only.
         """
-        reading = self._reading
+        receiver, turn = self._receiver, self._receiver.turn
         try:
             while self._life.phase is Phase.OPEN:
-                if reading.held or not self._has_room():
+                if turn.held or not receiver.has_room:
                     await self._idle.park()
                     continue
-                reading.held = True
+                turn.held = True
                 try:
                     with trio.CancelScope() as self._attending:
-                        await self._read_batch()
+                        await receiver.read_batch(self)
                 finally:
                     self._attending = None
-                    reading.release()
+                    turn.release()
         except (trio.ClosedResourceError, trio.BrokenResourceError):
             pass
-        logger.debug("%s websocket closed %r", self, self._close)
+        logger.debug("%s websocket closed %r", self, self.closed)
 
     async def keep(self) -> None:
         """Attend until the WebSocket has ended, or has failed and waits for its owner to see that.
@@ -214,16 +214,13 @@ class WebSocketConnection(WebSocket):
     def stream_closed(self) -> None:
         """The program has closed the stream underneath: messages that came before can still be taken. A step."""
         if self._life.phase is Phase.OPEN:
-            self._final = Event.ABORT
+            self._closing.cause = Event.ABORT
         self.abort()
 
     def _call_off(self) -> None:
         """Make the attendant give its turn to the task that asks for one."""
         if self._attending is not None:
             self._attending.cancel()
-
-    def _has_room(self) -> bool:
-        return len(self._engine.reader.messages) <= self._queue_size and super()._has_room()
 
     def _phase_changed(self, before: Phase) -> None:
         super()._phase_changed(before)

@@ -10,7 +10,7 @@ from ...http.protocol.headers import Headers
 from ...own_recipe import OwnRecipe
 from ...support.checks import check_count, check_seconds
 from ..connection import WebSocket
-from ..keepalive import Keepalive
+from ..keepalive import KeepaliveOptions
 from ..protocol.deflate import PerMessageDeflate
 from ..protocol.engine import Engine
 
@@ -28,7 +28,7 @@ class Settings:
     handshake_timeout: float = 10.0
     kind: type[WebSocket] = WebSocket
     """The class of the successor."""
-    keepalive: Keepalive | None = None
+    keepalive: KeepaliveOptions | None = None
     compression: PerMessageDeflate | None = None
     """What is offered, or granted."""
     engine: type[Engine] = Engine
@@ -44,7 +44,7 @@ class Settings:
             raise TypeError(f"compression must be PerMessageDeflate() or None, not {self.compression!r}")
 
 
-def make_keepalive(ping_interval: float | None, ping_timeout: float | None) -> Keepalive | None:
+def make_keepalive(ping_interval: float | None, ping_timeout: float | None) -> KeepaliveOptions | None:
     """What a program asks for with these two; None for nothing.
 
     Raises:
@@ -54,7 +54,7 @@ def make_keepalive(ping_interval: float | None, ping_timeout: float | None) -> K
         return None
     if ping_interval is None:
         raise ValueError(f"ping_timeout={ping_timeout!r} without ping_interval: no ping would be sent")
-    return Keepalive(ping_interval, ping_timeout)
+    return KeepaliveOptions(ping_interval, ping_timeout)
 
 
 class Upgrading(OwnRecipe[WebSocket]):

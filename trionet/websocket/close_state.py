@@ -1,0 +1,48 @@
+"""How a WebSocket closes, as far as it does: the record that its handle and its parts have in common."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NoReturn
+
+from .close_codes import CloseReason
+
+if TYPE_CHECKING:
+    from ..errors import TrionetError
+    from ..handle import Handle
+    from ..ownership import Event
+
+__all__ = ["CloseState"]
+
+
+class CloseState:
+    """Code and reason, from the first moment of a close on, and who began it.
+
+    Attributes:
+        reason: Code and reason of the close, once it has begun on either side; None before.
+        to_say: Code and reason that this side's close frame has, unless it answers the peer's.
+        cause: What ended the WebSocket, where that was not this side's own decision.
+        violation: What the peer has done wrong, until it is raised.
+    """
+
+    __slots__ = ("cause", "reason", "to_say", "violation")
+
+    def __init__(self) -> None:
+        self.reason: CloseReason | None = None
+        self.to_say = (1000, "")
+        self.cause: Event | None = None
+        self.violation: TrionetError | None = None
+
+    def broken(self) -> CloseReason:
+        """The connection has failed or ended; without a close frame before, that is 1006 (RFC 6455 §7.1.5)."""
+        if self.reason is None:
+            self.reason = CloseReason(1006, None)
+        return self.reason
+
+    def raise_violation(self, handle: Handle) -> NoReturn:
+        """Raise what the peer has done wrong, which is done once."""
+        error, self.violation = self.violation, None
+        assert error is not None
+        try:
+            raise error.with_handle(handle)
+        finally:
+            del error  # the frame must not keep its own traceback alive
