@@ -6,7 +6,7 @@ asked for them. That is what makes sniffing, line protocols and upgrades exact.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import trio
 from trio.lowlevel import (
@@ -20,6 +20,7 @@ from trio.lowlevel import (
 from .errors import HandleBrokenError, LimitExceededError, LocalProtocolError, RemoteProtocolError
 from .handle import Handle
 from .ownership import Event, Phase, Receive, Refuse, Send
+from .ownership.shortcuts import RECEIVE, RECEIVE_ENDED, SEND
 from .support.checks import check_count, flat_view
 from .transport.protocol import MAX_RECEIVE, Buffer
 
@@ -30,13 +31,6 @@ if TYPE_CHECKING:
     from .transport.tls_info import TLSInfo
 
 __all__ = ["Connection"]
-
-# In Python 3.11 a member read off its enum class costs 70 ns, a global 4: seven of them were a third of what a
-# round trip adds to the bare socket (benchmarks/echo.py).
-_OPEN: Final = Phase.OPEN
-_RECEIVE_IDLE: Final = Receive.IDLE
-_RECEIVE_BUSY: Final = Receive.BUSY
-_SEND_IDLE: Final = Send.IDLE
 
 
 class Connection(Handle, trio.abc.HalfCloseableStream):
@@ -74,17 +68,10 @@ class Connection(Handle, trio.abc.HalfCloseableStream):
         """
         size = MAX_RECEIVE if max_bytes is None else check_count("max_bytes", max_bytes, 1)
         life = self._life
-        if (
-            size > MAX_RECEIVE
-            or life.phase is not _OPEN
-            or life.receive is not _RECEIVE_IDLE
-            or life.reset
-            or life.retiring
-            or self._leftover
-        ):
+        if size > MAX_RECEIVE or self._leftover or life.retiring or (busy := RECEIVE[life.state]) is None:
             return await self._receive_carefully(size)
         self._reader = current_task()  # first: outside of Trio it raises
-        life.receive = _RECEIVE_BUSY
+        life.state = busy
         self._reader_since = trio.current_time()
         try:
             data = await self._transport.receive_some(size)
@@ -96,12 +83,12 @@ class Connection(Handle, trio.abc.HalfCloseableStream):
     @enable_ki_protection
     async def _receive_carefully(self, max_bytes: int) -> bytes:
         """`receive_some` where the short way is not open: leftover, a large bound, EOF, or a refusal."""
-        if self._leftover and self._life.phase is Phase.OPEN:
+        if self._leftover and self._life.state.phase is Phase.OPEN:
             self._refuse(Event.RECEIVE)
             await checkpoint_if_cancelled()
             return await self._deliver(max_bytes, waited=False)
         self._begin_receive()
-        if self._life.receive is Receive.EOF:
+        if self._life.state.receive is Receive.EOF:
             await checkpoint()
             return b""
         receive = self._receive_arrived if self._life.retiring else self._transport.receive_some
@@ -117,14 +104,15 @@ class Connection(Handle, trio.abc.HalfCloseableStream):
         """A receive brought `data`. A step."""
         self._parked = True
         self._reader = None
-        if not data and self._life.reset:
+        life = self._life
+        if not data and life.state.reset:
             # The kernel reports a reset once, and EOF from then on: nobody may take that for the end of the data.
             self._end_receive()
             raise self._broken_error(f"receive failed: {self!r}")
         if not data:
             self._take(Event.PEER_EOF)
-        elif self._life.phase is _OPEN:
-            self._life.receive = _RECEIVE_IDLE
+        elif (ended := RECEIVE_ENDED[life.state]) is not None:
+            life.state = ended
             self._bytes_received += len(data)
         else:
             self._bytes_received += len(data)
@@ -241,13 +229,13 @@ class Connection(Handle, trio.abc.HalfCloseableStream):
         One operation from its begin to its end: whoever waits for the handle to be idle waits for all of it.
         """
         self._refuse(Event.RECEIVE)
-        if enough() or self._life.receive is Receive.EOF:
+        if enough() or self._life.state.receive is Receive.EOF:
             await checkpoint_if_cancelled()
             return False
         self._begin_receive()
         try:
             while True:
-                if self._life.phase is Phase.DRAINING:
+                if self._life.state.phase is Phase.DRAINING:
                     # Closed between this task's wake-up and its turn, when there was nobody to be woken.
                     raise trio.ClosedResourceError("the receive was called off")
                 receive = self._receive_arrived if self._life.retiring else self._transport.receive_some
@@ -283,8 +271,7 @@ class Connection(Handle, trio.abc.HalfCloseableStream):
         send raises `HandleBrokenError` with `bytes_sent`. It is a schedule point unless this handle's reader has let
         other tasks run since the previous send.
         """
-        life = self._life
-        if life.phase is not _OPEN or life.send is not _SEND_IDLE or life.reset:
+        if SEND[self._life.state] is None:
             self._refuse(Event.SEND)
         if type(data) is not bytes:
             data = _as_bytes(data)
@@ -382,7 +369,7 @@ class Connection(Handle, trio.abc.HalfCloseableStream):
                 f"{' in ' + self.tls.version if self.tls else ''}; use aclose() to end both"
             )
         await checkpoint_if_cancelled()
-        if self._life.send is not Send.SHUT:
+        if self._life.state.send is not Send.SHUT:
             self._begin_send()
             self._transport.bytes_sent = 0
             try:

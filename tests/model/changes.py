@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from trionet.ownership import Event, Ownership, Phase, Receive, Send
+from trionet.ownership import Event, Phase, Receive, Send, state_of
 
 from .moves import Moves, Rules, moving, take
 from .state import Capsule, Handle, Wire, World
@@ -159,9 +159,10 @@ def capsule(game: Rules, world: World, i: int, node: Capsule) -> Moves:
     for scope, state in enumerate(world.scopes):
         if state == "open" and len(world.nodes) < game.bounds.chain:
             label, step = moving(game, world, i, f"capsule adopted by scope {'AB'[scope]}")
-            life = Ownership(
-                Receive.EOF if node.receive_ended else Receive.IDLE, Send.SHUT if node.send_ended else Send.IDLE
-            ).snapshot()
+            life = state_of(
+                receive=Receive.EOF if node.receive_ended else Receive.IDLE,
+                send=Send.SHUT if node.send_ended else Send.IDLE,
+            )
             step.nodes.append(Handle(life, scope, node.leftover))
             step.unregister(i)
             step.register(scope, len(step.nodes) - 1, instead_of=-1)

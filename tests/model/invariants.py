@@ -92,7 +92,7 @@ def _tasks(i: int, node: Handle) -> Iterator[str]:
 
 def _sides(world: World, i: int, node: Handle) -> Iterator[str]:
     """What the machine believes is what is the case."""
-    _, reason, receive, send, leases, *_ = node.life
+    reason, receive, send, leases = node.life.reason, node.life.receive, node.life.send, node.life.leases
     if node.reader not in _READERS or node.writer not in _WRITERS:
         yield f"#{i} has two tasks in one direction: {node.reader or node.writer}"
     if (receive is Receive.BUSY) != bool(node.reader) or (send is Send.BUSY) != bool(node.writer):
@@ -101,7 +101,7 @@ def _sides(world: World, i: int, node: Handle) -> Iterator[str]:
         yield f"#{i} counts {leases} leases, but there are {node.leases}"
     if node.phase is Phase.CLAIMED:
         asked = 1 if node.wire is not None and node.wire.leased else 0
-        if node.reader or node.writer or node.leases != asked or node.life[5]:
+        if node.reader or node.writer or node.leases != asked or node.life.unsent:
             yield f"#{i} is CLAIMED and not quiescent: {[node.reader, node.writer]}, {node.leases} leases"
     if node.phase is Phase.OPEN and node.scope < 2 and world.scopes[node.scope] == "closed":
         yield f"#{i} is OPEN in a closed scope"
@@ -109,7 +109,7 @@ def _sides(world: World, i: int, node: Handle) -> Iterator[str]:
         yield f"#{i} is {node.phase.name} and has the reason of an end already: {reason.name}"
     if world.heard_eof and receive is not Receive.EOF:
         yield f"#{i} has forgotten the peer's EOF"
-    if world.shut and send is not Send.SHUT and node.life[3] is not Send.BROKEN:
+    if world.shut and send is not Send.SHUT and node.life.send is not Send.BROKEN:
         yield f"#{i} would send after its EOF"
 
 
@@ -134,22 +134,22 @@ def _broken_steps(before: World, after: World) -> Iterator[str]:
 
 
 def _life_goes_on(i: int, old: Handle, new: Handle, peer: str) -> Iterator[str]:
-    if old.life[1] is not None and new.life[1] is not old.life[1]:
-        yield f"#{i} changes its reason from {old.life[1]} to {new.life[1]}"
+    if old.life.reason is not None and new.life.reason is not old.life.reason:
+        yield f"#{i} changes its reason from {old.life.reason} to {new.life.reason}"
     if not old.live and new.phase is not old.phase:
         yield f"#{i} had ended, and is {new.phase.name}"
-    if new.life[1] is not old.life[1] and new.life[1] in (Reason.PEER_RESET, Reason.PEER_EOF):
-        yield from _blamed(i, new.life[1], peer)
-    if not new.live and new.life[1] is None:
+    if new.life.reason is not old.life.reason and new.life.reason in (Reason.PEER_RESET, Reason.PEER_EOF):
+        yield from _blamed(i, new.life.reason, peer)
+    if not new.live and new.life.reason is None:
         yield f"#{i} has ended without a reason"
     if old.live and new.live and old.phase is not Phase.OPEN:
         yield from _nothing_new(i, old, new)
     if old.live and new.phase is Phase.MOVED:
         asked = 1 if old.wire is not None and old.wire.leased else 0
-        if old.reader or old.writer or old.leases > asked or old.life[5]:
+        if old.reader or old.writer or old.leases > asked or old.life.unsent:
             yield f"#{i} was taken away during {[old.reader, old.writer]}, {old.leases} leases"
-    graceful = new.life[1] is Reason.LOCAL and old.live and old.phase is not Phase.CLAIMED
-    if graceful and (old.reader or old.writer or old.leases or old.life[5]):
+    graceful = new.life.reason is Reason.LOCAL and old.live and old.phase is not Phase.CLAIMED
+    if graceful and (old.reader or old.writer or old.leases or old.life.unsent):
         yield f"#{i} ended gracefully during {[old.reader, old.writer]}, {old.leases} leases"
 
 

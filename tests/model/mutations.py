@@ -88,7 +88,7 @@ class LastReasonWins(Ownership):
     def apply(self, event: Event) -> tuple[Effect, ...] | Refuse:
         answer = self.decide(event)
         if isinstance(answer, Rule) and answer.reason is not None:
-            self.reason = None
+            self.state = self.state.but(reason=None)
         return super().apply(event)
 
 
@@ -98,7 +98,7 @@ class RefusedEofShuts(Ownership):
     def apply(self, event: Event) -> tuple[Effect, ...] | Refuse:
         answer = super().apply(event)
         if event is Event.SEND_EOF and isinstance(answer, Refuse):
-            self.send = Send.SHUT
+            self.state = self.state.but(send=Send.SHUT)
         return answer
 
 
@@ -107,8 +107,8 @@ class ForgetsToSettle(Ownership):
 
     def apply(self, event: Event) -> tuple[Effect, ...] | Refuse:
         answer = self.decide(event)
-        if event is Event.LEASE_ENDED and isinstance(answer, Rule) and self.leases:
-            self.leases -= 1
+        if event is Event.LEASE_ENDED and isinstance(answer, Rule) and self.state.leases:
+            self.state = self.state.but(leases=self.state.leases - 1)
             return ()
         return super().apply(event)
 

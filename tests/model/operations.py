@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from trionet.ownership import Event, Ownership, Phase, Receive, Send
+from trionet.ownership import Event, Phase, Receive, Send
 
 from .moves import Moves, Rules, moving
-from .state import Handle, Life, World
+from .state import Handle, World
 from .world import Step
 
 # --- reading ---------------------------------------------------------------------------------------------------------
@@ -29,7 +29,7 @@ def reading(game: Rules, world: World, i: int, handle: Handle) -> Moves:
         if game.harmless(handle, event) and not (handle.reader and game.allows(handle, event)):
             continue
         label, step = moving(game, world, i, f"{kind} begins")
-        if step.take(i, event) and step.handle(i).life[2] is Receive.BUSY:
+        if step.take(i, event) and step.handle(i).life.receive is Receive.BUSY:
             step.put(i, reader=beside(handle.reader, kind))
         yield label, step
 
@@ -79,8 +79,8 @@ def writing(game: Rules, world: World, i: int, handle: Handle) -> Moves:
             continue
         label, step = moving(game, world, i, f"{kind if kind != 'eof' else 'send eof'} begins")
         # `send_eof` asks for itself, and is then a write in flight until EOF is out.
-        shutting = kind == "eof" and game.allows(handle, event) and handle.life[3] is not Send.SHUT
-        if step.take(i, Event.SEND if shutting else event) and step.handle(i).life[3] is Send.BUSY:
+        shutting = kind == "eof" and game.allows(handle, event) and handle.life.send is not Send.SHUT
+        if step.take(i, Event.SEND if shutting else event) and step.handle(i).life.send is Send.BUSY:
             step.put(i, writer=beside(handle.writer, kind))
         yield label, step
 
@@ -134,19 +134,11 @@ def leasing(game: Rules, world: World, i: int, handle: Handle) -> Moves:
 
 def buffering(game: Rules, world: World, i: int, handle: Handle) -> Moves:
     """A protocol handle leaves output in its buffer during a lease, and flushes it later."""
-    if handle.leases and handle.phase is not Phase.CLAIMED and handle.life[3] is Send.IDLE and not handle.life[5]:
+    if handle.leases and handle.phase is not Phase.CLAIMED and handle.life.send is Send.IDLE and not handle.life.unsent:
         label, step = moving(game, world, i, "a send goes into the output buffer")
-        step.put(i, life=unsent(handle, True))
+        step.take(i, Event.BUFFERED)
         yield label, step
-    if handle.life[5]:
+    if handle.life.unsent:
         label, step = moving(game, world, i, "the output buffer is flushed")
-        step.put(i, life=unsent(handle, False))
-        if step.handle(i).quiet:
-            step.take(i, Event.QUIET)
+        step.take(i, Event.FLUSHED)
         yield label, step
-
-
-def unsent(handle: Handle, value: bool) -> Life:
-    machine = Ownership.from_snapshot(handle.life)
-    machine.unsent = value
-    return machine.snapshot()

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from trionet.ownership import Event, Ownership, Phase, Reason, Receive, Send
+from trionet.ownership import Event, Phase, State, state_of
 
 Bytes = tuple[int, ...]
 """The peer numbers its bytes 0, 1, 2 ..., so that a lost, doubled or overtaking byte shows."""
 
-Life = tuple[Phase, Reason | None, Receive, Send, int, bool, bool, bool]
-"""`Ownership.snapshot`."""
+Life = State
+"""What the machine says of a handle."""
 
 
 class Wire(NamedTuple):
@@ -54,19 +54,19 @@ class Handle(NamedTuple):
 
     @property
     def phase(self) -> Phase:
-        return self.life[0]
+        return self.life.phase
 
     @property
     def live(self) -> bool:
-        return not self.life[0].terminal
+        return not self.life.phase.terminal
 
     @property
     def quiet(self) -> bool:
-        return Ownership.from_snapshot(self.life).quiet
+        return self.life.quiet
 
     @property
     def poisoned(self) -> bool:
-        return self.life[3] is Send.BROKEN or self.life[6]
+        return self.life.poisoned
 
     @property
     def must_wait(self) -> bool:
@@ -128,4 +128,4 @@ class World(NamedTuple):
 
 def beginning(life: Life | None = None) -> World:
     """One open handle, owned by the first of two scopes."""
-    return World((Handle(life or Ownership().snapshot(), scope=0),))
+    return World((Handle(life or state_of(), scope=0),))

@@ -184,7 +184,7 @@ class Ownerships(RuleBasedStateMachine):
                 self.model.apply(Event.RESERVE_CANCELLED)
             else:
                 assert isinstance(value, (trionet.HandleClosedError, trionet.HandleBrokenError))
-        if self.model.phase is Phase.DRAINING and not self.model.leases and self.model.quiet:
+        if self.model.state.phase is Phase.DRAINING and not self.model.state.leases and self.model.state.quiet:
             self.model.apply(Event.DRAINED)
 
     def look(self):
@@ -194,7 +194,7 @@ class Ownerships(RuleBasedStateMachine):
             self.reader_served()
             self.writer_served()
             self.others_served()
-        if self.model.phase is Phase.CLOSED:
+        if self.model.state.phase is Phase.CLOSED:
             self.settle()
             self.reading = self.writing = self.waiting = self.lease = None
 
@@ -203,15 +203,14 @@ class Ownerships(RuleBasedStateMachine):
         self.old.append(self.handle)
         assert self.handle.end.successor is not None
         self.handle = successor
-        model, self.model = self.model, Ownership()
-        self.model.receive, self.model.send = model.receive, model.send
+        self.model = self.model.renewed()
         self.lease = None
 
     def adopt(self, capsule):
         assert capsule.leftover == self.undelivered()[: len(capsule.leftover)]
         self.succeeded(self.attempt(self.handle.scope.adopt, capsule))
 
-    alive = precondition(lambda self: not self.model.phase.terminal)
+    alive = precondition(lambda self: not self.model.state.phase.terminal)
 
     # --- the peer ----------------------------------------------------------------------------------------------------
 
@@ -222,14 +221,14 @@ class Ownerships(RuleBasedStateMachine):
             try:
                 await self.peer.send_all(data)
             except trio.BrokenResourceError:
-                assert self.model.phase is Phase.CLOSED
+                assert self.model.state.phase is Phase.CLOSED
             else:
                 self.sent_by_peer += data
 
         self.guest.call(send)
         self.look()
 
-    @precondition(lambda self: not self.peer_ended and not self.model.phase.terminal)
+    @precondition(lambda self: not self.peer_ended and not self.model.state.phase.terminal)
     @rule()
     def peer_ends(self):
         self.guest.call(self.peer.send_eof)
@@ -255,7 +254,7 @@ class Ownerships(RuleBasedStateMachine):
     def receive(self):
         job = self.start(self.handle.receive_some)
         refused = job.result[1] if job.result and job.result[0] is False else None
-        had_eof = self.model.receive is Receive.EOF
+        had_eof = self.model.state.receive is Receive.EOF
         if self.expect(Event.RECEIVE, refused) and not had_eof:
             self.reading = job
         self.look()
@@ -270,7 +269,7 @@ class Ownerships(RuleBasedStateMachine):
     @rule()
     def peek(self):
         """A look ahead leaves its bytes as leftover, whatever becomes of the handle."""
-        if self.undelivered() and self.model.decide(Event.RECEIVE) and self.model.phase is Phase.OPEN:
+        if self.undelivered() and self.model.decide(Event.RECEIVE) and self.model.state.phase is Phase.OPEN:
             if isinstance(self.model.decide(Event.RECEIVE), Refuse):
                 return
             job = self.start(self.handle.peek, 1)
@@ -364,7 +363,7 @@ class Ownerships(RuleBasedStateMachine):
             self.upgrading = job
         self.look()
 
-    @precondition(lambda self: self.upgrading is not None and self.model.phase is Phase.CLAIMED)
+    @precondition(lambda self: self.upgrading is not None and self.model.state.phase is Phase.CLAIMED)
     @rule(orders=st.lists(st.sampled_from(["consume", "send"]), max_size=2),
           end=st.sampled_from(["accept", "refuse", "fail", "cancel"]))  # fmt: skip
     def handshake(self, orders, end):
@@ -445,11 +444,11 @@ class Ownerships(RuleBasedStateMachine):
 
     @invariant()
     def model_and_handle_agree(self):
-        real, model = self.handle._life, self.model
+        real, model = self.handle._life.state, self.model.state
         if model.phase is Phase.CLOSED:
             assert (real.phase, real.reason) == (model.phase, model.reason)
         else:
-            assert real.snapshot() == model.snapshot()
+            assert real is model
 
     @invariant()
     def there_is_one_owner(self):
@@ -464,8 +463,8 @@ class Ownerships(RuleBasedStateMachine):
             await trio.aclose_forcefully(self.peer)
 
         self.guest.call(leave)
-        assert self.handle.end.reason is (self.model.reason or Reason.ABORTED)
-        assert Send.BROKEN is not self.model.send or self.handle.phase is Phase.CLOSED
+        assert self.handle.end.reason is (self.model.state.reason or Reason.ABORTED)
+        assert Send.BROKEN is not self.model.state.send or self.handle.phase is Phase.CLOSED
         self.guest.close()
         assert open_descriptors() == self.before
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from trionet.ownership import Effect, Event, Ownership, Phase, Receive, Refuse, Send
+from trionet.ownership import Effect, Event, Ownership, Phase, Receive, Refuse, Send, state_of
 
 from .state import Bytes, Capsule, Handle, Life, Node, Wire, World
 
@@ -30,12 +30,13 @@ class Machine:
         """The state after `event`, and the answer."""
         known = self._known.get((life, event))
         if known is None:
-            machine = self._ownership.from_snapshot(life)
+            machine = self._ownership()
+            machine.state = life
             try:
                 answer = machine.apply(event)
             except AssertionError as exc:
                 raise MachineError(f"the machine contradicts itself when it takes {event.value!r}") from exc
-            known = self._known[life, event] = machine.snapshot(), answer
+            known = self._known[life, event] = machine.state, answer
         return known
 
     def stirs(self, life: Life) -> tuple[Event, ...]:
@@ -90,8 +91,7 @@ class Step:
         """A handle that has ended and is inert needs no memory of its sides: so fewer states differ."""
         if isinstance(node, Capsule) or node.live or self.machine.stirs(node.life):
             return node
-        phase, reason, *_ = node.life
-        return node._replace(life=(phase, reason, Receive.IDLE, Send.IDLE, 0, False, False, False), leases=0, event="")
+        return node._replace(life=state_of(phase=node.life.phase, reason=node.life.reason), leases=0, event="")
 
     def handle(self, i: int) -> Handle:
         """The handle at place `i` of the chain."""
@@ -118,8 +118,8 @@ class Step:
             return False
         for effect in answer:
             CARRY_OUT[effect](self, i)
-        if life[0] is not before[0]:
-            self.phase_changed(i, before[0])
+        if life.phase is not before.phase:
+            self.phase_changed(i, before.phase)
         return True
 
     def phase_changed(self, i: int, before: Phase) -> None:
@@ -161,7 +161,7 @@ class Step:
     def wake_reader(self, i: int) -> None:
         """A bare read ends with a closed error."""
         handle = self.handle(i)
-        if handle.life[2] is Receive.BUSY and handle.reader in ("receive", "peek"):
+        if handle.life.receive is Receive.BUSY and handle.reader in ("receive", "peek"):
             self.put(i, reader_woken=True)
 
     def wake_waiter(self, i: int) -> None:
@@ -185,7 +185,7 @@ class Step:
     def into_capsule(self, i: int) -> None:
         """The capsule takes the handle's place."""
         handle = self.handle(i)
-        ended, shut = handle.life[2] is Receive.EOF, handle.life[3] is Send.SHUT
+        ended, shut = handle.life.receive is Receive.EOF, handle.life.send is Send.SHUT
         self.nodes.append(Capsule(handle.scope, handle.leftover, ended, shut))
         self.register(handle.scope, len(self.nodes) - 1, instead_of=i)
         self.put(i, leftover=())
@@ -227,13 +227,13 @@ class Step:
     def successor(self, i: int) -> Handle:
         """What the recipe makes of the wire. The layers of this model have a goodbye to say, as TLS has."""
         wire = self._wire(i)
-        life = Ownership(Receive.EOF if wire.ended else Receive.IDLE).snapshot()
+        life = state_of(receive=Receive.EOF if wire.ended else Receive.IDLE)
         return Handle(life, self.handle(i).scope, wire.unread, parting=True)
 
     def twin(self, i: int, scope: int) -> Handle:
         """What a transfer makes of the handle."""
         handle = self.handle(i)
-        life = Ownership(handle.life[2], handle.life[3]).snapshot()
+        life = state_of(receive=handle.life.receive, send=handle.life.send)
         return Handle(life, scope, handle.leftover, parting=handle.parting)
 
     def close_capsule(self, i: int) -> None:

@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.model.bounds import EVERYDAY, SOAK, Bounds
 from tests.model.mutations import Mutation, caught, mutations
 from tests.model.search import Search
-from trionet.ownership import TABLE, Effect, Event, Ownership, Phase, Reason, Receive, Refuse, Rule, Send
+from trionet.ownership import (
+    TABLE,
+    Effect,
+    Event,
+    Ownership,
+    Phase,
+    Reason,
+    Receive,
+    Refuse,
+    Rule,
+    Send,
+    State,
+    state_of,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -29,7 +44,10 @@ CONTRACT = {
     Event.SEND_EOF: "send=shut | busy | busy | closed | moved | closed",
     Event.EOF_SENT: "- | - | - | - | - | -",
     Event.LEASE: "leases=1 | busy | busy | closed | moved | closed",
+    Event.ARRIVED_LEASE: "leases=1 | busy | busy | leases=1 | moved | closed",
     Event.LEASE_ENDED: "- | - | - | - | - | -",
+    Event.BUFFERED: "unsent | unsent | unsent | unsent | - | -",
+    Event.FLUSHED: "- | claimed | - | drain | - | -",
     Event.QUIET: "- | claimed | - | drain | - | -",
     Event.DETACH: "moved (detached) | busy | busy | closed | moved | closed",
     Event.RESERVE: "claimed | busy | busy | closed | moved | closed",
@@ -51,6 +69,7 @@ CONTRACT = {
         "closed (protocol error) | closed (protocol error) | closed (upgrade failed) | closed (protocol error) | - | -"
     ),
     Event.IDLE_TIMEOUT: "closed (idle timeout) | closed (idle timeout) | - | closed (idle timeout) | - | -",
+    Event.IDLE_CLOSE: "draining (idle timeout) | draining (idle timeout) | closed (idle timeout) | - | - | -",
     Event.ACLOSE: "draining | draining | closed (local) | - | - | -",
     Event.DRAINED: "busy | busy | busy | closed (local) | - | -",
     Event.DRAIN_TIMEOUT: "- | - | - | closed (drain timeout) | - | -",
@@ -118,9 +137,15 @@ CASES = [
     ("reserved leases=1 receive=busy", Event.RECEIVE_LEASED, "busy"),
     ("draining leases=1", Event.LEASE_ENDED, "leases=0 drain"),
     ("draining receive=busy", Event.RECEIVE_ENDED, "receive=idle drain"),
+    ("open unsent", Event.BUFFERED, "-"),
+    ("open unsent", Event.FLUSHED, "sent"),
+    ("reserved unsent", Event.FLUSHED, "claimed sent"),
+    ("reserved unsent leases=1", Event.FLUSHED, "sent"),
+    ("draining unsent", Event.FLUSHED, "sent drain"),
     ("draining send=busy", Event.DRAINED, "busy"),
     ("draining leases=1", Event.DRAINED, "busy"),
     ("open reset", Event.ACLOSE, "closed (peer reset)"),
+    ("open reset", Event.IDLE_CLOSE, "closed (peer reset)"),
     ("open reset", Event.SCOPE_LEFT, "closed (peer reset)"),
     ("open reset cut_off", Event.ACLOSE, "closed (peer eof)"),
     ("open reset cut_off", Event.SCOPE_LEFT, "closed (peer eof)"),
@@ -133,49 +158,56 @@ CASES = [
 REASONS = {Phase.MOVED: Reason.UPGRADED, Phase.CLOSED: Reason.LOCAL}
 
 
-def given(words: str) -> Ownership:
-    """The machine that these words describe."""
-    machine = Ownership()
+def given(words: str) -> State:
+    """The state that these words describe."""
+    fields: dict[str, Any] = {}
     for word in words.split():
         name, _, value = word.partition("=")
         match name:
             case "receive":
-                machine.receive = Receive(value)
+                fields["receive"] = Receive(value)
             case "send":
-                machine.send = Send(value)
+                fields["send"] = Send(value)
             case "leases":
-                machine.leases = int(value)
+                fields["leases"] = int(value)
             case "unsent" | "reset" | "cut_off":
-                setattr(machine, name, True)
+                fields[name] = True
             case _:
-                machine.phase = Phase(name)
-                machine.reason = REASONS.get(machine.phase)
-    return machine
+                fields["phase"] = Phase(name)
+                fields["reason"] = REASONS.get(fields["phase"])
+    return state_of(**fields)
 
 
-def told(machine: Ownership, event: Event) -> str:
+def told(before: State, event: Event) -> str:
     """What the event came to, in the words of the tables above."""
-    before = Ownership.from_snapshot(machine.snapshot())
-    answer = machine.apply(event)
-    if isinstance(answer, Refuse):
-        assert machine.snapshot() == before.snapshot()
-        return answer.kind.value
+    machine = machine_in(before)
+    effects = machine.apply(event)
+    after = machine.state
+    if isinstance(effects, Refuse):
+        assert after is before
+        return effects.kind.value
     words = []
-    if machine.phase is not before.phase:
-        ended = f" ({machine.reason.value})" if machine.reason else ""
-        words.append(machine.phase.value + ended)
+    if after.phase is not before.phase:
+        ended = f" ({after.reason.value})" if after.reason else ""
+        words.append(after.phase.value + ended)
     for side in ("receive", "send"):
-        if getattr(machine, side) is not getattr(before, side):
-            words.append(f"{side}={getattr(machine, side).value}")
-    if machine.leases != before.leases:
-        words.append(f"leases={machine.leases}")
-    if machine.reset != before.reset:
-        words.append("reset")
-    if machine.cut_off != before.cut_off:
-        words.append("cut_off")
-    if Effect.DRAIN in answer and before.phase is Phase.DRAINING:
+        if getattr(after, side) is not getattr(before, side):
+            words.append(f"{side}={getattr(after, side).value}")
+    if after.leases != before.leases:
+        words.append(f"leases={after.leases}")
+    words += [name for name in ("reset", "cut_off") if getattr(after, name) != getattr(before, name)]
+    if after.unsent != before.unsent:
+        words.append("unsent" if after.unsent else "sent")
+    if Effect.DRAIN in effects and before.phase is Phase.DRAINING:
         words.append("drain")
     return " ".join(words) or "-"
+
+
+def machine_in(state: State) -> Ownership:
+    """A machine of its own in this state."""
+    machine = Ownership()
+    machine.state = state
+    return machine
 
 
 # --- the contract, by hand -------------------------------------------------------------------------------------------
@@ -196,39 +228,56 @@ def test_work_in_progress_counts(state: str, event: Event, expected: str) -> Non
     assert told(given(state), event) == expected
 
 
-def every_state() -> list[Ownership]:
+def every_state() -> list[State]:
     """Every state of a machine, but one that no handle can reach: the door shut on a broken connection."""
-    found = []
     sides = itertools.product(
         Phase, Receive, Send, (0, 1, 2), (False, True), ((False, False), (True, False), (True, True))
     )
-    for phase, receive, send, leases, unsent, (reset, cut_off) in sides:
-        machine = Ownership(receive, send)
-        machine.phase, machine.reason = phase, REASONS.get(phase)
-        machine.leases, machine.unsent, machine.reset, machine.cut_off = leases, unsent, reset, cut_off
-        if not (phase is Phase.RESERVED and machine.poisoned):
-            found.append(machine)
-    return found
+    found = [
+        state_of(
+            phase=phase,
+            reason=REASONS.get(phase),
+            receive=receive,
+            send=send,
+            leases=leases,
+            unsent=unsent,
+            reset=reset,
+            cut_off=cut_off,
+        )
+        for phase, receive, send, leases, unsent, (reset, cut_off) in sides
+    ]
+    return [state for state in found if not (state.phase is Phase.RESERVED and state.poisoned)]
 
 
 def test_a_refusal_changes_nothing_and_the_first_reason_wins() -> None:
-    for machine, event in itertools.product(every_state(), Event):
-        after = Ownership.from_snapshot(machine.snapshot())
-        answer = after.apply(event)
-        if isinstance(answer, Refuse) or machine.phase.terminal:
-            assert after.snapshot() == machine.snapshot()
-        if machine.reason is not None:
-            assert after.reason is machine.reason
-        assert after.phase.terminal == (after.reason is not None)
+    for before, event in itertools.product(every_state(), Event):
+        machine = machine_in(before)
+        answer = machine.apply(event)
+        after = machine.state
+        if isinstance(answer, Refuse) or before.phase.terminal:
+            assert after is before
+        if before.reason is not None:
+            assert after.reason is before.reason
+        closes_for_idleness = event is Event.IDLE_CLOSE and after.phase is Phase.DRAINING
+        assert (after.phase.terminal or closes_for_idleness) >= (after.reason is not None)
+        assert not after.phase.terminal or after.reason is not None
 
 
 def test_deciding_changes_nothing_and_agrees_with_applying() -> None:
-    for machine, event in itertools.product(every_state(), Event):
-        before = machine.snapshot()
+    for state, event in itertools.product(every_state(), Event):
+        machine = machine_in(state)
         decided = machine.decide(event)
-        assert machine.snapshot() == before
-        answer = Ownership.from_snapshot(before).apply(event)
-        assert isinstance(answer, Refuse) == isinstance(decided, Refuse)
+        assert machine.state is state
+        assert isinstance(machine.apply(event), Refuse) == isinstance(decided, Refuse)
+
+
+def test_there_is_one_object_for_each_state() -> None:
+    states = every_state()
+    assert len(set(states)) == len(states)
+    for state in states:
+        assert state.but(leases=state.leases) is state
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        states[0].phase = Phase.CLOSED  # type: ignore[misc]
 
 
 def test_the_endpoint_is_released_exactly_when_a_handle_closes() -> None:

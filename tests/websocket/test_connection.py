@@ -213,7 +213,7 @@ async def test_cancelled_at_every_checkpoint_a_message_is_whole_or_nothing(make_
                     await client.send_message(message)
                     received.append(await server.get_message())
             assert received == list("abc"[: len(received)])
-            if client.phase is Phase.OPEN and client._life.send is trionet.ownership.Send.IDLE:
+            if client.phase is Phase.OPEN and client._life.state.send is trionet.ownership.Send.IDLE:
                 await client.send_message("end")
                 while (message := await server.get_message()) != "end":
                     received.append(message)

@@ -46,7 +46,7 @@ async def finish(handle: InnerHandle, seconds: float) -> None:
         return
     blockers = handle.blockers
     handle._take(Event.DRAIN_TIMEOUT)
-    if handle._life.retiring and handle._life.reason is Reason.DRAIN_TIMEOUT:
+    if handle._life.retiring and handle._life.state.reason is Reason.DRAIN_TIMEOUT:
         handle._owner.note_force(handle, blockers)  # nobody but the server's drain has asked for this close
 
 
@@ -62,7 +62,7 @@ async def drain(handle: InnerHandle) -> None:
     handle._drained_by = current_task()
     try:
         await _work_over(handle)
-        if handle._life.phase is Phase.DRAINING and handle._parting:
+        if handle._life.state.phase is Phase.DRAINING and handle._parting:
             await handle._goodbye()
     except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
         handle._peer_reset(exc)
@@ -75,21 +75,26 @@ async def drain(handle: InnerHandle) -> None:
 
 async def _work_over(handle: InnerHandle) -> None:
     """Wait until no operation, no lease and no upgrade is in progress."""
-    while handle._life.phase is Phase.CLAIMED or (handle._life.phase is Phase.DRAINING and not handle._life.quiet):
+    while _is_at_work(handle):
         handle._quiet = trio.Event()
         await handle._quiet.wait()
         _leave_again(handle)
 
 
+def _is_at_work(handle: InnerHandle) -> bool:
+    state = handle._life.state
+    return state.phase is Phase.CLAIMED or (state.phase is Phase.DRAINING and not state.quiet)
+
+
 def _leave_again(handle: InnerHandle) -> None:
     """A handshake that was refused while the scope was leaving has opened the handle again."""
-    if handle._life.phase is Phase.OPEN:
+    if handle._life.state.phase is Phase.OPEN:
         handle._take(Event.SCOPE_LEFT)
 
 
 async def close_quietly(handle: InnerHandle) -> None:
     """A service task's `Handle.aclose`: what goes wrong is on the handle's record."""
-    if not handle._life.phase.terminal and handle._drained_by is None:
+    if not handle._life.state.phase.terminal and handle._drained_by is None:
         await handle.aclose()
 
 
@@ -97,4 +102,4 @@ def handler_failed_for_good(handle: InnerHandle, error: BaseException | None) ->
     """Whether a handler's `error` means that the connection is to be cut off."""
     if any(isinstance(own, UpgradeRefusedError) for own in errors_on(handle, error)):
         return False  # the peer has a response that says why, and an abort could take that away
-    return handle._life.phase is not Phase.DRAINING  # else its graceful close may be what the handler noticed
+    return handle._life.state.phase is not Phase.DRAINING  # else its graceful close may be what the handler noticed

@@ -8,7 +8,7 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from ..custody.owner import Owner
-from ..ownership import Event, Ownership, Phase, Refuse
+from ..ownership import Event, Phase, Refuse
 from ..support.attributes import attributes
 from . import refusals
 from .inner import InnerHandle
@@ -40,9 +40,9 @@ async def detach_when_idle(handle: InnerHandle) -> Detached:
         raise refusals.self_wait(handle, Event.RESERVE)
     await _become_quiet(handle)
     what = f"{Event.RESERVE.value} refused: {handle!r}"
-    if handle._life.phase is Phase.CLAIMED:
+    if handle._life.state.phase is Phase.CLAIMED:
         return detach(handle, Event.DETACH_CLAIMED)
-    if handle._life.phase is Phase.OPEN:
+    if handle._life.state.phase is Phase.OPEN:
         raise handle._broken_error(what)
     raise handle._closed_error(f"{what}: it was closed while a task waited to detach it")
 
@@ -87,8 +87,6 @@ def _twin(handle: Kind) -> Kind:
     for name, value in attributes(handle).items():
         if name not in handle._OWN:
             object.__setattr__(twin, name, value)
-    life = handle._life
-    twin._life = Ownership(life.receive, life.send)
-    twin._life.retiring, twin._life.grace, twin._life.looked = life.retiring, life.grace, life.looked
+    twin._life = handle._life.renewed()
     twin._renew()
     return twin

@@ -21,7 +21,7 @@ _BY_FORCE: Final = frozenset({Reason.DRAIN_TIMEOUT, Reason.SCOPE_EXIT, Reason.SC
 
 def _release(handle: InnerHandle) -> None:
     owner = handle._owner
-    if handle._life.retiring or handle._life.reason in _BY_FORCE:
+    if handle._life.retiring or handle._life.state.reason in _BY_FORCE:
         owner.note_loss(handle, lambda: _unread_size(handle))
     failure = owner.release(handle._transport, handle)
     if handle._failure is None:
@@ -34,7 +34,7 @@ def _release(handle: InnerHandle) -> None:
 
 def _unread_size(handle: InnerHandle) -> int:
     """How much has arrived that nobody has received; nothing of what came before a reset counts."""
-    return 0 if handle._life.reset else len(handle._unread()) + handle._transport.unread_size()
+    return 0 if handle._life.state.reset else len(handle._unread()) + handle._transport.unread_size()
 
 
 def _interrupt(handle: InnerHandle) -> None:
@@ -50,7 +50,7 @@ def _wake_waiter(handle: InnerHandle) -> None:
 
 
 def _wake_reader(handle: InnerHandle) -> None:
-    if handle._life.receive is Receive.BUSY and handle._reader_lease is None:
+    if handle._life.state.receive is Receive.BUSY and handle._reader_lease is None:
         handle._transport.wake_receiver()
 
 
@@ -78,8 +78,8 @@ def _into_capsule(handle: InnerHandle) -> None:
     capsule = Detached(
         handle._transport,
         handle._unread(),
-        receive_ended=life.receive is Receive.EOF,
-        send_ended=life.send is Send.SHUT,
+        receive_ended=life.state.receive is Receive.EOF,
+        send_ended=life.state.send is Send.SHUT,
         opened_at=handle.opened_at,
         watcher=handle._watcher,
     )
@@ -91,8 +91,8 @@ def _into_capsule(handle: InnerHandle) -> None:
 
 
 def _move_to(handle: InnerHandle, successor: Any) -> None:
-    assert handle._life.reason is not None
-    handle._end = End(handle._life.reason, successor, outcome.Value(successor))
+    assert handle._life.state.reason is not None
+    handle._end = End(handle._life.state.reason, successor, outcome.Value(successor))
     handle._leftover = bytearray()
     handle._leases = ()
 

@@ -30,8 +30,7 @@ async def receive_arrived(handle: InnerHandle, max_bytes: int) -> bytes:
     Cancellation: not one byte is lost.
     """
     await checkpoint_if_cancelled()
-    looked, handle._life.looked = handle._life.looked, True
-    data = None if looked else handle._transport.receive_nowait(max_bytes)
+    data = handle._transport.receive_nowait(max_bytes) if handle._life.look() else None
     await cancel_shielded_checkpoint()
     if data is None:
         raise trio.ClosedResourceError("nothing has arrived, and nothing is waited for any more")
@@ -45,7 +44,7 @@ def receive_failed(handle: InnerHandle, exc: BaseException) -> None:
         handle._peer_reset(exc)  # first, so that nobody takes the handle away when the receive has ended
     handle._end_receive()
     if isinstance(exc, trio.ClosedResourceError):
-        if handle._life.retiring and handle._life.phase is Phase.OPEN and not handle._leftover:
+        if handle._life.retiring and handle._life.state.phase is Phase.OPEN and not handle._leftover:
             handle._close_in_background()
         raise handle._closed_error(f"receive interrupted: {handle!r}") from None
     if isinstance(exc, trio.BrokenResourceError):

@@ -26,6 +26,7 @@ from trio.lowlevel import current_task, enable_ki_protection
 from ..custody.owner import opened_at
 from ..errors import HandleBrokenError, HandleClosedError, unraised
 from ..ownership import Blocker, End, Event, Ownership, Phase, Reason, Receive, Refuse, Send
+from ..ownership.shortcuts import RECEIVE_ENDED, SEND_ENDED
 from ..support.checks import refuse_copy
 from ..support.texts import shown_address
 from ..transport.protocol import CutOffError
@@ -54,10 +55,6 @@ _PEERS: Final = (Reason.PEER_EOF, Reason.PEER_RESET, Reason.PROTOCOL_ERROR, Reas
 _OPEN: Final = Phase.OPEN
 _MOVED: Final = Phase.MOVED
 _CLOSED: Final = Phase.CLOSED
-_RECEIVE_IDLE: Final = Receive.IDLE
-_RECEIVE_BUSY: Final = Receive.BUSY
-_SEND_IDLE: Final = Send.IDLE
-_SEND_BUSY: Final = Send.BUSY
 _INSIDE: Final = (
     Event.SEND_LEASED, Event.LEASE_ENDED, Event.ACCEPTED, Event.DRAINED, Event.SEND_ENDED, Event.RECEIVE_ENDED,
 )  # fmt: skip
@@ -163,7 +160,7 @@ class Handle:
     @property
     def phase(self) -> Phase:
         """Where the handle stands in its life."""
-        return self._life.phase
+        return self._life.state.phase
 
     @property
     def scope(self) -> Scope:
@@ -192,7 +189,7 @@ class Handle:
         return None if self._open_socket() is None else HandleSocket(self, self._open_socket)
 
     def _open_socket(self) -> Any:
-        return None if self._life.phase.terminal else self._transport.socket
+        return None if self._life.state.phase.terminal else self._transport.socket
 
     @property
     def peer_credentials(self) -> PeerCredentials | None:
@@ -203,9 +200,9 @@ class Handle:
     def blockers(self) -> tuple[Blocker, ...]:
         """The work in progress on the handle: what keeps it from being taken away. Empty if there is none."""
         found = []
-        if self._life.receive is Receive.BUSY and not self._life.phase.terminal:
+        if self._life.state.receive is Receive.BUSY and not self._life.state.phase.terminal:
             found.append(Blocker(_task_name(self._reader), "receive", self._reader_since))
-        if self._life.send is Send.BUSY and not self._life.phase.terminal:
+        if self._life.state.send is Send.BUSY and not self._life.state.phase.terminal:
             found.append(Blocker(_task_name(self._writer), "send", self._writer_since))
         found.extend(Blocker(lease.task, lease.name, lease.since) for lease in self._leases)
         return tuple(found)
@@ -309,7 +306,7 @@ class Handle:
         Cancellation: the handle is aborted (`ABORTED`).
         """
         self._take(Event.ACLOSE)
-        if self._life.phase is Phase.DRAINING:
+        if self._life.state.phase is Phase.DRAINING:
             await closing.finish(self, self._owner.drain_timeout)
         await trio.lowlevel.checkpoint()
 
@@ -346,7 +343,7 @@ class Handle:
     @property
     def _parting(self) -> bool:
         """Whether the goodbye has yet to be said. Protocol handles add their own."""
-        return self._transport.parting and not self._life.poisoned
+        return self._transport.parting and not self._life.state.poisoned
 
     async def _goodbye(self) -> None:
         """What the protocol says at a graceful end. Protocol handles put theirs in front of the transport's."""
@@ -356,9 +353,9 @@ class Handle:
     def _ended_by_peer(self) -> Reason | None:
         """The reason of the end, if it is the peer's doing; also of one that is about to come. None if it is not."""
         life = self._life
-        if life.reset:
-            return Reason.PEER_EOF if life.cut_off else Reason.PEER_RESET
-        return life.reason if life.reason in _PEERS else None
+        if life.state.reset:
+            return Reason.PEER_EOF if life.state.cut_off else Reason.PEER_RESET
+        return life.state.reason if life.state.reason in _PEERS else None
 
     # --- the brackets around operations, and leases --------------------------------------------------------------
     # Protocol handles put them around their I/O or, where microseconds count, write the same tests out.
@@ -375,8 +372,8 @@ class Handle:
     def _end_receive(self) -> None:
         self._reader = self._reader_lease = None
         life = self._life
-        if life.phase is _OPEN and life.receive is _RECEIVE_BUSY:
-            life.receive = _RECEIVE_IDLE  # all that the table has for it where nobody waits for the handle to be quiet
+        if (ended := RECEIVE_ENDED[life.state]) is not None:
+            life.state = ended
         else:
             self._take(Event.RECEIVE_ENDED)
 
@@ -402,8 +399,8 @@ class Handle:
     def _end_send(self) -> None:
         self._writer = None
         life = self._life
-        if life.phase is _OPEN and life.send is _SEND_BUSY:
-            life.send = _SEND_IDLE
+        if (ended := SEND_ENDED[life.state]) is not None:
+            life.state = ended
         else:
             self._take(Event.SEND_ENDED)
 
@@ -453,7 +450,7 @@ class Handle:
     @enable_ki_protection
     def _take(self, event: Event) -> None:
         """Take `event` and carry out its effects, in one step; raise what its refusal means."""
-        before = self._life.phase
+        before = self._life.state.phase
         owner = self._owner
         if owner is None:
             raise HandleClosedError(f"{event.value} refused: {self!r} was made beside a successor, and has no owner")
@@ -464,23 +461,23 @@ class Handle:
             raise self._refusal(effects, event)
         for effect in effects:
             CARRY_OUT[effect](self)
-        if self._life.phase is not before:
+        if self._life.state.phase is not before:
             self._phase_changed(before)
 
     def _check_run(self, what: object) -> None:
         """Raise in another thread. What protocol handles do before the machine is asked comes behind this."""
-        if not self._life.phase.terminal:
+        if not self._life.state.phase.terminal:
             self._owner.check_run(what)
 
     def _phase_changed(self, before: Phase) -> None:
         if before is not _OPEN and self._quiet is not None:
             self._quiet.set()
-        after = self._life.phase
+        after = self._life.state.phase
         if after is _MOVED or after is _CLOSED:
             if self._end is None:
-                assert self._life.reason is not None
+                assert self._life.state.reason is not None
                 result = outcome.Value(None) if self._failure is None else outcome.Error(self._failure)
-                self._end = End(self._life.reason, None, result)
+                self._end = End(self._life.state.reason, None, result)
             if self._ended is not None:
                 self._ended.set()
         if self._owner.observer is not None:
@@ -529,14 +526,14 @@ class Handle:
     @property
     def _must_wait(self) -> bool:
         """Whether a graceful close has to wait for anything, or could be over in this step."""
-        if self._life.phase is Phase.DRAINING:
+        if self._life.state.phase is Phase.DRAINING:
             return not self._drained
-        return self._life.phase is Phase.CLAIMED
+        return self._life.state.phase is Phase.CLAIMED
 
     @property
     def _drained(self) -> bool:
         """Whether nothing but the release is left of a graceful close."""
-        return self._life.phase is Phase.DRAINING and self._life.quiet and not self._parting
+        return self._life.state.phase is Phase.DRAINING and self._life.state.quiet and not self._parting
 
     async def _drain(self) -> None:
         """Everything of a graceful close but the release; see `closing.drain`.
@@ -558,14 +555,13 @@ class Handle:
         """
         self._check_run("retire")
         life = self._life
-        life.retiring = True  # an upgrade under way passes both on
-        life.grace = grace
-        if life.phase in closing.RETIRABLE and life.receive is Receive.BUSY and self._reader_lease is None:
+        life.retire(grace)  # an upgrade under way passes it on
+        if life.state.phase in closing.RETIRABLE and life.state.receive is Receive.BUSY and self._reader_lease is None:
             self._stop_waiting()
 
     def _stop_waiting(self) -> None:
         """A task waits for input: it takes what has arrived, or learns that nothing is waited for any more."""
-        self._life.looked = True
+        self._life.look()
         self._transport.wake_receiver()
 
     @enable_ki_protection

@@ -34,9 +34,9 @@ def refusal(handle: InnerHandle, refuse: Refuse, event: Event) -> Exception:
 
 def _busy(handle: InnerHandle, what: str, event: Event) -> HandleBusyError:
     blockers = handle.blockers
-    if handle._life.phase is Phase.CLAIMED:
+    if handle._life.state.phase is Phase.CLAIMED:
         return HandleBusyError(f"{what}: an upgrade is under way; wait for its outcome", blockers)
-    if handle._life.phase is Phase.RESERVED:
+    if handle._life.state.phase is Phase.RESERVED:
         return HandleBusyError(f"{what}: a task waits to detach it, nothing new can begin", blockers)
     held = "; ".join(map(str, blockers)) or "bytes that are not sent yet"
     remedy = " (or detach_when_idle())" if event is Event.DETACH else ""
@@ -57,9 +57,9 @@ def closed(handle: InnerHandle, what: str) -> HandleClosedError:
     if handle._end is not None:
         return HandleClosedError(f"{what}{scope_left(handle)}", handle._end).with_handle(handle)
     life = handle._life
-    if life.receive is Receive.EOF and life.phase is Phase.OPEN:
+    if life.state.receive is Receive.EOF and life.state.phase is Phase.OPEN:
         why = "the peer has ended its direction (EOF); an upgrade needs both"
-    elif life.retiring and life.phase is Phase.OPEN:
+    elif life.retiring and life.state.phase is Phase.OPEN:
         why = "it is to end, and waits for no more input; what it has stays unread"
     else:
         why = "it is being closed"
@@ -76,7 +76,7 @@ def scope_left(handle: InnerHandle) -> str:
 
 def broken(handle: InnerHandle, what: str) -> HandleBrokenError:
     """The connection has failed, or a send was abandoned half-way."""
-    if handle._life.reset:
+    if handle._life.state.reset:
         why = f"the connection failed before ({handle._failure}); close it"
     else:
         sent = "an unknown number of bytes" if handle._torn is None else amount(handle._torn, "byte")

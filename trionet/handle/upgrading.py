@@ -119,7 +119,7 @@ def _commit(handle: InnerHandle, recipe: Recipe[Successor], wire: Wire) -> Succe
 
 
 def _still_claimed(handle: InnerHandle) -> None:
-    if handle._life.phase is not Phase.CLAIMED:
+    if handle._life.state.phase is not Phase.CLAIMED:
         raise handle._closed_error(f"upgrade interrupted: {handle!r}")
 
 
@@ -129,7 +129,7 @@ def _ended(handle: InnerHandle, exc: BaseException, wire: Wire) -> None:
     peers = _is_peers(exc, wire)
     if peers and isinstance(exc, TrionetError):
         exc.handle = handle
-    if handle._life.phase is not Phase.CLAIMED:
+    if handle._life.state.phase is not Phase.CLAIMED:
         if isinstance(exc, Exception) and not isinstance(exc, HandleClosedError):
             raise handle._closed_error(f"upgrade interrupted: {handle!r}") from exc
         return

@@ -5,11 +5,12 @@ neither Trio nor I/O: an event goes in, and out come either the effects that the
 that it has to raise. What happens in which phase stands in one table, `TABLE`, in which every pair of phase and event
 is defined. The state diagrams of the documentation are drawn from it, and the tests search it exhaustively.
 
-A reader of trionet starts here, with `words`, `state`, `table` and `machine`, in this order: all other modules carry
-out what the table says.
+A reader of trionet starts here, with `words`, `state`, `table`, `machine` and `shortcuts`, in this order: all other
+modules carry out what the table says.
 """
 
 from .machine import Ownership
+from .state import State, state_of
 from .table import TABLE, Check, Rule
 from .words import Blocker, Effect, End, Event, Phase, Reason, Receive, Refusal, Refuse, Send
 
@@ -28,4 +29,6 @@ __all__ = [
     "Refuse",
     "Rule",
     "Send",
+    "State",
+    "state_of",
 ]

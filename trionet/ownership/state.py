@@ -1,66 +1,64 @@
-"""What a handle remembers of itself: the fields that the table's checks look at and its rules change."""
+"""One state of a handle: an immutable value, of which there is one object each.
+
+So a state can be compared by identity, remembered, and used as a key; and nobody can change a handle but by giving its
+machine another state.
+"""
 
 from __future__ import annotations
 
-from typing import Self
+import functools
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 from .words import Phase, Reason, Receive, Send
 
-__all__ = ["State"]
+__all__ = ["State", "state_of"]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
 class State:
-    """The state of one handle. Mutable, because it is read on every operation; `snapshot` gives it as a value."""
+    """What the table's checks look at, and its rules change. Made by `state_of` alone."""
 
-    __slots__ = (
-        "cut_off", "grace", "leases", "looked", "phase", "reason", "receive", "reset", "retiring", "send", "unsent"
-    )  # fmt: skip
+    phase: Phase
+    reason: Reason | None
+    receive: Receive
+    send: Send
+    leases: int
+    unsent: bool
+    """Bytes that a returned send left in a bounded output buffer."""
+    reset: bool
+    """The connection has failed: the peer has reset it, or cut it off."""
+    cut_off: bool
+    """It failed by an EOF where the protocol has an end of its own (TLS without close_notify), not by a reset."""
+    quiet: bool = field(init=False)
+    """Nothing is in progress: no reader, no writer, no lease, nothing unsent."""
+    poisoned: bool = field(init=False)
+    """A write was abandoned half-way, or the connection has failed: no layer can be built on it."""
 
-    def __init__(self, receive: Receive = Receive.IDLE, send: Send = Send.IDLE) -> None:
-        self.phase: Phase = Phase.OPEN
-        self.reason: Reason | None = None
-        self.receive: Receive = receive
-        self.send: Send = send
-        self.leases: int = 0
-        self.unsent: bool = False
-        """Bytes that a returned send left in a bounded output buffer."""
-        self.reset: bool = False
-        """The connection has failed: the peer has reset it, or cut it off."""
-        self.cut_off: bool = False
-        """It failed by an EOF where the protocol has an end of its own (TLS without close_notify), not by a reset."""
-        self.retiring: bool = False
-        """The handle closes gracefully as soon as its user waits for input: set from outside, when a server drains."""
-        self.looked: bool = False
-        """A handle that retires has taken what had arrived by then: that is done once."""
-        self.grace: float = 0.0
-        """Seconds for which a handle that retires may wait for a next request all the same."""
+    def __post_init__(self) -> None:
+        busy = self.receive is Receive.BUSY or self.send is Send.BUSY
+        object.__setattr__(self, "quiet", not (busy or self.leases or self.unsent))
+        object.__setattr__(self, "poisoned", self.send is Send.BROKEN or self.reset)
 
-    def snapshot(self) -> tuple[Phase, Reason | None, Receive, Send, int, bool, bool, bool]:
-        """The whole state as an immutable value."""
-        return (self.phase, self.reason, self.receive, self.send, self.leases, self.unsent, self.reset, self.cut_off)
+    def but(self, **changes: Any) -> State:
+        """The state that differs from this one in these fields."""
+        return state_of(**{name: getattr(self, name) for name in _FIELDS} | changes)
 
-    @classmethod
-    def from_snapshot(cls, snapshot: tuple[Phase, Reason | None, Receive, Send, int, bool, bool, bool]) -> Self:
-        """The machine that was in this state."""
-        machine = cls()
-        (
-            machine.phase,
-            machine.reason,
-            machine.receive,
-            machine.send,
-            machine.leases,
-            machine.unsent,
-            machine.reset,
-            machine.cut_off,
-        ) = snapshot
-        return machine
 
-    @property
-    def quiet(self) -> bool:
-        """Nothing is in progress: no reader, no writer, no lease, nothing unsent."""
-        return self.receive is not Receive.BUSY and self.send is not Send.BUSY and not self.leases and not self.unsent
+_FIELDS = tuple(each.name for each in fields(State) if each.init)
+_interned = functools.cache(State)
 
-    @property
-    def poisoned(self) -> bool:
-        """A write was abandoned half-way, or the connection has failed: no layer can be built on it."""
-        return self.send is Send.BROKEN or self.reset
+
+def state_of(
+    *,
+    phase: Phase = Phase.OPEN,
+    reason: Reason | None = None,
+    receive: Receive = Receive.IDLE,
+    send: Send = Send.IDLE,
+    leases: int = 0,
+    unsent: bool = False,
+    reset: bool = False,
+    cut_off: bool = False,
+) -> State:
+    """The one object for this state; by default that of a handle which was just opened."""
+    return _interned(phase, reason, receive, send, leases, unsent, reset, cut_off)

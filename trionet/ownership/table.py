@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from .words import Effect, Event, Phase, Reason, Receive, Refusal, Refuse, Send
@@ -34,6 +34,7 @@ class Rule:
     receive: Receive | None = None
     send: Send | None = None
     leases: int = 0
+    unsent: bool | None = None
     reset: bool = False
     cut_off: bool = False
     effects: tuple[Effect, ...] = ()
@@ -104,12 +105,16 @@ _send = Rule(checks=(_writer_free, _not_shut, _whole, _not_reset), send=Send.BUS
 _sent = Rule(checks=(_writing,), send=Send.IDLE, settles=True)
 _torn = Rule(checks=(_writing,), send=Send.BROKEN, settles=True)
 _eof_sent = Rule(checks=(_writing,), send=Send.SHUT, settles=True)
+_lease = Rule(leases=1)
 _lease_ended = Rule(checks=(_leased,), leases=-1, settles=True)
+_buffered = Rule(unsent=True)
+_flushed = Rule(unsent=False, settles=True)
 _drain = Rule(
     checks=(_whole_close, _unbroken_close),
     phase=Phase.DRAINING,
     effects=(Effect.WAKE_READER, Effect.WAKE_WAITER, Effect.DRAIN),
 )
+_drain_idle = replace(_drain, reason=Reason.IDLE_TIMEOUT)
 _torn_while_waiting = Rule(checks=(_writing,), phase=Phase.OPEN, send=Send.BROKEN, effects=(Effect.WAKE_WAITER,))
 _reset_while_waiting = Rule(phase=Phase.OPEN, reset=True, effects=(Effect.WAKE_WAITER,))
 _cancelled = _close(Reason.SCOPE_CANCELLED)
@@ -135,8 +140,12 @@ _ROWS: Final[dict[Event, tuple[Rule | Refuse, ...]]] = {
         _CLOSED,
     ),
     Event.EOF_SENT: (_eof_sent, _eof_sent, _NOTHING, _eof_sent, _NOTHING, _NOTHING),
-    Event.LEASE: (Rule(leases=1), _BUSY, _BUSY, _CLOSED, _MOVED, _CLOSED),
+    Event.LEASE: (_lease, _BUSY, _BUSY, _CLOSED, _MOVED, _CLOSED),
+    # What came before a graceful close began is still worked on: a server's last request.
+    Event.ARRIVED_LEASE: (_lease, _BUSY, _BUSY, _lease, _MOVED, _CLOSED),
     Event.LEASE_ENDED: (_lease_ended, _lease_ended, _lease_ended, _lease_ended, _NOTHING, _NOTHING),
+    Event.BUFFERED: (_buffered, _buffered, _buffered, _buffered, _NOTHING, _NOTHING),
+    Event.FLUSHED: (_flushed, _flushed, _flushed, _flushed, _NOTHING, _NOTHING),
     Event.QUIET: (
         _NOTHING,
         Rule(checks=(_sound,), phase=Phase.CLAIMED, effects=(Effect.WAKE_WAITER,)),
@@ -255,6 +264,7 @@ _ROWS: Final[dict[Event, tuple[Rule | Refuse, ...]]] = {
         _NOTHING,
         _NOTHING,
     ),
+    Event.IDLE_CLOSE: (_drain_idle, _drain_idle, _close(Reason.IDLE_TIMEOUT), _NOTHING, _NOTHING, _NOTHING),
     Event.ACLOSE: (_drain, _drain, _close(Reason.LOCAL), _NOTHING, _NOTHING, _NOTHING),
     Event.DRAINED: (
         _BUSY,

@@ -66,6 +66,8 @@ class Reason(enum.Enum):
     IDLE_TIMEOUT = "idle timeout"
     """The peer was silent for too long."""
 
+    __hash__ = object.__hash__
+
 
 class Receive(enum.Enum):
     """The receive side of a handle."""
@@ -73,6 +75,8 @@ class Receive(enum.Enum):
     IDLE = "idle"
     BUSY = "busy"
     EOF = "eof"
+
+    __hash__ = object.__hash__
 
 
 class Send(enum.Enum):
@@ -84,6 +88,8 @@ class Send(enum.Enum):
     """EOF was sent."""
     BROKEN = "broken"
     """A write was abandoned half-way: the peer cannot find the next boundary."""
+
+    __hash__ = object.__hash__
 
 
 class Event(enum.Enum):
@@ -99,7 +105,10 @@ class Event(enum.Enum):
     SEND_EOF = "send eof"
     EOF_SENT = "eof sent"
     LEASE = "lease granted"
+    ARRIVED_LEASE = "lease granted for input that had arrived"
     LEASE_ENDED = "lease ended"
+    BUFFERED = "bytes put into the output buffer"
+    FLUSHED = "output buffer empty"
     QUIET = "nothing in progress any more"
     DETACH = "detach"
     RESERVE = "detach when idle"
@@ -119,6 +128,7 @@ class Event(enum.Enum):
     PEER_GONE = "peer ended the protocol"
     PROTOCOL_ERROR = "protocol error"
     IDLE_TIMEOUT = "idle timeout"
+    IDLE_CLOSE = "idle timeout, closed gracefully"
     ACLOSE = "aclose"
     DRAINED = "drain done"
     DRAIN_TIMEOUT = "drain deadline"

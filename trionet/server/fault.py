@@ -138,13 +138,13 @@ def _on_its_own(error: TrionetError, handle: Any) -> Fault:
         case LimitExceededError():
             return Fault.LIMIT
         case RemoteProtocolError():
-            if handle._life.receive is Receive.EOF:
+            if handle._life.state.receive is Receive.EOF:
                 return Fault.LEFT
             return _BY_STATUS.get(error.status_hint, Fault.PROTOCOL)
         case HandleClosedError() | HandleBrokenError():
             fault = fault_of_end(handle)
             if isinstance(error, HandleClosedError):
-                if fault is None and error.end is None and handle._life.receive is Receive.EOF:
+                if fault is None and error.end is None and handle._life.state.receive is Receive.EOF:
                     return Fault.LEFT  # what was refused needs both directions
                 if fault is not None and error.clean:
                     return Fault.NOBODY

@@ -261,7 +261,7 @@ def _tell_successor(connection: Any, exc: BaseException) -> None:
 async def _answer(exchange: Exchange, status: int) -> None:
     """Answer for a handler that did not, if anybody is there to be told."""
     connection = exchange.connection
-    if connection._cycle.exchange is exchange and not (connection.phase.terminal or connection._life.reset):
+    if connection._cycle.exchange is exchange and not (connection.phase.terminal or connection._life.state.reset):
         with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
             await exchange.respond(status, error_text(status), headers=PLAIN_TEXT)
 

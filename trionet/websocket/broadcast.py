@@ -58,7 +58,7 @@ def broadcast(
         websockets[0]._owner.check_run("broadcast")
     for websocket in websockets:
         life = websocket._life
-        if life.phase is not Phase.OPEN or life.send is Send.BROKEN or life.reset:
+        if life.state.phase is not Phase.OPEN or life.state.send is Send.BROKEN or life.state.reset:
             missed.append(websocket)
         elif not websocket._sender.post(
             websocket, build(FIN | opcode, payload, mask=True) if websocket.is_client else frame, max_buffered

@@ -61,7 +61,7 @@ class CloseHandshake:
     @enable_ki_protection
     def give_up_slow(self, handle: Handle) -> None:
         """The peer does not read what it is sent: close with 1013 (try again later). A step."""
-        if handle._life.phase is Phase.OPEN:
+        if handle._life.state.phase is Phase.OPEN:
             self._closing.to_say = TOO_SLOW
             handle._close_in_background()
 
@@ -91,7 +91,7 @@ class CloseHandshake:
     def peer_vanished(self, handle: Handle) -> None:
         """EOF without a close frame. A step."""
         reason = self._closing.broken()
-        if handle._life.phase is Phase.OPEN:
+        if handle._life.state.phase is Phase.OPEN:
             handle._failure = ConnectionClosed(reason, f"{handle!r}: the peer ended the connection without a close")
             self._closing.cause = Event.PEER_GONE
             handle._take(Event.PEER_GONE)
@@ -100,14 +100,14 @@ class CloseHandshake:
         """Send the close frame that is due, now if that needs no waiting; then let go of the connection. A step."""
         self._closing.cause = cause
         last = cause is Event.PEER_GONE and not (self._engine.writer.client or handle._transport.parting)
-        if handle._life.poisoned or (self._answer_now(handle) and last):
+        if handle._life.state.poisoned or (self._answer_now(handle) and last):
             handle._take(cause)
         else:
             handle._close_in_background()
 
     def _answer_now(self, handle: Handle) -> bool:
         """Send the close frame that is due, if that needs no waiting: whether it is out."""
-        if self._sender.frame_turn.held or handle._life.send is not Send.IDLE:
+        if self._sender.frame_turn.held or handle._life.state.send is not Send.IDLE:
             return False
         data = self._last_words()
         try:

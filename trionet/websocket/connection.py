@@ -170,7 +170,7 @@ class WebSocket(Handle, trio.abc.AsyncResource):
         """
         receiver = self._receiver
         messages = receiver.messages
-        if messages and not receiver.turn.held and receiver.stream is None and self._life.phase is not _MOVED:
+        if messages and not receiver.turn.held and receiver.stream is None and self._life.state.phase is not _MOVED:
             await checkpoint_if_cancelled()
             message = messages.popleft()
             receiver.taken += 1
@@ -223,9 +223,9 @@ class WebSocket(Handle, trio.abc.AsyncResource):
         """
         life, sender = self._life, self._sender
         if (
-            life.phase is not _OPEN
-            or life.send is not _IDLE
-            or life.reset
+            life.state.phase is not _OPEN
+            or life.state.send is not _IDLE
+            or life.state.reset
             or sender.frame_turn.held
             or sender.message_turn.held
             or sender.unsent
@@ -367,7 +367,7 @@ class WebSocket(Handle, trio.abc.AsyncResource):
     @enable_ki_protection
     async def _close_with(self, code: int, reason: str) -> None:
         """As `aclose`, with a code that need not be one for close frames; 1005 for a frame without a code."""
-        if self._life.phase is _OPEN:
+        if self._life.state.phase is _OPEN:
             self._owner.check_run(Event.ACLOSE)
             self._closing.to_say = (code, reason)
             if self._leases and self._waits_for_asker():
@@ -388,13 +388,13 @@ class WebSocket(Handle, trio.abc.AsyncResource):
 
     @property
     def _parting(self) -> bool:
-        return not (self._close_handshake.over or self._life.poisoned)
+        return not (self._close_handshake.over or self._life.state.poisoned)
 
     async def _goodbye(self) -> None:
         await self._close_handshake.goodbye(self)
 
     def _phase_changed(self, before: Phase) -> None:
-        phase, closing, life = self._life.phase, self._closing, self._life
+        phase, closing, life = self._life.state.phase, self._closing, self._life
         if closing.reason is None:
             if phase is Phase.DRAINING:
                 code, reason = closing.to_say
@@ -414,14 +414,14 @@ class WebSocket(Handle, trio.abc.AsyncResource):
         """Whether this side is closing gracefully, or has done so."""
         life = self._life
         return self._closing.cause is None and (
-            life.phase is Phase.DRAINING or life.reason in (Reason.LOCAL, Reason.DRAIN_TIMEOUT)
+            life.state.phase is Phase.DRAINING or life.state.reason in (Reason.LOCAL, Reason.DRAIN_TIMEOUT)
         )
 
     @property
     def _ended_by_peer(self) -> Reason | None:
         if self._closing.to_say is TOO_SLOW:
             return Reason.IDLE_TIMEOUT
-        if self._life.reset or self._closing.cause is None:
+        if self._life.state.reset or self._closing.cause is None:
             return super()._ended_by_peer
         return Reason.PROTOCOL_ERROR if self._closing.cause is Event.PROTOCOL_ERROR else Reason.PEER_EOF
 
@@ -454,7 +454,7 @@ class WebSocket(Handle, trio.abc.AsyncResource):
         """
         self._check_run("retire")
         life = self._life
-        if life.phase is not _OPEN or life.retiring:
+        if life.state.phase is not _OPEN or life.retiring:
             return
         self._closing.to_say = (1001, "")
         more = self._receiver.attend(self)
@@ -462,14 +462,14 @@ class WebSocket(Handle, trio.abc.AsyncResource):
         super()._retire(grace)
         if more:
             return  # the caretaker sees to it
-        if self.phase is _OPEN and life.receive is not Receive.BUSY and not self._receiver.messages:
+        if self.phase is _OPEN and life.state.receive is not Receive.BUSY and not self._receiver.messages:
             self._close_in_background()
 
     @enable_ki_protection
     def _handler_failed(self, error: BaseException | None = None) -> None:
         """The handler has raised: close with 1011 (internal error). A step; the close follows from the scope's end."""
         self._check_run("handler failed")
-        if self._life.phase is _OPEN:
+        if self._life.state.phase is _OPEN:
             self._closing.to_say = (1011, "")
 
     def flush(self) -> None:
@@ -480,7 +480,7 @@ class WebSocket(Handle, trio.abc.AsyncResource):
     def tick(self, now: float) -> Callable[[], bool] | None:
         """For the caretaker. A step; what it returns goes on with what has come, if there may be more of that."""
         life = self._life
-        if life.phase is not _OPEN or life.reset:
+        if life.state.phase is not _OPEN or life.state.reset:
             return None
         if life.retiring:
             more = self._attend_again()
@@ -504,7 +504,7 @@ class WebSocket(Handle, trio.abc.AsyncResource):
     def transfer(self, scope: Any) -> Self:
         """As `Handle.transfer`; refused while a message is received in parts. A step."""
         stream = self._receiver.stream
-        if stream is not None and self._life.phase is _OPEN:
+        if stream is not None and self._life.state.phase is _OPEN:
             raise HandleBusyError(f"transfer refused: {self!r} is in use: {stream.blocker}", (stream.blocker,))
         return super().transfer(scope)
 

@@ -85,7 +85,7 @@ class Fragments:
                 raise LocalProtocolError("the rest of this message was dropped when the next one was asked for")
             if stream.state is StreamState.NEW:
                 receiver.settle(self._handle)
-                if receiver.messages and self._handle._life.phase is not Phase.MOVED:
+                if receiver.messages and self._handle._life.state.phase is not Phase.MOVED:
                     stream.state = StreamState.OVER
                     return await receiver.take_message()
                 self._begin()
@@ -200,7 +200,7 @@ async def _send_parts(handle: Handle, sender: MessageSender, closing: CloseState
 def _abandon(handle: Handle, sender: MessageSender, closing: CloseState) -> None:
     """A message has begun that will not end: nothing but a close may follow it (RFC 6455 §5.4). A step."""
     sender.posted.clear()
-    if handle._life.phase is Phase.OPEN:
+    if handle._life.state.phase is Phase.OPEN:
         closing.to_say = ABANDONED
         handle._close_in_background()
 

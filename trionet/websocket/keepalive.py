@@ -92,9 +92,9 @@ class Keepalive:
     def look(self, handle: Handle, now: float) -> None:
         """Send the ping that is due, or give up a peer that has not answered the one before. A step."""
         options, life = self.options, handle._life
-        if options is None or life.phase is not Phase.OPEN or life.reset:
+        if options is None or life.state.phase is not Phase.OPEN or life.state.reset:
             return
-        pinged, sending = self._payload in self._pings, life.send is Send.BUSY
+        pinged, sending = self._payload in self._pings, life.state.send is Send.BUSY
         if pinged or sending:
             self._look_for_life(handle, now)
             timeout = options.ping_timeout
@@ -117,17 +117,17 @@ class Keepalive:
         life, transport = handle._life, handle._transport
         progress = transport.progress()
         signs = (handle._bytes_received, handle._bytes_sent, handle._writer_since, progress)
-        came = life.receive is not Receive.IDLE and transport.input_waits()
-        if signs != self._signs or came or (progress is None and life.send is Send.BUSY):
+        came = life.state.receive is not Receive.IDLE and transport.input_waits()
+        if signs != self._signs or came or (progress is None and life.state.send is Send.BUSY):
             self._signs = signs
             self._alive_at = now
-        if life.receive is Receive.IDLE and not transport.is_silent():
+        if life.state.receive is Receive.IDLE and not transport.is_silent():
             self._held_at = now
 
     def _send_ping(self, handle: Handle, now: float) -> None:
         """Send a ping; in a later tick, if a message is being sent just now. A step."""
         sender = self._sender
-        if sender.frame_turn.held or handle._life.send is not Send.IDLE:
+        if sender.frame_turn.held or handle._life.state.send is not Send.IDLE:
             return
         self._payload = self._pings.new_payload()
         self._pinged_at = now

@@ -30,6 +30,7 @@ from trio.lowlevel import cancel_shielded_checkpoint, checkpoint_if_cancelled, c
 from ..errors import HandleBrokenError, HandleBusyError, LimitExceededError
 from ..handle.turn import Turn
 from ..ownership import Blocker, Event, Phase, Receive
+from ..ownership.shortcuts import RECEIVE, RECEIVE_ENDED
 from ..transport.protocol import MAX_RECEIVE
 from .close_codes import ConnectionBroken
 from .pings import Pings
@@ -53,7 +54,6 @@ BATCHES: Final = 4
 _OPEN: Final = Phase.OPEN
 _MOVED: Final = Phase.MOVED
 _IDLE: Final = Receive.IDLE
-_BUSY: Final = Receive.BUSY
 
 
 class StreamState(Enum):
@@ -136,9 +136,9 @@ class MessageReceiver:
         try:
             if self.stream is not None:
                 self.settle(handle)
-            if messages and handle._life.phase is not _MOVED:
+            if messages and handle._life.state.phase is not _MOVED:
                 return await self.take_message()
-            while not messages or handle._life.phase is _MOVED:
+            while not messages or handle._life.state.phase is _MOVED:
                 if self._closing.violation is not None:
                     self._closing.raise_violation(handle)
                 await self.read_batch(handle)
@@ -168,15 +168,15 @@ class MessageReceiver:
             patient: As for `Engine.receive`.
         """
         life = handle._life
-        if (handle._leftover or self._engine.reader.stalled) and life.phase is _OPEN:
+        if (handle._leftover or self._engine.reader.stalled) and life.state.phase is _OPEN:
             await self._read_rest(handle, patient)
             return
         if self._sender.unsent:
             self._sender.flush(handle)
         retires = life.retiring
-        if life.phase is _OPEN and life.receive is _IDLE and not (life.reset or retires):
+        if not retires and (busy := RECEIVE[life.state]) is not None:
             handle._reader = current_task()  # first: outside of Trio it raises
-            life.receive = _BUSY
+            life.state = busy
             handle._reader_since = trio.current_time()
         else:
             handle._begin_receive()
@@ -190,15 +190,15 @@ class MessageReceiver:
             raise
         self._sender.yielded = True
         handle._reader = None
-        if life.phase is _OPEN:
-            life.receive = _IDLE
+        if (ended := RECEIVE_ENDED[life.state]) is not None:
+            life.state = ended
         else:
             handle._take(Event.RECEIVE_ENDED)
         if data:
             handle._bytes_received += len(data)
             if self._engine.receive(data, patient=patient):
                 self._see_to(handle)
-        elif life.reset:
+        elif life.state.reset:
             raise handle._broken_error(f"receive failed: {handle!r}")
         else:
             self._close_handshake.peer_vanished(handle)
@@ -228,7 +228,7 @@ class MessageReceiver:
         engine = self._engine
         for payload in engine.take_pongs():
             self.pings.pong_came(payload, self.turn)
-        if (engine.failure or engine.peer_close) and handle._life.phase is _OPEN:
+        if (engine.failure or engine.peer_close) and handle._life.state.phase is _OPEN:
             self._close_handshake.peer_ended(handle)  # else a close of this side is under way, and looks for itself
         self._sender.flush(handle)
 
@@ -282,7 +282,7 @@ class MessageReceiver:
     def attend_again(self, handle: Handle) -> bool:
         """Do some of a reader's work where there is none, up to the bound: whether there may be more. A step."""
         life = handle._life
-        if self.turn.held or life.phase is not _OPEN or life.receive is not _IDLE or life.reset:
+        if self.turn.held or life.state.phase is not _OPEN or life.state.receive is not _IDLE or life.state.reset:
             return False
         return self.has_room and self._take_batch(handle)
 

@@ -82,7 +82,7 @@ class MessageSender:
         """Send a message, whatever else is being sent, or due. See `WebSocket.send_message`."""
         if self._received and len(self.unsent) <= GATHER and not (self.frame_turn.held or self.message_turn.held):
             life = handle._life
-            if life.phase is Phase.OPEN and life.send is Send.IDLE and not life.reset:
+            if life.state.phase is Phase.OPEN and life.state.send is Send.IDLE and not life.state.reset:
                 await self._gather(handle, message)
                 return
         await self.take_message_turn(handle)
@@ -98,7 +98,7 @@ class MessageSender:
             HandleBusyError: it is the caller's own, who makes the parts of another message: nobody would give it back.
             Others: what the refusal of a send means, if the handle is not open.
         """
-        if handle._life.phase is not Phase.OPEN:
+        if handle._life.state.phase is not Phase.OPEN:
             self.check(handle)
         if handle._waits_for_asker():
             raise handle._self_wait_error(Event.SEND)
@@ -107,7 +107,7 @@ class MessageSender:
     @enable_ki_protection
     async def send_control(self, handle: Handle, opcode: int, payload: bytes) -> None:
         """Send a control frame, which need not wait for the end of a message."""
-        if handle._life.phase is not Phase.OPEN:
+        if handle._life.state.phase is not Phase.OPEN:
             self.check(handle)
         await self.send_frame(handle, self.writer.control, opcode, payload)
 
@@ -174,7 +174,7 @@ class MessageSender:
         if self._flushing or self.frame_turn.held or not (self.unsent or writer.pongs):
             return
         life = handle._life
-        if life.phase is not Phase.OPEN or life.send is not Send.IDLE or life.reset:
+        if life.state.phase is not Phase.OPEN or life.state.send is not Send.IDLE or life.state.reset:
             return
         # From here on it stays what it is: a part of it may be out.
         unsent = self.unsent
@@ -195,11 +195,11 @@ class MessageSender:
     async def _flush_patiently(self, handle: Handle) -> None:
         """`flush` where that has to wait: a service task. Its errors are on the handle's record."""
         self._flushing = False
-        if self.frame_turn.held or handle._life.send is not Send.IDLE:
+        if self.frame_turn.held or handle._life.state.send is not Send.IDLE:
             return
         self.frame_turn.held = True
         try:
-            while (self.unsent or self.writer.pongs) and handle._life.phase is Phase.OPEN:
+            while (self.unsent or self.writer.pongs) and handle._life.state.phase is Phase.OPEN:
                 await self._transmit(handle, b"")
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass

@@ -614,7 +614,7 @@ async def test_answers_that_were_put_off_break_quietly():
         if len(it.exchanges) == 2:
             vanish(it.client)
             await wait_all_tasks_blocked()
-            assert it.http._life.reset
+            assert it.http._life.state.reset
 
     async with served(handler) as it:
         await it.client.send_all(GET * 3)

@@ -171,7 +171,7 @@ class HTTPClientConnection(Handle, trio.abc.AsyncResource):
 
     def _phase_changed(self, before: Phase) -> None:
         super()._phase_changed(before)
-        if self._life.phase.terminal:
+        if self._life.state.phase.terminal:
             self._reuse.ended()
 
     def _unread(self) -> bytes:

@@ -20,6 +20,7 @@ from trio.lowlevel import current_task, enable_ki_protection
 from ...errors import HandleBrokenError, LocalProtocolError, RemoteProtocolError, unraised
 from ...handle import Lease
 from ...ownership import Event, Phase, Receive, Refusal, Refuse, Send
+from ...ownership.shortcuts import LEASE, LEASE_ENDED, RECEIVE, RECEIVE_ENDED
 from ...transport.protocol import MAX_RECEIVE
 from ..protocol.states import H1State
 from .retry import as_client_error, mark, mark_unsent
@@ -81,11 +82,11 @@ class ClientIO:
         """Raise unless a request can be sent now. A step."""
         life = self.handle._life
         if (
-            life.phase is not _OPEN
-            or life.leases
-            or life.send is not _SEND_IDLE
-            or life.receive is not _RECEIVE_IDLE
-            or life.reset
+            life.state.phase is not _OPEN
+            or life.state.leases
+            or life.state.send is not _SEND_IDLE
+            or life.state.receive is not _RECEIVE_IDLE
+            or life.state.reset
             or self.machine.has_unread
         ):
             self._refuse_request()
@@ -94,7 +95,10 @@ class ClientIO:
         """The lease of a new exchange, behind `check_free`. A step."""
         handle = self.handle
         lease = Lease(name, self._lease_ended)
-        handle._life.leases = 1  # all that the table has for it in this phase
+        if (leased := LEASE[handle._life.state]) is not None:
+            handle._life.state = leased
+        else:
+            handle._take(Event.LEASE)
         handle._leases = (*handle._leases, lease)
         self.answered = False
         self.uses += 1
@@ -102,8 +106,8 @@ class ClientIO:
 
     def _lease_ended(self, lease: Lease) -> None:
         handle = self.handle
-        if handle._life.phase is _OPEN:
-            handle._life.leases = 0  # as the table has it where nobody waits for the handle to be quiet
+        if (ended := LEASE_ENDED[handle._life.state]) is not None:
+            handle._life.state = ended
             handle._leases = ()
         else:
             handle._lease_ended(lease)
@@ -114,9 +118,9 @@ class ClientIO:
         for event in (Event.LEASE, Event.SEND, Event.RECEIVE):
             if isinstance(refuse := life.decide(event), Refuse):
                 self._refuse(refuse)
-        if life.leases:
+        if life.state.leases:
             self._refuse(Refuse(Refusal.BUSY))
-        if life.receive is Receive.EOF:
+        if life.state.receive is Receive.EOF:
             self._refuse(Refuse(Refusal.CLOSED))
         if self.machine.peer_state is H1State.SWITCHED:
             raise LocalProtocolError(f"request refused: {handle!r} has switched protocols; detach() or upgrade() it")
@@ -137,7 +141,7 @@ class ClientIO:
         """Raise unless the present exchange can go on. A step."""
         handle = self.handle
         life = handle._life
-        if life.phase is not _OPEN and isinstance(refuse := life.decide(Event.RECEIVE_LEASED), Refuse):
+        if life.state.phase is not _OPEN and isinstance(refuse := life.decide(Event.RECEIVE_LEASED), Refuse):
             raise handle._refusal(refuse, Event.RECEIVE_LEASED)
 
     @enable_ki_protection
@@ -151,9 +155,9 @@ class ClientIO:
         """
         handle = self.handle
         life = handle._life
-        if life.phase is _OPEN and life.receive is _RECEIVE_IDLE:
+        if (busy := RECEIVE[life.state]) is not None:
             handle._reader = current_task()  # first: outside of Trio it raises
-            life.receive = _RECEIVE_BUSY
+            life.state = busy
             handle._reader_lease = lease
             handle._reader_since = trio.current_time()
         else:
@@ -169,15 +173,15 @@ class ClientIO:
         handle._reader = handle._reader_lease = None
         handle._bytes_received += len(data)
         self.answered = self.received = True
-        if life.phase is _OPEN:
-            life.receive = _RECEIVE_IDLE
+        if (ended := RECEIVE_ENDED[life.state]) is not None:
+            life.state = ended
         else:
             handle._take(Event.RECEIVE_ENDED)
         self.machine.receive(data)
 
     def _received_eof(self) -> None:
         handle = self.handle
-        if handle._life.reset:
+        if handle._life.state.reset:
             # The kernel reports a reset once, and EOF from then on: nobody may take that for the end of the data.
             handle._end_receive()
             raise handle._broken_error(f"receive failed: {handle!r}")
@@ -261,7 +265,7 @@ class ClientIO:
             if handle._failure is None:
                 handle._failure = unraised(exc)
             handle._take(Event.PEER_GONE if machine.received_eof else Event.PROTOCOL_ERROR)
-        elif handle._life.reset:
+        elif handle._life.state.reset:
             handle._take(Event.ACLOSE)  # PEER_RESET is its reason
         else:
             handle.abort()
@@ -276,10 +280,10 @@ class ClientIO:
     def _close_behind(self, lease: Lease) -> None:
         """Close gracefully with the end of this lease: at once where there is nothing to say."""
         life = self.handle._life
-        ours = life.phase in _OPEN_OR_RESERVED
+        ours = life.state.phase in _OPEN_OR_RESERVED
         self.handle._take(Event.ACLOSE)
         lease.end()
-        if ours and life.phase is Phase.DRAINING:
+        if ours and life.state.phase is Phase.DRAINING:
             self.finish_closing()
 
     def finish_closing(self) -> None:

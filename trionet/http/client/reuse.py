@@ -52,19 +52,19 @@ class Reuse:
         """Whether a request can be sent now, as far as this side knows: the last exchange has left no doubt."""
         life, machine = self._io.handle._life, self._io.machine
         return (
-            life.phase is _OPEN
-            and not life.leases
+            life.state.phase is _OPEN
+            and not life.state.leases
             and machine.our_state is _IDLE
             and machine.peer_state is _IDLE
             and not machine.has_unread
-            and not life.poisoned
+            and not life.state.poisoned
         )
 
     @property
     def engaged(self) -> bool:
         """Whether somebody has it in hand: an exchange is under way, or it may be about to change hands."""
         life = self._io.handle._life
-        return life.phase in _CHANGING or (life.phase is _OPEN and not life.quiet)
+        return life.state.phase in _CHANGING or (life.state.phase is _OPEN and not life.state.quiet)
 
     @property
     def idle_since(self) -> float:
@@ -76,7 +76,7 @@ class Reuse:
         handle = self._io.handle
         life = handle._life
         # Else a task may be waiting for what is looked at here: over TLS, looking is taking.
-        idle = life.phase is _OPEN and life.receive is _RECEIVE_IDLE and not life.leases
+        idle = life.state.phase is _OPEN and life.state.receive is _RECEIVE_IDLE and not life.state.leases
         return idle and handle._transport.is_silent()
 
     def fit(self) -> bool:
@@ -94,8 +94,7 @@ class Reuse:
     def part(self, reason: Reason) -> None:
         """End the connection, and say goodbye where there is one to be said, in a service task. A step."""
         handle = self._io.handle
-        handle._life.reason = reason
-        handle._take(Event.ACLOSE)
+        handle._take(Event.IDLE_CLOSE if reason is Reason.IDLE_TIMEOUT else Event.ACLOSE)
         self._io.finish_closing()
 
     def when_ended(self, callback: Callable[[Any], None]) -> None:

@@ -64,12 +64,12 @@ class ClientWatch:
         """Look at the client. A step; see `Charge.tick`."""
         cycle = self._cycle
         life = cycle.handle._life
-        if life.send is Send.BUSY:
+        if life.state.send is Send.BUSY:
             self._look_at_send(now)
-        elif life.receive is _BUSY and self._lookouts.receiving is None:
+        elif life.state.receive is _BUSY and self._lookouts.receiving is None:
             self._stuck = None
             self._look_at_receive(now)
-        if life.receive is _BUSY or life.phase is Phase.CLAIMED or life.phase.terminal:
+        if life.state.receive is _BUSY or life.state.phase is Phase.CLAIMED or life.state.phase.terminal:
             self._seen = None  # whoever receives, or shakes hands, notices
         elif cycle.exchange is not None or self._lookouts.current is not None:
             self._look_for_client()
@@ -121,7 +121,7 @@ class ClientWatch:
         handle._failure = error = RemoteProtocolError(f"no whole request within {seconds:g} s (head_timeout)", 408)
         cycle.machine.fail(error)
         data = cycle.machine.respond(408, PLAIN_TEXT, f"{error}\n".encode())
-        if not handle._life.unsent:
+        if not handle._life.state.unsent:
             with suppress(trio.BrokenResourceError):
                 handle._transport.send_some(data)
         handle._take(Event.IDLE_TIMEOUT)
@@ -134,7 +134,7 @@ class ClientWatch:
         So a client that half-closes gets what is ready within a tick, however the ticks fall.
         """
         handle, exchange = self._cycle.handle, self._cycle.exchange
-        gone = handle._transport.peer_gone() or ("eof" if handle._life.receive is Receive.EOF else None)
+        gone = handle._transport.peer_gone() or ("eof" if handle._life.state.receive is Receive.EOF else None)
         before, self._seen = self._seen, (exchange, gone)
         if gone is not None and before is not None and before[0] is exchange and (gone == "reset" or before[1]):
             self._client_gone(gone)
@@ -146,7 +146,7 @@ class ClientWatch:
         Not where the response is complete: its handler does not work for that client any more.
         """
         cycle, handle = self._cycle, self._cycle.handle
-        if how == "reset" and not handle._life.reset:
+        if how == "reset" and not handle._life.state.reset:
             handle._peer_reset(trio.BrokenResourceError("the client has reset the connection"))
         exchange, lookout = cycle.exchange, self._lookouts.current
         if lookout is not None and (lookout.waiting or lookout.gone):

@@ -29,6 +29,7 @@ from ...errors import HandleBrokenError, RemoteProtocolError, errors_on
 from ...handle import Handle
 from ...own_recipe import OwnRecipe
 from ...ownership import Blocker, Event, Phase, Reason, Receive
+from ...ownership.shortcuts import ARRIVED_LEASE, RECEIVE, RECEIVE_ENDED
 from ...support.checks import check_kind
 from ...transport.protocol import MAX_RECEIVE
 from ..protocol.head import RequestHead
@@ -121,7 +122,7 @@ class HTTPServerConnection(Handle):
         """The work in progress on the handle; see `Handle.blockers`."""
         found = super().blockers
         exchange = self._cycle.exchange
-        if exchange is None or self._life.phase.terminal:
+        if exchange is None or self._life.state.phase.terminal:
             return found
         head, handler = exchange._head, self._ending.handler
         task = "" if handler is None else handler.name
@@ -144,7 +145,7 @@ class HTTPServerConnection(Handle):
             await self._pause()
         task = None
         while True:
-            if life.phase is not _OPEN and not self._ending.has_last_request():
+            if life.state.phase is not _OPEN and not self._ending.has_last_request():
                 await self._leave_loop()
             try:
                 head = machine.next_event()
@@ -156,27 +157,32 @@ class HTTPServerConnection(Handle):
                 break
             if head is not _NEED_DATA or not machine.keep_alive:
                 await self._ending.end_quietly()
-            if life.unsent:
+            if life.state.unsent:
                 self._output.flush()
             task = current_task()
-            if life.unsent or life.receive is not _RECEIVE_IDLE or life.reset or life.retiring:
+            if life.state.unsent or life.retiring or (busy := RECEIVE[life.state]) is None:
                 await self._receive_carefully()
                 continue
-            life.receive, self._reader, self._reader_since = _RECEIVE_BUSY, task, self._clock.current_time()
+            life.state = busy
+            self._reader, self._reader_since = task, self._clock.current_time()
             try:
                 data = await self._transport.receive_some(MAX_RECEIVE)
             except BaseException as exc:
                 await self._request_failed(exc)  # noqa: ASYNC102 - a cancellation outranks the error
                 raise
-            if not data or life.phase is not _OPEN:
+            if not data or (idle := RECEIVE_ENDED[life.state]) is None:
                 self._took_last(data)
                 continue
             machine.receive(data)
             self._bytes_received += len(data)
-            life.receive, self._reader, cycle.has_yielded = _RECEIVE_IDLE, None, True
-        life.leases += 1
+            life.state = idle
+            self._reader, cycle.has_yielded = None, True
+        if (leased := ARRIVED_LEASE[life.state]) is not None:
+            life.state = leased
+        else:
+            self._take(Event.ARRIVED_LEASE)
         cycle.exchange = exchange = Exchange(self, head)
-        if life.phase is not _OPEN:
+        if life.state.phase is not _OPEN:
             machine.close_after_exchange()
         self._ending.handler = current_task() if task is None else task
         self._in_a_row = self._in_a_row + 1 if task is None else 0
@@ -198,9 +204,9 @@ class HTTPServerConnection(Handle):
         if self._lookouts.receiving is not None:
             await self._lookouts.stand_aside()
             return  # what it has received may be a request
-        if life.unsent:
+        if life.state.unsent:
             await self._output.flush_all(None)
-        if life.receive is Receive.IDLE and life.phase in (Phase.RESERVED, Phase.CLAIMED):
+        if life.state.receive is Receive.IDLE and life.state.phase in (Phase.RESERVED, Phase.CLAIMED):
             return  # the loop waits for what becomes of it
         try:
             self._begin_receive(self if self._ending.has_last_request() else None)
@@ -238,13 +244,18 @@ class HTTPServerConnection(Handle):
     @enable_ki_protection
     async def _leave_loop(self) -> None:
         """The handle ends, or is about to: wait for what becomes of it. Returns if it is open again."""
-        while self._life.phase in (Phase.RESERVED, Phase.CLAIMED):
+        while self._life.state.phase in (Phase.RESERVED, Phase.CLAIMED):
             self._turned = self._turned or trio.Event()
             await self._turned.wait()
         await trio.lowlevel.checkpoint()
-        if self._life.phase is _OPEN:
+        state = self._life.state
+        if state.phase is _OPEN:
             return
-        if self._life.phase is Phase.CLOSED and self._life.reason not in _QUIET and not self._cycle.truncated:
+        if (
+            self._life.state.phase is Phase.CLOSED
+            and self._life.state.reason not in _QUIET
+            and not self._cycle.truncated
+        ):
             raise self._closed_error(f"the loop over {self!r} was interrupted")
         raise StopAsyncIteration
 
@@ -314,7 +325,7 @@ class HTTPServerConnection(Handle):
 
     @property
     def _ended_by_peer(self) -> Reason | None:
-        return (None if self._life.reset else self._ending.reason_to_come) or super()._ended_by_peer
+        return (None if self._life.state.reset else self._ending.reason_to_come) or super()._ended_by_peer
 
     # --- what the handle asks of its protocol --------------------------------------------------------------------
 
@@ -325,7 +336,7 @@ class HTTPServerConnection(Handle):
         owner.caretaker.watch(self._watch)
 
     def _phase_changed(self, before: Phase) -> None:
-        phase = self._life.phase
+        phase = self._life.state.phase
         if phase.terminal:
             self._owner.caretaker.unwatch(self._watch)
             self._lookouts.end()

@@ -86,19 +86,19 @@ class Cycle:
     @enable_ki_protection
     def check(self, exchange: ExchangeUnderWay, what: str) -> None:
         """Raise unless `exchange` is the one under way on a handle that has not ended."""
-        phase = self.handle._life.phase
+        phase = self.handle._life.state.phase
         if self.exchange is not exchange or (phase is not _OPEN and phase.terminal):
             self._refuse(exchange, what)
 
     def _refuse(self, exchange: ExchangeUnderWay, what: str) -> NoReturn:
-        if self.handle._life.phase.terminal:
+        if self.handle._life.state.phase.terminal:
             self.handle._take(Event.SEND_LEASED)  # raises what the end of the handle means
         raise LocalProtocolError(f"{what} refused: {exchange!r} is over")
 
     @property
     def peer_failed(self) -> bool:
         """Whether the client has broken the protocol, or the connection has failed."""
-        return self.machine.peer_state is H1State.BROKEN or self.handle._life.poisoned
+        return self.machine.peer_state is H1State.BROKEN or self.handle._life.state.poisoned
 
     @property
     def is_responded(self) -> bool:
@@ -121,7 +121,7 @@ class Cycle:
     def settle(self) -> None:
         """End the exchange if both messages are complete, also where the connection ends with it. A step."""
         exchange, machine = self.exchange, self.machine
-        if exchange is None or self.handle._life.phase.terminal:
+        if exchange is None or self.handle._life.state.phase.terminal:
             return
         if not self.is_request_complete(exchange) or machine.our_state not in _RESPONDED:
             return
@@ -137,7 +137,7 @@ class Cycle:
         life = self.handle._life
         if life.retiring:
             self.machine.end_soon()
-        if life.phase is not _OPEN:
+        if life.state.phase is not _OPEN:
             self.machine.close_after_exchange()
 
     @enable_ki_protection
@@ -147,12 +147,12 @@ class Cycle:
         Where nothing but the end of the connection would end the body, that end has to look like a failure.
         """
         handle = self.handle
-        if self.exchange is not exchange or handle._life.phase.terminal:
+        if self.exchange is not exchange or handle._life.state.phase.terminal:
             return
         if self.machine.ends_with_connection:
             handle._transport.spoil()
         self.truncated = True
-        if handle._life.reset:
+        if handle._life.state.reset:
             handle._take(Event.ACLOSE)
         else:
             handle.abort()
@@ -168,7 +168,7 @@ class Cycle:
             self.machine.receive(data)
             handle._bytes_received += len(data)
             handle._end_receive()
-        elif handle._life.reset:
+        elif handle._life.state.reset:
             handle._end_receive()
             raise handle._broken_error(f"receive failed: {handle}")
         else:

@@ -78,7 +78,7 @@ class Ending:
         cycle = self._cycle
         if cycle.exchange is not exchange or cycle.machine.our_state is not H1State.BODY:
             return False
-        return not (cycle.handle._life.phase.terminal or cycle.peer_failed or self._lookouts.was_told(exchange))
+        return not (cycle.handle._life.state.phase.terminal or cycle.peer_failed or self._lookouts.was_told(exchange))
 
     @enable_ki_protection
     async def finish(self, exchange: ExchangeUnderWay) -> None:
@@ -91,7 +91,7 @@ class Ending:
         Cancellation: the exchange is under way as before, or its response is truncated.
         """
         handle = self._cycle.handle
-        if handle._life.phase.terminal:
+        if handle._life.state.phase.terminal:
             return
         if not self.handler_has_left():
             raise handle._refusal(Refuse(Refusal.BUSY), Event.LEASE)
@@ -101,7 +101,7 @@ class Ending:
             self._cycle.truncate(exchange)
             raise StopAsyncIteration from None
         except HandleClosedError:  # or is not waited for any more
-            if not handle._life.phase.terminal:
+            if not handle._life.state.phase.terminal:
                 raise
 
     @enable_ki_protection
@@ -119,7 +119,7 @@ class Ending:
             if self.is_unfinished(exchange):
                 self._report_unanswered(exchange)
             cycle.truncate(exchange)
-        if cycle.exchange is exchange and not cycle.handle._life.phase.terminal:
+        if cycle.exchange is exchange and not cycle.handle._life.state.phase.terminal:
             await self._drop_body(exchange)
 
     @enable_ki_protection
@@ -170,7 +170,7 @@ class Ending:
         """Nobody goes on with the exchange: respond in the place of its handler, or truncate what it began. A step."""
         cycle = self._cycle
         exchange, machine = cycle.exchange, cycle.machine
-        if exchange is None or cycle.handle._life.phase.terminal:
+        if exchange is None or cycle.handle._life.state.phase.terminal:
             return
         if machine.our_state is H1State.BODY:
             cycle.truncate(exchange)
@@ -193,7 +193,7 @@ class Ending:
         machine, handle = cycle.machine, cycle.handle
         if cycle.exchange is None:
             machine.end_soon()
-            if machine.has_unread and handle._life.receive is Receive.BUSY:
+            if machine.has_unread and handle._life.state.receive is Receive.BUSY:
                 handle._reader_lease = self  # whoever waits for the rest of a request is not called off
             return
         if self.handler_has_left():
@@ -212,12 +212,12 @@ class Ending:
     def take_arrived(self) -> None:
         """Take the requests that came behind the one under way, so that its response does not end the connection."""
         cycle = self._cycle
-        handle, life, exchange = cycle.handle, cycle.handle._life, cycle.exchange
-        if exchange is None or life.phase is not Phase.OPEN or life.receive is not Receive.IDLE or life.reset:
+        handle, state, exchange = cycle.handle, cycle.handle._life.state, cycle.exchange
+        if exchange is None or state.phase is not Phase.OPEN or state.receive is not Receive.IDLE or state.reset:
             return
         if not cycle.is_request_complete(exchange):
             return
-        life.looked = True
+        handle._life.look()
         try:
             data = handle._transport.receive_nowait(MAX_RECEIVE)
         except trio.BrokenResourceError as exc:
@@ -230,7 +230,7 @@ class Ending:
     def has_last_request(self) -> bool:
         """Whether a request, or the beginning of one, was taken by a loop that was told to end while it waited."""
         machine = self._cycle.machine
-        return self._cycle.handle._life.phase is Phase.DRAINING and machine.ending and machine.has_unread
+        return self._cycle.handle._life.state.phase is Phase.DRAINING and machine.ending and machine.has_unread
 
     # --- the end of the connection -------------------------------------------------------------------------------
 
@@ -252,7 +252,7 @@ class Ending:
         """The connection is over, between two requests."""
         handle, machine = self._cycle.handle, self._cycle.machine
         if machine.peer_state is H1State.CLOSED:
-            if not handle._life.unsent and not handle._transport.parting:
+            if not handle._life.state.unsent and not handle._transport.parting:
                 handle._take(Event.PEER_GONE)
             else:
                 self._final = Event.PEER_GONE
@@ -265,7 +265,7 @@ class Ending:
     def parting(self) -> bool:
         """Whether the goodbye has yet to be said."""
         handle = self._cycle.handle
-        return (self._lingers or handle._transport.parting) and not handle._life.poisoned
+        return (self._lingers or handle._transport.parting) and not handle._life.state.poisoned
 
     async def goodbye(self) -> None:
         """Let a client that is still sending read the response; then what the transport says at its end."""

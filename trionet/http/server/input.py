@@ -60,7 +60,7 @@ class RequestInput:
         The fast path of `read_into`.
         """
         cycle = self._cycle
-        if cycle.exchange is not exchange or cycle.handle._life.phase is not _OPEN:
+        if cycle.exchange is not exchange or cycle.handle._life.state.phase is not _OPEN:
             return None
         body = cycle.machine.take_body(most)
         if body is not None:
@@ -144,7 +144,7 @@ class RequestInput:
             if cycle.machine.awaits_continue and (data := self._invite_body()) is not None:
                 cycle.received(data)
                 return False
-            if handle._life.unsent:
+            if handle._life.state.unsent:
                 self._output.flush()
             data = await handle._transport.receive_some(MAX_RECEIVE)
         except BaseException as exc:

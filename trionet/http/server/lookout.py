@@ -67,7 +67,7 @@ class Lookouts:
     async def wait(self, exchange: ExchangeUnderWay) -> None:
         """See `Exchange.wait_disconnected`."""
         cycle = self._cycle
-        if cycle.handle._life.phase.terminal or cycle.exchange not in (None, exchange):
+        if cycle.handle._life.state.phase.terminal or cycle.exchange not in (None, exchange):
             await cycle.handle.wait_ended()
             return
         lookout = self.current
@@ -150,7 +150,7 @@ class Lookout:
 
     def _may_receive(self) -> bool:
         life = self._cycle.handle._life
-        free = life.receive is Receive.IDLE and life.phase in _RECEIVING and not life.reset
+        free = life.state.receive is Receive.IDLE and life.state.phase in _RECEIVING and not life.state.reset
         return free and not self._yields and self._most > 0
 
     @property
@@ -169,7 +169,7 @@ class Lookout:
             self._cycle.received(data)
             self._credit -= len(data)
         except trio.BrokenResourceError as exc:
-            if not handle._life.reset:
+            if not handle._life.state.reset:
                 handle._peer_reset(exc)
             handle._end_receive()
             self.tell()

@@ -32,7 +32,8 @@ from trio.lowlevel import cancel_shielded_checkpoint, enable_ki_protection
 
 from ...errors import HandleBrokenError, RemoteProtocolError
 from ...handle.turn import Turn
-from ...ownership import Phase, Send
+from ...ownership import Event, Phase, Send
+from ...ownership.shortcuts import BUFFERED, LEASE_ENDED
 from ..protocol.states import H1State
 
 if TYPE_CHECKING:
@@ -88,11 +89,11 @@ class ResponseOutput:
             exc.handle = handle
             raise
         exchange.status = status
-        if machine.peer_state is not _DONE or machine.our_state is not _DONE or life.send is not _SEND_IDLE:
+        if machine.peer_state is not _DONE or machine.our_state is not _DONE or life.state.send is not _SEND_IDLE:
             return data, 0
-        if life.phase is not _OPEN or life.reset or self._turn.held:
+        if life.state.phase is not _OPEN or life.state.reset or self._turn.held:
             return data, 0
-        if life.unsent or machine.has_unread:
+        if life.state.unsent or machine.has_unread:
             if self._size > MAX_HELD_BACK:
                 return data, 0
             self.hold_back(data)
@@ -106,7 +107,10 @@ class ResponseOutput:
                 return data, sent
         cycle.exchange = None
         machine.start_next_cycle()
-        life.leases -= 1
+        if (quiet := LEASE_ENDED[life.state]) is not None:
+            life.state = quiet
+        else:
+            handle._take(Event.LEASE_ENDED)
         return None
 
     @enable_ki_protection
@@ -231,8 +235,8 @@ class ResponseOutput:
     @enable_ki_protection
     def hold_back(self, data: bytes) -> None:
         """Send `data` with what comes behind it, or in the next scheduling turn. A step."""
-        if not self._life.unsent:
-            self._life.unsent = True
+        if (unsent := BUFFERED[self._life.state]) is not None:
+            self._life.state = unsent
             self._cycle.handle._owner.caretaker.flush_soon(self)
         self._held_back.append(data)
         self._size += len(data)
@@ -242,16 +246,17 @@ class ResponseOutput:
         """Send `data` with whatever is sent next: the caller sees to that. A step."""
         self._held_back.append(data)
         self._size += len(data)
-        self._life.unsent = True
+        self._cycle.handle._take(Event.BUFFERED)
 
     @enable_ki_protection
     def _forget(self, count: int) -> None:
         """The first `count` entries are sent; what has come meanwhile goes out in the next turn."""
-        del self._held_back[: None if self._life.poisoned else count]
+        del self._held_back[: None if self._life.state.poisoned else count]
         self._size = sum(map(len, self._held_back))
-        self._life.unsent = bool(self._held_back)
         if self._held_back:
             self._cycle.handle._owner.caretaker.flush_soon(self)
+        else:
+            self._cycle.handle._take(Event.FLUSHED)
 
     @enable_ki_protection
     def clear(self) -> None:
@@ -267,8 +272,14 @@ class ResponseOutput:
     @enable_ki_protection
     def flush(self) -> None:
         """Send what is held back, without waiting; what the system does not take is for a service task. A step."""
-        life = self._life
-        if not self._held_back or self._turn.held or life.phase.terminal or life.send is not _SEND_IDLE or life.reset:
+        state = self._life.state
+        if (
+            not self._held_back
+            or self._turn.held
+            or state.phase.terminal
+            or state.send is not _SEND_IDLE
+            or state.reset
+        ):
             return
         handle = self._cycle.handle
         data = b"".join(self._held_back)
@@ -283,8 +294,6 @@ class ResponseOutput:
             handle._owner.start_service(self._flush_service, handle)
             return
         self._forget(len(self._held_back))
-        life.send = _SEND_BUSY  # it was, within this step: whoever waits for the handle to be quiet is told
-        handle._end_send()
 
     async def _flush_service(self, _: Handle) -> None:
         """Send what is held back, in a task of its own. It keeps the handle alive meanwhile."""

@@ -144,13 +144,13 @@ class WebSocketConnection(WebSocket):
         if turn.held:
             if not await turn.wait():
                 return
-        elif receiver.has_room or self._life.phase is not Phase.OPEN:
+        elif receiver.has_room or self._life.state.phase is not Phase.OPEN:
             turn.held = True
         else:
             await self._idle.park()
             return
         try:
-            if payload in receiver.pings and (receiver.has_room or self._life.phase is not Phase.OPEN):
+            if payload in receiver.pings and (receiver.has_room or self._life.state.phase is not Phase.OPEN):
                 await receiver.read_batch(self)
         finally:
             turn.release()
@@ -186,7 +186,7 @@ class WebSocketConnection(WebSocket):
         """
         receiver, turn = self._receiver, self._receiver.turn
         try:
-            while self._life.phase is Phase.OPEN:
+            while self._life.state.phase is Phase.OPEN:
                 if turn.held or not receiver.has_room:
                     await self._idle.park()
                     continue
@@ -207,13 +207,13 @@ class WebSocketConnection(WebSocket):
         Cancellation: as `attend`.
         """
         await self.attend()
-        if self._life.phase is not Phase.OPEN:
+        if self._life.state.phase is not Phase.OPEN:
             await self.wait_ended()
 
     @enable_ki_protection
     def stream_closed(self) -> None:
         """The program has closed the stream underneath: messages that came before can still be taken. A step."""
-        if self._life.phase is Phase.OPEN:
+        if self._life.state.phase is Phase.OPEN:
             self._closing.cause = Event.ABORT
         self.abort()
 
