@@ -8,7 +8,8 @@ import pytest
 import trio
 
 import trionet
-from trionet.transport.listening import close_listener, tcp_listeners, unix_listener
+from trionet.transport.listening import close_listener, tcp_listeners
+from trionet.transport.unix_listening import unix_listener
 
 from ..helpers.pairs import open_descriptors
 

@@ -20,6 +20,7 @@ from ..support.block import block
 from ..support.checks import refuse_copy
 from ..support.texts import amount
 from ..transport import connecting
+from ..transport.addresses import check_host, shown_host
 from ..transport.socket import SocketTransport
 from ..transport.socket_options import check_socket_options, set_socket_options
 from .adopt import into_capsule
@@ -196,9 +197,9 @@ class Scope:
         from ..http.client.proxied import called, go_through, way_through  # it costs more than the rest together
         from ..http.client.proxy import Proxy
 
-        name = connecting.check_host(host)
+        name = shown_host(check_host(host))
         through = proxy if isinstance(proxy, Proxy) else Proxy.parse(proxy)
-        way = way_through(through, name if isinstance(name, str) else name.decode("latin-1"), port)
+        way = way_through(through, name, port)
         sock = await connecting.tcp_socket(
             through.host, through.port, happy_eyeballs_delay, local_address, called(through)
         )

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 import trio
 from trio.lowlevel import enable_ki_protection, wait_readable
 
-from ..transport.listening import close_listener, hide_listener
+from ..transport.listening import close_listener
 from ..transport.socket import SocketTransport
+from ..transport.unix_listening import hide_listener
 
 if TYPE_CHECKING:
     import socket

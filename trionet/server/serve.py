@@ -17,9 +17,10 @@ from ..scope.scope import open_scope
 from ..support.block import check_trio
 from ..support.checks import check_flag, check_kind
 from ..tls import to_tls_server
-from ..transport.listening import close_listener, tcp_listeners, unix_listener
+from ..transport.listening import close_listener, tcp_listeners
 from ..transport.socket import take_socket
 from ..transport.socket_options import check_socket_options, set_socket_options
+from ..transport.unix_listening import unix_listener
 from .fault import only
 from .limits import Limits
 from .occupied import check_free, give_up, occupy

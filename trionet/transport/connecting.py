@@ -1,14 +1,12 @@
 """Client sockets: look-up and connect, with errors that name what could not be reached.
 
-Trio's own happy eyeballs do the work (RFC 8305); this module checks the arguments before any look-up and puts names
-into errors.
+Trio's own happy eyeballs do the work (RFC 8305). The arguments are checked before any look-up, and every error names
+what it was about, says every cause, and whether a retry is safe.
 """
 
 from __future__ import annotations
 
 import errno
-import ipaddress
-import os
 import socket
 from typing import TYPE_CHECKING
 
@@ -16,16 +14,15 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from ..errors import one_of
-from ..support.checks import check_count, check_seconds
+from ..support.checks import check_seconds
+from .addresses import check_host, check_local_address, check_port, shown_host, shown_path, unix_address
 from .socket import take_socket
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterator
 
-__all__ = ["check_host", "check_local_address", "check_port", "shown_path", "tcp_socket", "unix_address", "unix_socket"]
-
-_MAX_UNIX_PATH = 107
-"""Bytes: what ``sun_path`` has room for, without the NUL at its end (unix(7)). An abstract address needs no NUL."""
+__all__ = ["tcp_socket", "unix_socket"]
 
 _LASTING = frozenset({errno.EACCES, errno.EPERM, errno.EAFNOSUPPORT, errno.EINVAL, socket.EAI_NONAME, None})
 """Errors that the next attempt would meet again: what is not permitted, not known, or no address at all."""
@@ -49,7 +46,7 @@ async def tcp_socket(
             host, port, happy_eyeballs_delay=happy_eyeballs_delay, local_address=local_address
         )
     except (OSError, UnicodeError) as exc:  # UnicodeError: the idna codec's, on a label that is empty or too long
-        raise _named(exc, called or f"{host if isinstance(host, str) else host.decode('latin-1')}:{port}") from exc
+        raise _connect_error(exc, called or f"{shown_host(host)}:{port}") from exc
     except BaseExceptionGroup as group:  # Ctrl-C, or a cancellation, in Trio's own nursery
         raise one_of(group) from None
     return take_socket(stream.socket)
@@ -68,7 +65,7 @@ async def unix_socket(path: str | bytes | os.PathLike[str]) -> socket.socket:
         _check_backlog(sock)
     except OSError as exc:
         sock.close()
-        raise _named(exc, shown_path(name)) from exc
+        raise _connect_error(exc, shown_path(name)) from exc
     except BaseException:
         sock.close()
         raise
@@ -83,65 +80,7 @@ def _check_backlog(sock: trio.socket.SocketType) -> None:
         raise BlockingIOError(errno.EAGAIN, "the listener's backlog is full") from None
 
 
-def check_port(port: int, lowest: int) -> int:
-    """`port` as an int in `lowest` … 65535, else a clear error."""
-    return check_count("port", port, lowest, 65535)
-
-
-def check_local_address(address: str | None) -> str | None:
-    """`address` if it is None or can be the IP address to connect from, else a clear error."""
-    if address is None:
-        return None
-    if not isinstance(address, str):
-        raise TypeError(f"local_address must be an IP address as a str, not {address!r}")
-    try:
-        ipaddress.ip_address(address)
-    except ValueError:
-        raise ValueError(f"local_address must be an IP address such as '192.0.2.1', not {address!r}") from None
-    return address
-
-
-def unix_address(path: str | bytes | os.PathLike[str], doing: str) -> bytes:
-    """The address of a Unix socket, else a clear error; `doing` is what was to be done with it.
-
-    A name that begins with NUL is an address in Linux's abstract namespace, and no file (unix(7)).
-    """
-    if not isinstance(path, (str, bytes, os.PathLike)):
-        raise TypeError(f"path must be a str, bytes or a path such as pathlib.Path, not {path!r}")
-    name = os.fsencode(path)
-    if not name:
-        raise ValueError("path must not be empty")
-    abstract = name.startswith(b"\0")
-    if b"\0" in name and not abstract:
-        raise ValueError(f"path must not contain NUL, except at the beginning (an abstract address), not {path!r}")
-    if len(name) > _MAX_UNIX_PATH + abstract:
-        text = f"cannot {doing} {shown_path(name)}: a socket's path has at most {_MAX_UNIX_PATH} bytes, not {len(name)}"
-        raise OSError(errno.ENAMETOOLONG, text)
-    return name
-
-
-def shown_path(name: bytes) -> str:
-    """A Unix socket's address for people: an abstract one with ``@`` for its NULs, as ss(8) shows it."""
-    return os.fsdecode(name.replace(b"\0", b"@"))
-
-
-def check_host(host: str | bytes) -> str | bytes:
-    """`host` if it can be a host name or an IP address, else a clear error."""
-    if not isinstance(host, (str, bytes)):
-        raise TypeError(f"host must be a str or bytes, not {host!r}")
-    if not host:
-        raise ValueError("host must not be empty; use 'localhost' for this machine")
-    text = host if isinstance(host, str) else host.decode("latin-1")
-    if text.startswith("[") or "/" in text or any(character.isspace() or character == "\0" for character in text):
-        raise ValueError(f"host must be a bare host name or IP address, without brackets, scheme or path, not {host!r}")
-    if text.count(":") == 1:
-        raise ValueError(f"host must come without a port, which is an argument of its own, not {host!r}")
-    if len(text) > 255:
-        raise ValueError(f"host must have at most 255 characters, not {len(text)}")
-    return host
-
-
-def _named(exc: OSError | UnicodeError, target: str) -> OSError:
+def _connect_error(exc: OSError | UnicodeError, target: str) -> OSError:
     """The same kind of error, with the target and every cause in its message."""
     causes = list(_leaves(exc)) if isinstance(exc, OSError) else []
     reasons = "; ".join(dict.fromkeys(cause.strerror or str(cause) for cause in causes)) or f"no host name ({exc})"

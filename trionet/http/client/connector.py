@@ -11,7 +11,7 @@ from ...handle.detached import Detached
 from ...support.checks import check_kind
 from ...tls import to_tls_client
 from ...transport import connecting
-from ...transport.connecting import check_local_address, unix_address
+from ...transport.addresses import check_local_address, unix_address
 from ...transport.socket import SocketTransport
 from ...transport.socket_options import check_socket_options, set_socket_options
 from ..protocol.limits import HTTPLimits

@@ -16,7 +16,7 @@ from ...connection import Connection
 from ...errors import LocalProtocolError, RemoteProtocolError, UpgradeFailedError, UpgradeRefusedError
 from ...own_recipe import OwnRecipe
 from ...support.texts import shown_bytes
-from ...transport.connecting import check_port
+from ...transport.addresses import check_port
 from ..protocol.framing import NO_BODY
 from ..protocol.headers import Headers
 from ..protocol.prepared import PreparedRequest, with_defaults
