@@ -40,8 +40,6 @@ SHARED_NAMES = {
 """Names of two classes: each leaves this list when its classes have names of their own."""
 
 CIRCLES = [
-    {"trionet.http.content", "trionet.http.protocol.prepared"},
-    {"trionet.http.protocol.framing", "trionet.http.protocol.head"},
     {"trionet.http.server.exchange", "trionet.http.server.response_stream"},
     {"trionet.http.server.link", "trionet.http.server.lookout"},
     {"trionet.interop.trio_websocket.connection", "trionet.interop.trio_websocket.endpoint"},

@@ -14,8 +14,9 @@ from yarl import URL
 import trionet
 from trionet import to_websocket_server
 from trionet.http.client.proxy import Proxies, Proxy
-from trionet.http.protocol.head import RequestHead, without_secrets
+from trionet.http.protocol.head import RequestHead
 from trionet.http.protocol.headers import Headers
+from trionet.http.protocol.target import without_secrets
 from trionet.http.url.url import parse_url
 
 from ..helpers.http_by_hand import serving

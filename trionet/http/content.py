@@ -21,14 +21,14 @@ import trio
 from ..errors import BodyNotReplayableError, LocalProtocolError
 from ..support.checks import flat_view
 from ..support.generators import has_ended
-from .protocol.prepared import with_defaults
+from .protocol.framing import NO_BODY
+from .protocol.headers import with_defaults
 
 if TYPE_CHECKING:
     from .protocol.body_writer import Buffer
-    from .protocol.headers import HeaderInput, Headers
-    from .protocol.prepared import Field
+    from .protocol.headers import Field, HeaderInput, Headers
 
-__all__ = ["ABSENT", "CHUNK", "NOTHING", "Chunks", "Content", "as_piece", "make_content", "written"]
+__all__ = ["ABSENT", "CHUNK", "NOTHING", "Chunks", "Content", "as_piece", "content_fields", "make_content", "written"]
 
 _TEXT: Final = (("Content-Type", "text/plain; charset=utf-8"),)
 _JSON: Final = (("Content-Type", "application/json"),)
@@ -129,6 +129,16 @@ def make_content(content: Any = None, json: Any = None, *, name: str = "content"
     if isinstance(content, str):
         return _Memory(_encoded(name, content), _TEXT[0][1])
     return _make_streamed(content, name)
+
+
+def content_fields(content: Content, expect_continue: bool) -> list[Field]:
+    """The fields that a body of this kind needs, apart from those of its framing."""
+    fields: list[Field] = []
+    if content.content_type is not None:
+        fields.append(("Content-Type", content.content_type))
+    if expect_continue and content.length != NO_BODY:
+        fields.append(("Expect", "100-continue"))
+    return fields
 
 
 def _encoded(name: str, text: str) -> bytes:

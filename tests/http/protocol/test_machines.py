@@ -15,7 +15,6 @@ from tests.helpers.http_corpus import NEXT, REQUESTS, RESPONSES
 from tests.helpers.http_differences import LENIENT, STRICT
 from tests.helpers.http_readers import h11_reads, read, requests, responses
 from trionet import LocalProtocolError, RemoteProtocolError
-from trionet.http.protocol import outgoing
 from trionet.http.protocol.body_reader import END, EndOfMessage
 from trionet.http.protocol.client_machine import H1Client
 from trionet.http.protocol.headers import Headers
@@ -710,9 +709,3 @@ def test_a_tunnel_begins_behind_the_head():
     assert machine.next_event().status == 200
     assert machine.next_event() is Signal.SWITCHED
     assert machine.take_leftover() == b"bytes of the tunnel"
-
-
-def test_the_date_is_formatted_once_a_second(monkeypatch):
-    monkeypatch.setattr(outgoing.time, "time", lambda: 784111777.5)
-    assert outgoing.date_line() == b"Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n"
-    assert outgoing.date_line() is outgoing.date_line()

@@ -7,14 +7,10 @@ import tempfile
 
 import pytest
 import trio
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from trio.testing import wait_all_tasks_blocked
 
 import trionet
 from trionet import Headers, HTTPLimits, LocalProtocolError, Phase, Reason, RemoteProtocolError
-from trionet.http.protocol.machine import Signal
-from trionet.http.protocol.server_machine import H1Server
 from trionet.http.server.connection import to_http_server
 from trionet.http.server.exchange import LARGE
 from trionet.http.server.output import MAX_HELD_BACK
@@ -828,79 +824,7 @@ async def test_a_client_that_has_ended_its_direction_is_gone_only_if_that_is_mea
         assert it.failure is None
 
 
-# --- one way to read, and nothing smuggled -----------------------------------------------------------------------
-
-NAMES = st.sampled_from(
-    ["Host", "host", "Content-Length", "content-length", "Connection", "Transfer-Encoding", "Upgrade", "Expect", "X"]
-)
-VALUES = st.one_of(
-    st.sampled_from(["", "a", "a:80", "0", "5", "005", "5, 5", "+5", "keep-alive", "close", "Upgrade", "chunked"]),
-    st.sampled_from(["100-continue", "websocket", "keep-alive, close", "\t5", "5 ", "gzip, chunked", "9" * 18]),
-    st.sampled_from(["9" * 19, "9" * 30]),
-    st.text(st.characters(min_codepoint=9, max_codepoint=255), max_size=12),
-)
-HEADS = st.builds(
-    lambda method, target, version, fields, ends: "".join(
-        [f"{method} {target} {version}{ends}", *(f"{name}:{gap}{value}{ends}" for name, gap, value in fields), ends]
-    ).encode("latin-1"),
-    st.sampled_from(["GET", "HEAD", "POST", "OPTIONS", "CONNECT", "BREW", "get", "G T"]),
-    st.sampled_from(["/", "/a?b", "/" + "x" * 40, "*", "http://a/", "a:80", "/ä", "//", "/ /"]),
-    st.sampled_from(["HTTP/1.1"] * 4 + ["HTTP/1.0", "HTTP/1.2", "http/1.1"]),
-    st.lists(st.tuples(NAMES, st.sampled_from([" "] * 6 + ["", "\t", "  ", " \t"]), VALUES), max_size=5).map(
-        lambda fields: [("Host", " ", "a"), *fields]
-    ),
-    st.sampled_from(["\r\n"] * 6 + ["\n", "\r"]),
-)
-TIGHT = HTTPLimits(max_target=30, max_fields=4, max_head=100)
-
-
-def all_that_is_read(data, limits, at):
-    """Every event of these bytes, given at once or in two pieces, with the answers that the machine gives to them."""
-    machine = H1Server(b"", limits)
-    for piece in (data[:at], data[at:]):
-        machine.receive(piece) if piece else None
-        if at and piece is data[:at]:
-            assert machine.next_event() is Signal.NEED_DATA
-    found = []
-    try:
-        while True:
-            event = machine.next_event()
-            if event is Signal.NEED_DATA:
-                return [*found, machine.buffered, machine.peer_state, machine.our_state, machine.keep_alive]
-            if event is Signal.PAUSED:
-                state = (machine.keep_alive, machine.upgrade, machine.awaits_continue, machine.bodiless)
-                said = machine.respond(404, [("X", "y")], b"ok")  # to CONNECT too
-                found.append(
-                    (*state, said.partition(b"Date: ")[0], b"close" in said, machine.our_state, machine.peer_state)
-                )
-                if not machine.keep_alive:
-                    return found
-                machine.start_next_cycle()
-            elif isinstance(event, bytes):
-                found.append(event)
-            elif hasattr(event, "target"):
-                found.append((event.method, event.target, event.http_version, event.headers.raw, event.field_count))
-            else:
-                found.append(event)
-    except RemoteProtocolError as exc:
-        return [*found, str(exc), exc.status_hint, machine.peer_state, machine.our_state]
-
-
-REST = st.sampled_from([b"", b"abcde", GET, b"abcde" + GET])
-
-
-@given(head=HEADS, rest=REST, tight=st.booleans(), at=st.integers(1, 8))
-@settings(deadline=None, max_examples=600)
-def test_the_quick_way_reads_what_the_thorough_way_reads(head, rest, tight, at):
-    limits = TIGHT if tight else HTTPLimits()
-    try:
-        in_pieces = all_that_is_read(head + rest, limits, at)
-    except AssertionError:  # the first bytes are refused already
-        return
-    except RemoteProtocolError:
-        return
-    assert all_that_is_read(head + rest, limits, 0) == in_pieces
-
+# --- nothing smuggled --------------------------------------------------------------------------------------------
 
 SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"
 LINES = {

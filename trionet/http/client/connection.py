@@ -20,9 +20,10 @@ from ...handle import Handle
 from ...ownership import Event
 from ...support.block import NeedsAsyncWith
 from ...support.generators import close_generator
-from ..content import make_content
+from ..content import content_fields, make_content
 from ..protocol.client_machine import H1Client
-from ..protocol.prepared import PreparedRequest, content_fields, with_defaults
+from ..protocol.headers import with_defaults
+from ..protocol.prepared import PreparedRequest
 from .exchange import exchange
 from .io import ClientIO
 from .response import Response

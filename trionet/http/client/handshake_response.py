@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Final
 from ...errors import LimitExceededError, RemoteProtocolError
 from ..protocol.body_reader import make_reader
 from ..protocol.framing import UNTIL_EOF, FieldSummary
-from ..protocol.head import MAX_HEAD, ResponseHead, parse_response
+from ..protocol.head import ResponseHead, parse_response
+from ..protocol.limits import MAX_HEAD
 from ..protocol.receive_buffer import ReceiveBuffer
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ async def read_body(wire: Wire, head: ResponseHead, max_bytes: int = MAX_BODY) -
     Cancellation: as for `read_head`.
     """
     fields = FieldSummary(head.headers.raw)
-    framing = fields.of_response(head, "GET")
+    framing = fields.of_response(head.status, head.http_version, "GET")
     _check_size(framing, max_bytes)
     reader, buffer, body = make_reader(framing), ReceiveBuffer(), bytearray()
     while True:

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ...errors import LocalProtocolError
 from ..coding import accept_encoding
-from ..protocol.headers import Headers
-from ..protocol.prepared import CREDENTIALS, PreparedRequest, content_fields, with_defaults
+from ..content import content_fields
+from ..protocol.headers import Headers, with_defaults
+from ..protocol.prepared import CREDENTIALS, PreparedRequest
 from ..url.query import check_base, extend_query, merge
 from ..url.url import as_text, parse_url
 from .auth import basic, basic_of
@@ -24,8 +25,7 @@ if TYPE_CHECKING:
     from yarl import URL
 
     from ..content import Content
-    from ..protocol.headers import HeaderInput
-    from ..protocol.prepared import Field
+    from ..protocol.headers import Field, HeaderInput
     from ..url.url import Origin, Target
     from .cookies import Cookies
     from .proxy import Proxy

@@ -18,8 +18,8 @@ from ...own_recipe import OwnRecipe
 from ...support.texts import shown_bytes
 from ...transport.addresses import check_port
 from ..protocol.framing import NO_BODY
-from ..protocol.headers import Headers
-from ..protocol.prepared import PreparedRequest, with_defaults
+from ..protocol.headers import Headers, with_defaults
+from ..protocol.prepared import PreparedRequest
 from ..url.hosts import ascii_host, bracketed
 from .handshake_response import HandshakeResponse, read_body, read_head
 

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Final, Protocol
 from ...errors import RemoteProtocolError
 from ...support.texts import amount
 from .framing import CHUNKED
-from .head import MAX_HEAD, parse_trailers
+from .head import parse_trailers
 from .headers import Headers
+from .limits import MAX_FIELDS, MAX_HEAD
+from .syntax import TOKEN
 
 if TYPE_CHECKING:
     from .framing import Framing
@@ -23,7 +25,6 @@ __all__ = [
     "EMPTY",
     "END",
     "MAX_CHUNK_EXTENSIONS",
-    "MAX_FIELDS",
     "PIECES",
     "BodyReader",
     "CountedReader",
@@ -34,16 +35,12 @@ __all__ = [
 
 MAX_CHUNK_EXTENSIONS: Final = 4096
 """Bytes of chunk extensions in one message at most: each chunk may have some, and nobody reads them."""
-MAX_FIELDS: Final = 128
-"""Fields in a head, or in a trailer section, at most."""
-
 PIECES: Final = 64
 """Pieces that are read in one go at most: a chunk can have one byte, and 64 KiB hold 10,000 of those."""
 
-_TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _QUOTED: Final = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*+"'
 # White space around ";" and "=" is bad, says the grammar, and has to be read all the same; elsewhere it has no place.
-_EXTENSION: Final = rb"[ \t]*+;[ \t]*+%b(?:[ \t]*+=[ \t]*+(?:%b|%b))?+" % (_TOKEN, _TOKEN, _QUOTED)
+_EXTENSION: Final = rb"[ \t]*+;[ \t]*+%b(?:[ \t]*+=[ \t]*+(?:%b|%b))?+" % (TOKEN, TOKEN, _QUOTED)
 _CHUNK_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,16})((?:%b)*+)\r\n" % _EXTENSION)
 _MAX_SIZE_LINE: Final = 18  # 16 digits and CRLF
 

@@ -158,7 +158,7 @@ class H1Client(H1Machine):
         return head
 
     def _inform(self, head: ResponseHead, fields: FieldSummary) -> None:
-        fields.of_response(head, self.method)
+        fields.of_response(head.status, head.http_version, self.method)
         if head.status == 101:
             chosen = fields.upgrade
             if not chosen or not {*chosen} <= {*self.upgrade} or self.our_state not in (_DONE, H1State.MUST_CLOSE):
@@ -171,7 +171,7 @@ class H1Client(H1Machine):
         self._move_peer(Transition.INFORM)
 
     def _final(self, head: ResponseHead, fields: FieldSummary) -> None:
-        self.framing = framing = fields.of_response(head, self.method)
+        self.framing = framing = fields.of_response(head.status, head.http_version, self.method)
         if self.method == "CONNECT" and head.status < 300:
             self._switch()
             return

@@ -15,8 +15,6 @@ from ...errors import RemoteProtocolError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .head import RequestHead, ResponseHead
-
 __all__ = ["CHUNKED", "MAX_LENGTH", "NO_BODY", "NO_FIELDS", "UNTIL_EOF", "FieldSummary", "Framing", "parse_length"]
 
 Framing: TypeAlias = int
@@ -106,7 +104,7 @@ class FieldSummary:
             return False
         return version == "1.1" or b"keep-alive" in self.options
 
-    def of_request(self, head: RequestHead) -> Framing:
+    def of_request(self, method: str, version: str) -> Framing:
         """How a request's body is framed.
 
         Raises:
@@ -114,20 +112,19 @@ class FieldSummary:
                 could tell from the first bytes of the tunnel (RFC 9110 §9.3.6).
         """
         if self.chunked:
-            _check_coding_allowed(head.http_version)
-        if head.method == "CONNECT" and (self.chunked or self.length):
+            _check_coding_allowed(version)
+        if method == "CONNECT" and (self.chunked or self.length):
             raise RemoteProtocolError("CONNECT with a body (RFC 9110 §9.3.6)")
         return CHUNKED if self.chunked else self.length or NO_BODY
 
-    def of_response(self, head: ResponseHead, method: str) -> Framing:
+    def of_response(self, status: int, version: str, method: str) -> Framing:
         """How the body of the response to `method` is framed (RFC 9112 §6.3); it is none where the tunnel begins.
 
         Raises:
             RemoteProtocolError: Transfer-Encoding in HTTP/1.0 (RFC 9112 §6.1).
         """
-        status = head.status
         if self.chunked:
-            _check_coding_allowed(head.http_version)
+            _check_coding_allowed(version)
         if status < 200 or status in (204, 304) or method == "HEAD":
             return NO_BODY
         if method == "CONNECT" and status < 300:

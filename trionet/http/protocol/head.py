@@ -13,63 +13,28 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from ...errors import LocalProtocolError, RemoteProtocolError
+from ...errors import RemoteProtocolError
 from ...support.texts import amount, shown_bytes
-from .authority import COMMON, is_authority, is_tunnel_target
-from .framing import NO_BODY, NO_FIELDS, FieldSummary
-from .headers import Headers, is_token, split_lines
+from .authority import COMMON
+from .framing import NO_BODY, FieldSummary
+from .headers import Headers, split_lines
+from .syntax import FIELD, FIELD_LINES, REQUEST_LINE, STATUS_LINE
+from .target import check_host, check_target, without_secrets
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+__all__ = ["METHODS", "RequestHead", "ResponseHead", "parse_request", "parse_response", "parse_trailers"]
 
-    from .headers import HeaderInput
-
-__all__ = [
-    "MAX_HEAD",
-    "RequestHead",
-    "ResponseHead",
-    "fast_request",
-    "field_lines",
-    "parse_request",
-    "parse_response",
-    "parse_trailers",
-    "request_line",
-    "status_line",
-    "without_secrets",
-    "write_request",
-    "write_response",
-]
-
-MAX_HEAD: Final = 65536
-"""Bytes of a head at most, for whoever reads one; more is answered with 431."""
-
-_TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
-_TEXT: Final = rb"[\t\x20-\x7e\x80-\xff]*+"
-_FIELD_LINES: Final = rb"((?:%b:%b\r\n)*+)\r\n" % (_TOKEN, _TEXT)
-_REQUEST: Final = rb"(%b) ([!-\x22\x24-~]++) HTTP/([0-9])\.([0-9])" % _TOKEN
-_STATUS: Final = rb"HTTP/([0-9])\.([0-9]) ([1-9][0-9]{2})(?: (%b))?+" % _TEXT
-_REQUEST_HEAD: Final = re.compile(rb"%b\r\n%b" % (_REQUEST, _FIELD_LINES))
-_RESPONSE_HEAD: Final = re.compile(rb"%b\r\n%b" % (_STATUS, _FIELD_LINES))
-_TRAILERS: Final = re.compile(_FIELD_LINES)
-_REQUEST_LINE: Final = re.compile(_REQUEST)
-_STATUS_LINE: Final = re.compile(_STATUS)
-_FIELD_LINE: Final = re.compile(rb"%b:%b" % (_TOKEN, _TEXT))
-_ABSOLUTE: Final = re.compile(rb"([A-Za-z][A-Za-z0-9+.\-]*+)://([^/?]*+).*+")
+_REQUEST_HEAD: Final = re.compile(rb"%b\r\n%b" % (REQUEST_LINE, FIELD_LINES))
+_RESPONSE_HEAD: Final = re.compile(rb"%b\r\n%b" % (STATUS_LINE, FIELD_LINES))
+_TRAILERS: Final = re.compile(FIELD_LINES)
+_REQUEST_LINE: Final = re.compile(REQUEST_LINE)
+_STATUS_LINE: Final = re.compile(STATUS_LINE)
+_FIELD_LINE: Final = re.compile(FIELD)
 _COMMON_HOST: Final = re.compile(COMMON)
-_FAST_LINE: Final = rb"(%b) (/[!-\x22\x24-~]*+) HTTP/1\.1\r\n" % _TOKEN
-_FAST_HOST: Final = rb"[Hh]ost: %b\r\n((?:%b:%b\r\n)*+)" % (COMMON, _TOKEN, _TEXT)
-_HOST_FIRST: Final = re.compile(rb"%b(%b)\r\n" % (_FAST_LINE, _FAST_HOST))
-_HOST_LATER: Final = re.compile(rb"%b(((?:(?![Hh]ost:)%b:%b\r\n)++)%b)\r\n" % (_FAST_LINE, _TOKEN, _TEXT, _FAST_HOST))
-_DECIDES: Final = re.compile(
-    rb"\n(?:connection:(?! keep-alive\r)|host:|transfer-encoding:|upgrade:|expect:"
-    rb"|content-length:(?: ([0-9]{1,18})\r)?+)"
-)
-_USERINFO: Final = re.compile(r"^((?:[^/]*//)?)[^/]*@")
 _CONTROLS: Final = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _VERSIONS: Final = {(b"1", b"0"): "1.0", (b"1", b"1"): "1.1"}
-_METHODS: Final = {
+METHODS: Final = {
     name.encode(): name
     for names in (
         "GET HEAD POST PUT DELETE CONNECT OPTIONS TRACE PATCH ACL BASELINE-CONTROL BIND CHECKIN CHECKOUT COPY LABEL",
@@ -122,7 +87,7 @@ class RequestHead:
         Raises:
             RemoteProtocolError: as `FieldSummary.of_request`.
         """
-        return self.fields is not None and self.fields.of_request(self) != NO_BODY
+        return self.fields is not None and self.fields.of_request(self.method, self.http_version) != NO_BODY
 
     @property
     def field_count(self) -> int:
@@ -171,45 +136,19 @@ def parse_request(data: bytes, *, any_method: bool = False) -> RequestHead:
     version = _VERSIONS.get((major, minor))
     if version is None:
         raise _unspoken(major, minor)
-    method = _METHODS.get(name)
+    method = METHODS.get(name)
     if method is None:
         if not any_method:
             raise RemoteProtocolError(f"unknown method: {shown_bytes(name, 64)}", 501)
         method = name.decode()
-    if target[0] != 47 or method == "CONNECT":  # most targets begin with a slash
-        _check_target(method, target)
+    if target[0] != ord("/") or method == "CONNECT":
+        check_target(method, target)
     raw = split_lines(lines)
     fields = FieldSummary(raw)
     hosts = fields.hosts
     if len(hosts) != 1 or not _COMMON_HOST.fullmatch(hosts[0]):
-        _check_host(hosts, version)
+        check_host(hosts, version)
     return RequestHead(method, target.decode(), version, Headers.from_wire(raw), fields)
-
-
-def fast_request(data: bytes, at: int = 0) -> tuple[RequestHead, int] | None:
-    """What `parse_request` would make of the head that begins at `at`, and where it ends, for a fifth of the time.
-
-    For the head of nearly every request: HTTP/1.1, a path, and a Host. None if it is anything else, is not all there,
-    has a field that decides about framing or the connection, apart from a Content-Length, or a method that is not
-    registered: then it is for `parse_request`.
-    """
-    match = _HOST_FIRST.match(data, at)
-    if match is not None:
-        name, target, lines, rest = match.groups()
-    elif (match := _HOST_LATER.match(data, at)) is not None:
-        name, target, lines, before, after = match.groups()
-        rest = before + after
-    else:
-        return None
-    method = _METHODS.get(name)
-    if method is None or method == "CONNECT":
-        return None
-    fields = NO_FIELDS
-    if rest and (found := _DECIDES.findall(b"\n" + rest.lower())):
-        if len(found) > 1 or not found[0]:
-            return None
-        fields = FieldSummary.of_length(int(found[0]))
-    return RequestHead(method, target.decode(), "1.1", lines, fields), match.end()
 
 
 def parse_response(data: bytes) -> ResponseHead:
@@ -246,65 +185,6 @@ def parse_trailers(data: bytes) -> Headers:
     return Headers.from_wire(split_lines(match[1]))
 
 
-def request_line(method: str, target: str) -> bytes:
-    """The first line of an HTTP/1.1 request, with its CRLF.
-
-    Raises:
-        LocalProtocolError: method or target cannot be sent.
-    """
-    if not isinstance(method, str):
-        raise TypeError(f"method must be a str like 'GET', not {method!r}")
-    if not is_token(method.encode("latin-1", "replace")) or not method.isascii():
-        raise LocalProtocolError(f"method must be a token like 'GET' (RFC 9110 §9.1), not {method!r}")
-    line = b"%b %b HTTP/1.1" % (method.encode(), target.encode("ascii", "replace"))
-    if not target.isascii() or not _REQUEST_LINE.fullmatch(line):
-        raise LocalProtocolError(f"target must be percent-encoded ASCII without spaces, not {target!r}")
-    return line + b"\r\n"
-
-
-def status_line(status: int, reason: str) -> bytes:
-    """The first line of an HTTP/1.1 response, with its CRLF.
-
-    Raises:
-        LocalProtocolError: status or reason cannot be sent.
-    """
-    line = b"HTTP/1.1 %d %b" % (status, reason.encode("latin-1", "replace"))
-    if not _STATUS_LINE.fullmatch(line):
-        raise LocalProtocolError(
-            f"{status!r} {reason!r} cannot be a status line: three digits, and text without control characters"
-        )
-    return line + b"\r\n"
-
-
-def write_request(method: str, target: str, headers: HeaderInput | Headers) -> bytes:
-    """An HTTP/1.1 request head.
-
-    Raises:
-        LocalProtocolError: method or target cannot be sent.
-        ValueError, TypeError: a field cannot be sent; see `Headers`.
-    """
-    return b"%b%b\r\n" % (request_line(method, target), field_lines(headers))
-
-
-def write_response(status: int, reason: str, headers: HeaderInput | Headers) -> bytes:
-    """An HTTP/1.1 response head.
-
-    Raises:
-        LocalProtocolError: status or reason cannot be sent.
-        ValueError, TypeError: a field cannot be sent; see `Headers`.
-    """
-    return b"%b%b\r\n" % (status_line(status, reason), field_lines(headers))
-
-
-def field_lines(headers: HeaderInput | Headers) -> bytes:
-    """The fields as they go on the wire, each with its CRLF.
-
-    Raises:
-        ValueError, TypeError: a field cannot be sent; see `Headers`.
-    """
-    return b"".join(b"%b: %b\r\n" % field for field in Headers(headers).raw)
-
-
 # --- what is wrong ----------------------------------------------------------------------------------------------
 
 
@@ -331,39 +211,7 @@ def _unspoken(major: bytes, minor: bytes) -> RemoteProtocolError:
     return RemoteProtocolError(f"HTTP/{major.decode()}.{minor.decode()} is not spoken here; 1.0 and 1.1 are", 505)
 
 
-def _check_target(method: str, target: bytes) -> None:
-    """The four forms of RFC 9112 §3.2."""
-    if method == "CONNECT":
-        good = is_tunnel_target(target)
-    elif target == b"*":
-        good = method == "OPTIONS"
-    else:
-        good = (match := _ABSOLUTE.fullmatch(target)) is not None and _check_absolute(match[1], match[2])
-    if not good:
-        raise RemoteProtocolError(f"not a request target for {method} (RFC 9112 §3.2)")
-
-
-def _check_absolute(scheme: bytes, authority: bytes) -> bool:
-    """Whether an absolute target names a host as its scheme wants it (RFC 9110 §4.2.1)."""
-    if b"@" in authority:  # and it is not quoted: it may be a password
-        raise RemoteProtocolError("a user name in a request target (RFC 9110 §4.2.4)")
-    return is_authority(authority, may_be_empty=scheme.lower() not in (b"http", b"https"))
-
-
-def _check_host(hosts: Sequence[bytes], version: str) -> None:
-    if len(hosts) > 1 or (not hosts and version == "1.1"):
-        raise RemoteProtocolError(f"{len(hosts)} Host fields; a request has exactly one (RFC 9112 §3.2)")
-    if hosts and not is_authority(hosts[0]):
-        shown = "it has a user name" if b"@" in hosts[0] else shown_bytes(hosts[0], 64)
-        raise RemoteProtocolError(f"Host is not a host with or without a port: {shown} (RFC 9110 §7.2)")
-
-
 def _name_of(line: bytes) -> str:
     """Which field a line that is none was meant to be, and nothing else of it: what follows may be a password."""
     name, colon, _ = line.partition(b":")
     return f": {name!r}" if colon and _FIELD_LINE.fullmatch(name.rstrip(b" \t") + b":") and len(name) <= 64 else ""
-
-
-def without_secrets(target: str) -> str:
-    """A request target for logs and errors: without the query, and without user name and password."""
-    return _USERINFO.sub(r"\1", re.split("[?#]", target, maxsplit=1)[0])

@@ -11,13 +11,28 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, overload
 
-__all__ = ["HeaderInput", "Headers", "as_pairs", "check_name", "check_value", "is_token", "split_lines", "split_list"]
+from .syntax import TEXT, TOKEN
 
+__all__ = [
+    "Field",
+    "HeaderInput",
+    "Headers",
+    "as_pairs",
+    "check_name",
+    "check_value",
+    "is_token",
+    "split_lines",
+    "split_list",
+    "with_defaults",
+]
+
+Field = tuple[str | bytes, str | bytes]
+"""A name and a value that were not checked yet."""
 HeaderInput = Mapping[str, str] | Iterable[tuple[str | bytes, str | bytes]]
 """What is taken for header fields: (name, value) pairs, a mapping, or `Headers`."""
 
-_TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_VALUE: Final = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
+_TOKEN: Final = re.compile(TOKEN)
+_VALUE: Final = re.compile(TEXT)
 _SECRET: Final = frozenset({"authorization", "proxy-authorization", "cookie", "set-cookie"})
 """Fields whose values are not shown."""
 _FIELD: Final = re.compile(rb"([^:]++):[ \t]*+([^\r]*+)\r\n")
@@ -155,6 +170,21 @@ def _no_pairs(fields: Any, wrong: Any) -> TypeError:
     return TypeError(
         f"headers must be (name, value) pairs or a mapping, not {wrong!r}{'; write ' if right else ''}{right}"
     )
+
+
+def with_defaults(headers: HeaderInput | Headers, defaults: Iterable[Field]) -> list[Field]:
+    """`headers`, and in front of them those of `defaults` whose names they do not have."""
+    given = list(as_pairs(headers))
+    names = {_lower(name) for name, _ in given}
+    return [*(field for field in defaults if _lower(field[0]) not in names), *given]
+
+
+def _lower(name: str | bytes) -> str:
+    if isinstance(name, bytes):
+        name = name.decode("latin-1")
+    if not isinstance(name, str):
+        raise TypeError(f"a header name must be str or bytes, not {name!r}")
+    return name.lower()
 
 
 def split_lines(lines: bytes) -> list[tuple[bytes, bytes]]:

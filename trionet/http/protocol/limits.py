@@ -7,7 +7,12 @@ from typing import Final
 
 from ...support.checks import check_count, check_flag, check_seconds
 
-__all__ = ["DEFAULT_LIMITS", "HTTPLimits"]
+__all__ = ["DEFAULT_LIMITS", "MAX_FIELDS", "MAX_HEAD", "HTTPLimits"]
+
+MAX_HEAD: Final = 65536
+"""Bytes of a head, or of a trailer section, at most, where nobody sets another bound."""
+MAX_FIELDS: Final = 128
+"""Fields in a head, or in a trailer section, likewise."""
 
 _LEAST: Final = {
     "max_head": 64, "max_fields": 1, "max_target": 1, "max_blank_lines": 0, "max_informational": 0, "drain_bytes": 0,
@@ -37,8 +42,8 @@ class HTTPLimits:
         any_method: Whether a server hands methods that are in no standard to the handler, instead of answering 501.
     """
 
-    max_head: int = 65536
-    max_fields: int = 128
+    max_head: int = MAX_HEAD
+    max_fields: int = MAX_FIELDS
     max_target: int = 8192
     max_blank_lines: int = 4
     max_informational: int = 16

@@ -6,6 +6,7 @@ message; the checked ones are remembered.
 
 from __future__ import annotations
 
+import re
 import time
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Final
@@ -13,13 +14,19 @@ from typing import TYPE_CHECKING, Final
 from ...errors import LocalProtocolError, RemoteProtocolError
 from ...support.texts import amount
 from .framing import parse_length
-from .headers import as_pairs, check_name, check_value
+from .headers import Headers, as_pairs, check_name, check_value, is_token
+from .syntax import REQUEST_LINE, STATUS_LINE
 
 if TYPE_CHECKING:
-    from .headers import HeaderInput, Headers
+    from .headers import HeaderInput
 
-__all__ = ["OutgoingFields", "cached_lines", "date_line"]
+__all__ = [
+    "OutgoingFields", "cached_lines", "date_line", "field_lines", "request_line", "status_line", "write_request",
+    "write_response",
+]  # fmt: skip
 
+_REQUEST_LINE: Final = re.compile(REQUEST_LINE)
+_STATUS_LINE: Final = re.compile(STATUS_LINE)
 _PICKED: Final = frozenset([
     b"connection", b"content-length", b"date", b"expect", b"host", b"transfer-encoding", b"upgrade",
 ])  # fmt: skip
@@ -130,3 +137,65 @@ def date_line() -> bytes:
         second = int(now)
         _date = second, b"Date: %b\r\n" % formatdate(second, usegmt=True).encode()
     return _date[1]
+
+
+# --- whole heads --------------------------------------------------------------------------------------------------
+
+
+def request_line(method: str, target: str) -> bytes:
+    """The first line of an HTTP/1.1 request, with its CRLF.
+
+    Raises:
+        LocalProtocolError: method or target cannot be sent.
+    """
+    if not isinstance(method, str):
+        raise TypeError(f"method must be a str like 'GET', not {method!r}")
+    if not is_token(method.encode("latin-1", "replace")) or not method.isascii():
+        raise LocalProtocolError(f"method must be a token like 'GET' (RFC 9110 §9.1), not {method!r}")
+    line = b"%b %b HTTP/1.1" % (method.encode(), target.encode("ascii", "replace"))
+    if not target.isascii() or not _REQUEST_LINE.fullmatch(line):
+        raise LocalProtocolError(f"target must be percent-encoded ASCII without spaces, not {target!r}")
+    return line + b"\r\n"
+
+
+def status_line(status: int, reason: str) -> bytes:
+    """The first line of an HTTP/1.1 response, with its CRLF.
+
+    Raises:
+        LocalProtocolError: status or reason cannot be sent.
+    """
+    line = b"HTTP/1.1 %d %b" % (status, reason.encode("latin-1", "replace"))
+    if not _STATUS_LINE.fullmatch(line):
+        raise LocalProtocolError(
+            f"{status!r} {reason!r} cannot be a status line: three digits, and text without control characters"
+        )
+    return line + b"\r\n"
+
+
+def write_request(method: str, target: str, headers: HeaderInput | Headers) -> bytes:
+    """An HTTP/1.1 request head.
+
+    Raises:
+        LocalProtocolError: method or target cannot be sent.
+        ValueError, TypeError: a field cannot be sent; see `Headers`.
+    """
+    return b"%b%b\r\n" % (request_line(method, target), field_lines(headers))
+
+
+def write_response(status: int, reason: str, headers: HeaderInput | Headers) -> bytes:
+    """An HTTP/1.1 response head.
+
+    Raises:
+        LocalProtocolError: status or reason cannot be sent.
+        ValueError, TypeError: a field cannot be sent; see `Headers`.
+    """
+    return b"%b%b\r\n" % (status_line(status, reason), field_lines(headers))
+
+
+def field_lines(headers: HeaderInput | Headers) -> bytes:
+    """The fields as they go on the wire, each with its CRLF.
+
+    Raises:
+        ValueError, TypeError: a field cannot be sent; see `Headers`.
+    """
+    return b"".join(b"%b: %b\r\n" % field for field in Headers(headers).raw)

@@ -11,20 +11,15 @@ from typing import TYPE_CHECKING, Final
 from ...errors import LocalProtocolError
 from ...support.texts import amount
 from .framing import CHUNKED, NO_BODY
-from .head import request_line
-from .headers import as_pairs
-from .outgoing import OutgoingFields
+from .outgoing import OutgoingFields, request_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ..content import Content
     from .framing import Framing
     from .headers import HeaderInput, Headers
 
-__all__ = ["CREDENTIALS", "PreparedRequest", "content_fields", "with_defaults"]
-
-Field = tuple[str | bytes, str | bytes]
+__all__ = ["CREDENTIALS", "PreparedRequest"]
 
 _HAVE_CONTENT: Final = frozenset({"POST", "PUT", "PATCH"})
 _HAVE_NONE: Final = {"CONNECT": "9.3.6", "TRACE": "9.3.8"}
@@ -109,28 +104,3 @@ def _refuse_credentials(lines: Iterable[bytes]) -> None:
             raise LocalProtocolError(
                 f"TRACE with {name.decode()} refused: its answer shows what was sent (RFC 9110 §9.3.8); leave it out"
             )
-
-
-def with_defaults(headers: HeaderInput | Headers, defaults: Iterable[Field]) -> list[Field]:
-    """`headers`, and in front of them those of `defaults` whose names they do not have."""
-    given = list(as_pairs(headers))
-    names = {_lower(name) for name, _ in given}
-    return [*(field for field in defaults if _lower(field[0]) not in names), *given]
-
-
-def content_fields(content: Content, expect_continue: bool) -> list[Field]:
-    """The fields that a body of this kind needs, apart from those of its framing."""
-    fields: list[Field] = []
-    if content.content_type is not None:
-        fields.append(("Content-Type", content.content_type))
-    if expect_continue and content.length != NO_BODY:
-        fields.append(("Expect", "100-continue"))
-    return fields
-
-
-def _lower(name: str | bytes) -> str:
-    if isinstance(name, bytes):
-        name = name.decode("latin-1")
-    if not isinstance(name, str):
-        raise TypeError(f"a header name must be str or bytes, not {name!r}")
-    return name.lower()

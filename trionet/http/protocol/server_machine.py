@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING, Any, Final
 from ...errors import LocalProtocolError, RemoteProtocolError
 from .body_reader import CountedReader
 from .body_writer import DiscardingWriter, UntilEOFWriter, make_writer
+from .fast_head import fast_request
 from .framing import CHUNKED, NO_BODY, NO_FIELDS, UNTIL_EOF
-from .head import RequestHead, fast_request, parse_request, status_line
+from .head import RequestHead, parse_request
 from .limits import DEFAULT_LIMITS
 from .machine import H1Machine, Signal
-from .outgoing import OutgoingFields, cached_lines, date_line
+from .outgoing import OutgoingFields, cached_lines, date_line, status_line
 from .states import BEGUN, COMPLETE, HEAD_COMPLETE, LAST_COMPLETE, NEXT, H1State, Transition
+from .syntax import TOKEN_CHARACTERS
+from .target import check_same_host
 
 if TYPE_CHECKING:
     from .body_writer import Buffer
@@ -38,7 +41,7 @@ _LINES: Final = {status: status_line(status, reason) for status, reason in _REAS
 _EMPTY: Final = frozenset({204, 205, 304})
 _FAST_LINES: Final = {status: line for status, line in _LINES.items() if status >= 200 and status not in _EMPTY}
 _NOT_FAST: Final = frozenset({"HEAD", "CONNECT"})
-_TOKEN_BYTES: Final = frozenset(b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
+_TOKEN_BYTES: Final = frozenset(TOKEN_CHARACTERS)
 _DISCARDING: Final = DiscardingWriter()
 _CONTINUE: Final = _LINES[100] + b"\r\n"
 
@@ -218,9 +221,9 @@ class H1Server(H1Machine):
         return head
 
     def _begin(self, head: RequestHead, fields: FieldSummary) -> None:
-        framing = fields.of_request(head)
+        framing = fields.of_request(head.method, head.http_version)
         if head.target[0] != "/":
-            _check_authority(head)
+            check_same_host(head.target, head.headers.get("Host"))
         self.request = head
         self.peer_state, self.our_state = HEAD_COMPLETE, BEGUN
         self._framing = framing
@@ -493,17 +496,3 @@ def _first_line(status: int, reason: str | None) -> bytes:
     if reason is None:
         return _LINES.get(status) or status_line(status, "")
     return status_line(status, reason)
-
-
-def _check_authority(head: RequestHead) -> None:
-    """An absolute target and Host have to name the same host; else the next reader may see another one.
-
-    Source: RFC 9112 §3.2, which has the client send them alike.
-    """
-    _, mark, rest = head.target.partition("://")
-    if head.method == "CONNECT" or not mark:
-        return
-    end = min((at for at in map(rest.find, "/?") if at >= 0), default=len(rest))
-    host = head.headers.get("Host")
-    if host is not None and host.lower() != rest[:end].lower():
-        raise RemoteProtocolError(f"the target is for {rest[:end][:64]!r}, Host says {host[:64]!r} (RFC 9112 §3.2)")

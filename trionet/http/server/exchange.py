@@ -19,6 +19,7 @@ from ...ownership import Event, Phase
 from ...support.checks import check_count, check_flag, flat_view
 from ...support.generators import close_generator
 from ..content import ABSENT, make_content, written
+from ..protocol.target import origin_form
 from .response_stream import ResponseStream
 
 if TYPE_CHECKING:
@@ -83,23 +84,12 @@ class Exchange:
     @property
     def path(self) -> str:
         """The path of the target, percent-encoded, without the query; empty for ``*`` and ``host:port``."""
-        return self._origin_form.partition("?")[0]
+        return origin_form(self._head.target).partition("?")[0]
 
     @property
     def query(self) -> str:
         """What follows the first question mark of the target, percent-encoded; empty if there is none."""
-        return self._origin_form.partition("?")[2]
-
-    @property
-    def _origin_form(self) -> str:
-        target = self._head.target
-        if target[0] == "/":
-            return target
-        _, mark, rest = target.partition("://")
-        if not mark:
-            return ""
-        start = min((at for at in map(rest.find, "/?") if at >= 0), default=len(rest))
-        return rest[start:] if rest[start : start + 1] == "/" else f"/{rest[start:]}"
+        return origin_form(self._head.target).partition("?")[2]
 
     @property
     def http_version(self) -> str:

@@ -14,7 +14,9 @@ import trio_websocket
 
 from ...connection import Connection
 from ...errors import LocalProtocolError, RemoteProtocolError
-from ...http.protocol.head import MAX_HEAD, parse_request, write_request
+from ...http.protocol.head import parse_request
+from ...http.protocol.limits import MAX_HEAD
+from ...http.protocol.outgoing import write_request
 from ...http.server.exchange import Exchange
 from ...own_recipe import OwnRecipe
 from ...websocket.handshake.rules import NotAcceptableError, check_request

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ...errors import RemoteProtocolError
 from ...http.client.handshake_response import HandshakeResponse
-from ...http.protocol.head import field_lines, write_request
 from ...http.protocol.headers import Headers, is_token, split_list
+from ...http.protocol.outgoing import field_lines, write_request
+from ...http.protocol.target import origin_form
 from ...http.url.parts import without_userinfo
 
 if TYPE_CHECKING:
@@ -171,11 +172,7 @@ def check_origin(origins: Sequence[str], allowed: Decide) -> None:
 
 def resource_name(target: str) -> str:
     """Path and query of a request's target, which may be in absolute form (RFC 9112 §3.2.2, RFC 6455 §4.2.1)."""
-    if target.startswith("/"):
-        return target
-    _, _, rest = target.partition("://")
-    start = min((at for at in map(rest.find, "/?") if at >= 0), default=len(rest))
-    return rest[start:] if rest[start : start + 1] == "/" else f"/{rest[start:]}"
+    return origin_form(target) or "/"
 
 
 def choose_subprotocol(offered: Sequence[str], supported: Sequence[str]) -> str | None:

@@ -13,7 +13,9 @@ import trio
 
 from ...connection import Connection
 from ...errors import LimitExceededError, RemoteProtocolError, UpgradeFailedError, UpgradeRefusedError
-from ...http.protocol.head import MAX_HEAD, RequestHead, parse_request, write_response
+from ...http.protocol.head import RequestHead, parse_request
+from ...http.protocol.limits import MAX_HEAD
+from ...http.protocol.outgoing import write_response
 from ...http.server.exchange import Exchange
 from ...support.texts import amount
 from ...transport.linger import linger
