@@ -19,8 +19,6 @@ TALL = {
     "trionet.http.content._File",
     "trionet.http.content._Iterated",
     "trionet.http.content._Streamed",
-    "trionet.http.server.connection.HTTPServerConnection",
-    "trionet.http.server.ending.Ending",
     "trionet.websocket.handshake.client.ClientRecipe",
     "trionet.websocket.handshake.server.ServerRecipe",
 }
@@ -34,14 +32,11 @@ SHARED_NAMES = {
     "LocalProtocolError",
     "Reader",
     "Recipe",
-    "State",
     "Step",
 }
 """Names of two classes: each leaves this list when its classes have names of their own."""
 
 CIRCLES = [
-    {"trionet.http.server.exchange", "trionet.http.server.response_stream"},
-    {"trionet.http.server.link", "trionet.http.server.lookout"},
     {"trionet.interop.trio_websocket.connection", "trionet.interop.trio_websocket.endpoint"},
 ]
 """Modules that still need each other: a circle leaves this list when it is cut."""
