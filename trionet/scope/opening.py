@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ..http.client.proxy import Proxy
     from ..transport.socket_options import SocketOption
     from ..websocket import WebSocket
-    from ..websocket.options import WebSocketOptions
+    from ..websocket.handshake.opening import WebSocketOptions
 
 __all__ = ["open_http_client", "open_tcp", "open_unix", "open_websocket"]
 

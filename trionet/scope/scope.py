@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from ..http.client.proxy import Proxy
     from ..transport.socket_options import SocketOption
     from ..websocket import WebSocket
-    from ..websocket.options import WebSocketOptions
+    from ..websocket.handshake.opening import WebSocketOptions
 
 __all__ = ["Scope", "hold_http_client", "hold_websocket", "open_child", "open_scope", "open_single"]
 

@@ -10,9 +10,10 @@ from .broadcast import broadcast
 from .close_codes import CloseReason, ConnectionClosed
 from .connection import WebSocket
 from .fragments import Fragments
+from .handshake.client import to_websocket_client
+from .handshake.server import to_websocket_server
 from .keepalive import WebSocketStatistics
 from .protocol.deflate import PerMessageDeflate
-from .recipes import to_websocket_client, to_websocket_server
 
 __all__ = [
     "CloseReason",

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from ...http.protocol.headers import Headers, split_list
 from ...support.checks import check_count
-from ...websocket.handshake.shared import Settings
+from ...websocket.handshake.settings import Settings
 from ...websocket.protocol.engine import Engine
 from ...websocket.protocol.frames import TEXT
 from .connection import WebSocketConnection

@@ -91,7 +91,7 @@ class TrioWebSocketStream(Connection):
         try:
             check_request(parse_request(head))
         except NotAcceptableError as exc:
-            raise RemoteProtocolError(f"no acceptable WebSocket handshake: {exc}", exc.answer.status) from None
+            raise RemoteProtocolError(f"no acceptable WebSocket handshake: {exc}", exc.response.status) from None
         self._head = head
         return await trio_websocket.wrap_server_stream(nursery, self, *self._options)
 

@@ -19,7 +19,7 @@ from ...http.server.connection import to_http_server
 from ...ownership import Phase
 from ...scope.scope import open_single
 from ...websocket.handshake import rules
-from ...websocket.handshake.server import ServerRecipe
+from ...websocket.handshake.server import WebSocketServerRecipe
 from .connection import WebSocketConnection
 from .endpoint import Endpoints, endpoints_of, take
 from .mistakes import LocalProtocolError
@@ -77,7 +77,7 @@ class WebSocketRequest:
 
         Args:
             subprotocol: One of the proposed ones.
-            extra_headers: Additional fields of the answer, of bytes or str. Those that the handshake sets itself are
+            extra_headers: Additional fields of the response, of bytes or str. Those that the handshake sets itself are
                 left out; a Sec-WebSocket-Protocol is as good as `subprotocol`.
 
         Raises:
@@ -85,12 +85,12 @@ class WebSocketRequest:
             TypeError, ValueError: a field cannot be sent.
             ConnectionClosed: the client has gone.
 
-        Cancellation: before the answer was sent nothing has happened; afterwards the connection is closed.
+        Cancellation: before the response was sent nothing has happened; afterwards the connection is closed.
         """
         self._check_undecided("accept()")
         extra, named = split_fields(extra_headers)
         chosen = self._choose(([] if subprotocol is None else [subprotocol]) + named)
-        recipe = ServerRecipe(chosen, extra, None, self._options.settings())
+        recipe = WebSocketServerRecipe(chosen, extra, None, self._options.settings())
         try:
             websocket = await self._exchange.upgrade(recipe)
         except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
@@ -134,7 +134,7 @@ class WebSocketRequest:
 
         Args:
             status_code: 300 to 599 is what fits.
-            extra_headers: Fields of the answer.
+            extra_headers: Fields of the response.
             body: Its body.
 
         Raises:
@@ -189,9 +189,9 @@ async def receive_request(
                 if exchange._head.has_body:
                     raise rules.NotAcceptableError(400, "a WebSocket handshake has no body")
             except rules.NotAcceptableError as exc:
-                answer = exc.answer
-                fields = [field for field in answer.headers.items() if field[0] != "Content-Length"]
-                await exchange.respond(answer.status, answer.body, headers=fields)
+                response = exc.response
+                fields = [field for field in response.headers.items() if field[0] != "Content-Length"]
+                await exchange.respond(response.status, response.body, headers=fields)
             else:
                 return WebSocketRequest(exchange, endpoints, options, attends=attends)
     except (RemoteProtocolError, trio.BrokenResourceError, trio.ClosedResourceError):

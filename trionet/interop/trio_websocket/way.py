@@ -12,7 +12,7 @@ from trio_websocket import ConnectionRejected, HandshakeError
 from ...errors import UpgradeFailedError, UpgradeRefusedError
 from ...http.url.hosts import bracketed
 from ...tls import to_tls_client
-from ...websocket.handshake.client import ClientRecipe
+from ...websocket.handshake.client import WebSocketClientRecipe
 from ...websocket.handshake.rules import check_subprotocols
 from .connection import WebSocketConnection, logger
 from .options import split_fields
@@ -75,7 +75,7 @@ def _ssl_context(use_ssl: object) -> ssl.SSLContext | None:
 
 def client_recipe(
     host: str, resource: str, subprotocols: Iterable[str] | None, extra_headers: Fields, options: Options
-) -> ClientRecipe:
+) -> WebSocketClientRecipe:
     """The recipe that asks in trio-websocket's terms; what the connection is, the caller has seen to.
 
     Raises:
@@ -83,7 +83,7 @@ def client_recipe(
     """
     extra, more = split_fields(extra_headers)
     wanted = check_subprotocols(subprotocols or ())
-    return ClientRecipe(
+    return WebSocketClientRecipe(
         None,
         host,
         resource,
@@ -94,7 +94,7 @@ def client_recipe(
 
 
 async def shake_hands(
-    connection: Connection, recipe: ClientRecipe, queue_size: float, endpoints: Endpoints | None
+    connection: Connection, recipe: WebSocketClientRecipe, queue_size: float, endpoints: Endpoints | None
 ) -> WebSocketConnection:
     """Become a WebSocket.
 
@@ -112,9 +112,9 @@ async def shake_hands(
         refused = exc if isinstance(exc, UpgradeRefusedError) else exc.__cause__
         if not isinstance(refused, UpgradeRefusedError):
             raise HandshakeError(str(exc)) from exc
-        answer = refused.response
-        fields = tuple((name.lower(), value) for name, value in answer.headers.raw)
-        raise ConnectionRejected(answer.status, fields, answer.body) from exc
+        response = refused.response
+        fields = tuple((name.lower(), value) for name, value in response.headers.raw)
+        raise ConnectionRejected(response.status, fields, response.body) from exc
     assert isinstance(websocket, WebSocketConnection)
     websocket.furnish(queue_size, endpoints)
     return websocket

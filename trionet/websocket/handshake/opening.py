@@ -1,15 +1,15 @@
 """From a URL to a WebSocket: the way there, the handshake, and the redirects that a server answers it with.
 
-The way is that of an HTTP client (`http.connector`): the socket, the proxy, TLS, and an HTTP connection on top, which
-becomes the WebSocket. What another origin may see of the request is decided where an HTTP client's redirects are
-(`http.redirect`). Two things differ from a client: an HTTP proxy is asked for a tunnel also where there is no TLS
-(RFC 6455 §4.1), and a connection is used again only for a redirect to the same origin.
+The way is that of an HTTP client (`http.client.connector`): the socket, the proxy, TLS, and an HTTP connection on top,
+which becomes the WebSocket. What another origin may see of the request is decided where an HTTP client's redirects are
+(`http.client.redirect`). Two things differ from a client: an HTTP proxy is asked for a tunnel also where there is no
+TLS (RFC 6455 §4.1), and a connection is used again only for a redirect to the same origin.
 """
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import trio
 
@@ -21,8 +21,8 @@ from ...http.protocol.limits import DEFAULT_LIMITS
 from ...support.checks import check_count, check_flag
 from ...support.texts import amount
 from . import rules
-from .client import ClientRecipe
-from .shared import Settings, make_keepalive
+from .client import WebSocketClientRecipe
+from .settings import Settings, make_keepalive
 from .url import authorization, parse_url, shown_url, with_http_scheme
 
 if TYPE_CHECKING:
@@ -42,7 +42,33 @@ if TYPE_CHECKING:
     from ..connection import WebSocket
     from ..protocol.deflate import PerMessageDeflate
 
-__all__ = ["Opening"]
+__all__ = ["Opening", "WebSocketOptions"]
+
+
+class WayOptions(TypedDict, total=False):
+    """The keyword arguments of `open_websocket` that are about the way to the server."""
+
+    ssl_context: ssl.SSLContext | None
+    proxy: str | URL | Proxy | None
+    trust_env: bool
+    local_address: str | None
+    socket_options: Sequence[SocketOption]
+    unix_path: str | bytes | os.PathLike[str] | None
+
+
+class WebSocketOptions(WayOptions, total=False):
+    """The keyword arguments of `open_websocket`, where they are described."""
+
+    subprotocols: Sequence[str]
+    extra_headers: HeaderInput
+    compression: PerMessageDeflate | None
+    max_message_size: int | None
+    ping_interval: float | None
+    ping_timeout: float | None
+    handshake_timeout: float
+    follow_redirects: bool
+    max_redirects: int
+    allow_downgrade: bool
 
 
 class Opening:
@@ -59,9 +85,6 @@ class Opening:
         *,
         subprotocols: Sequence[str] = (),
         extra_headers: HeaderInput = (),
-        ssl_context: ssl.SSLContext | None = None,
-        proxy: str | URL | Proxy | None = None,
-        trust_env: bool = True,
         compression: PerMessageDeflate | None = None,
         max_message_size: int | None = 2**20,
         ping_interval: float | None = None,
@@ -70,9 +93,7 @@ class Opening:
         follow_redirects: bool = True,
         max_redirects: int = MAX_REDIRECTS,
         allow_downgrade: bool = False,
-        local_address: str | None = None,
-        socket_options: Sequence[SocketOption] = (),
-        unix_path: str | bytes | os.PathLike[str] | None = None,
+        **way: Unpack[WayOptions],
     ) -> None:
         self._target = parse_url(url)
         self._subprotocols = rules.check_subprotocols(subprotocols)
@@ -85,15 +106,7 @@ class Opening:
         check_count("max_redirects", max_redirects)
         self._max_redirects = max_redirects if check_flag("follow_redirects", follow_redirects) else None
         self._allow_downgrade = check_flag("allow_downgrade", allow_downgrade)
-        options = ConnectOptions(
-            DEFAULT_LIMITS,
-            ssl_context,
-            Proxies.choose(proxy, trust_env=trust_env),
-            local_address=local_address,
-            socket_options=socket_options,
-            unix_path=unix_path,
-        )
-        self._connector = _WebSocketConnector(owner, options)
+        self._connector = _WebSocketConnector(owner, _connect_options(**way))
 
     async def open(self) -> WebSocket:
         """Connect, and shake hands, wherever that leads.
@@ -128,8 +141,8 @@ class Opening:
     async def _connect(self, target: Target) -> HTTPClientConnection:
         return await self._connector.connect(target.origin)
 
-    def _recipe(self, target: Target, headers: Headers) -> ClientRecipe:
-        return ClientRecipe(
+    def _recipe(self, target: Target, headers: Headers) -> WebSocketClientRecipe:
+        return WebSocketClientRecipe(
             None,
             target.authority,
             target.target,
@@ -156,6 +169,19 @@ class Opening:
                 f"after {amount(followed, 'redirect')}; at most {self._max_redirects} are followed (max_redirects)"
             ) from error
         return onward
+
+
+def _connect_options(
+    *,
+    ssl_context: ssl.SSLContext | None = None,
+    proxy: str | URL | Proxy | None = None,
+    trust_env: bool = True,
+    local_address: str | None = None,
+    socket_options: Sequence[SocketOption] = (),
+    unix_path: str | bytes | os.PathLike[str] | None = None,
+) -> ConnectOptions:
+    proxies = Proxies.choose(proxy, trust_env=trust_env)
+    return ConnectOptions(DEFAULT_LIMITS, ssl_context, proxies, local_address, socket_options, unix_path)
 
 
 class _WebSocketConnector(Connector):

@@ -50,15 +50,15 @@ _OWNED: Final = frozenset({"host", "upgrade", "connection", "content-length", "t
 
 
 class NotAcceptableError(Exception):
-    """The request is good HTTP, but no handshake that can be accepted. `answer` is what to say to it."""
+    """The request is good HTTP, but no handshake that can be accepted. `response` is what to say to it."""
 
     def __init__(self, status: int, text: str, headers: Sequence[tuple[str, str]] = ()) -> None:
         super().__init__(text)
-        self.answer = refusal(status, text, headers)
+        self.response = refusal(status, text, headers)
 
 
 def refusal(status: int, text: str, headers: Sequence[tuple[str, str]] = ()) -> HandshakeResponse:
-    """An error answer with a line of text."""
+    """An error response with a line of text."""
     body = f"{text}\n".encode("utf-8", "backslashreplace")
     reasons = {400: "Bad Request", 403: "Forbidden", 426: "Upgrade Required", 431: "Request Header Fields Too Large",
                501: "Not Implemented", 505: "HTTP Version Not Supported"}  # fmt: skip

@@ -1,4 +1,4 @@
-"""What the recipes of both sides share: their arguments, one use, one deadline, and the successor that comes of it."""
+"""What the recipes of both sides share: what they are told about the WebSocket, and how they make it in the end."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ...http.client.handshake_response import MAX_BODY
-from ...http.protocol.headers import Headers
-from ...own_recipe import OwnRecipe
 from ...support.checks import check_count, check_seconds
 from ..connection import WebSocket
 from ..keepalive import KeepaliveOptions
@@ -16,8 +14,9 @@ from ..protocol.engine import Engine
 
 if TYPE_CHECKING:
     from ...handle.detached import Detached
+    from ...http.protocol.headers import Headers
 
-__all__ = ["Settings", "Upgrading", "make_keepalive"]
+__all__ = ["Agreement", "Settings", "make_keepalive"]
 
 
 @dataclass(slots=True)
@@ -43,6 +42,30 @@ class Settings:
         if self.compression is not None and not isinstance(self.compression, PerMessageDeflate):
             raise TypeError(f"compression must be PerMessageDeflate() or None, not {self.compression!r}")
 
+    def websocket(self, capsule: Detached, agreed: Agreement, *, client: bool) -> WebSocket:
+        """The WebSocket on which both sides have agreed. A step; must not fail."""
+        engine = self.engine(client=client, max_message_size=self.max_message_size, compression=agreed.compression)
+        return self.kind(
+            capsule,
+            engine,
+            path=agreed.path,
+            subprotocol=agreed.subprotocol,
+            headers=agreed.headers,
+            keepalive=self.keepalive,
+        )
+
+
+@dataclass(slots=True)
+class Agreement:
+    """What comes of a handshake."""
+
+    path: str
+    """Path and query of the request."""
+    subprotocol: str | None
+    compression: PerMessageDeflate | None
+    headers: Headers
+    """The fields of the peer's part of the handshake."""
+
 
 def make_keepalive(ping_interval: float | None, ping_timeout: float | None) -> KeepaliveOptions | None:
     """What a program asks for with these two; None for nothing.
@@ -55,37 +78,3 @@ def make_keepalive(ping_interval: float | None, ping_timeout: float | None) -> K
     if ping_interval is None:
         raise ValueError(f"ping_timeout={ping_timeout!r} without ping_interval: no ping would be sent")
     return KeepaliveOptions(ping_interval, ping_timeout)
-
-
-class Upgrading(OwnRecipe[WebSocket]):
-    """One side of a handshake that is still to come. Its subclasses talk."""
-
-    client: bool
-    _path = ""
-    _chosen: str | None = None
-    _agreed: PerMessageDeflate | None = None
-    _peer_headers = Headers()
-
-    def __init__(self, settings: Settings) -> None:
-        self.limit_time(settings.handshake_timeout)
-        self._settings = settings
-
-    @property
-    def what(self) -> str:
-        """As `OwnRecipe.what`."""
-        return f"WebSocket handshake ({self.name})"
-
-    def make(self, capsule: Detached) -> WebSocket:
-        """As `OwnRecipe.make`. A step."""
-        settings = self._settings
-        engine = settings.engine(
-            client=self.client, max_message_size=settings.max_message_size, compression=self._agreed
-        )
-        return settings.kind(
-            capsule,
-            engine,
-            path=self._path,
-            subprotocol=self._chosen,
-            headers=self._peer_headers,
-            keepalive=settings.keepalive,
-        )
