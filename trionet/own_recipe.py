@@ -18,12 +18,13 @@ from .errors import (
     UpgradeRefusedError,
 )
 from .support.checks import check_seconds
+from .support.texts import shown_bytes
 
 if TYPE_CHECKING:
     from .handle.detached import Detached
     from .handle.wire import Wire
 
-__all__ = ["OwnRecipe"]
+__all__ = ["OwnRecipe", "refuse_unread"]
 
 Successor = TypeVar("Successor", covariant=True)
 
@@ -93,3 +94,21 @@ class OwnRecipe(Generic[Successor]):
     def make(self, capsule: Detached) -> Successor:
         """The successor. A step; must not fail."""
         raise NotImplementedError
+
+
+def refuse_unread(source: Any, unread: bytes | bytearray, peer: str) -> None:
+    """Raise if there is anything unread, for a client whose peer must not speak first.
+
+    Args:
+        source: What is to be upgraded.
+        unread: Its unread bytes.
+        peer: What is at the other end, with its article.
+
+    Raises:
+        LocalProtocolError: there are unread bytes; nothing has changed.
+    """
+    if unread:
+        raise LocalProtocolError(
+            f"upgrade refused: {source!r} has unread bytes, but {peer} must not speak first: {shown_bytes(unread)}. "
+            f"Receive them first if they belong to the protocol before"
+        )

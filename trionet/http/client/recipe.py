@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ...errors import LocalProtocolError
-from ...own_recipe import OwnRecipe
-from ...support.texts import shown_bytes
+from ...own_recipe import OwnRecipe, refuse_unread
 from ..protocol.limits import DEFAULT_LIMITS, HTTPLimits
 from .connection import HTTPClientConnection
 
@@ -54,11 +52,7 @@ class _ClientRecipe(OwnRecipe[HTTPClientConnection]):
         self._limits = limits
 
     def check(self, source: Connection) -> None:
-        if source._leftover:
-            raise LocalProtocolError(
-                f"upgrade refused: {source!r} has unread bytes, but an HTTP server must not speak first: "
-                f"{shown_bytes(source._leftover)}. Receive them first if they belong to the protocol before"
-            )
+        refuse_unread(source, source._leftover, "an HTTP server")
 
     def make(self, capsule: Detached) -> HTTPClientConnection:
         return HTTPClientConnection(capsule, host=self._host, limits=self._limits)

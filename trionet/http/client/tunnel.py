@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Final, NoReturn
 import trio
 
 from ...connection import Connection
-from ...errors import LocalProtocolError, RemoteProtocolError, UpgradeFailedError, UpgradeRefusedError
-from ...own_recipe import OwnRecipe
-from ...support.texts import shown_bytes
+from ...errors import RemoteProtocolError, UpgradeFailedError, UpgradeRefusedError
+from ...own_recipe import OwnRecipe, refuse_unread
 from ...transport.addresses import check_port
 from ..protocol.framing import NO_BODY
 from ..protocol.headers import Headers, with_defaults
@@ -130,11 +129,7 @@ class _Tunnel(OwnRecipe[Connection]):
         return f"{self.name}: the proxy's way to {bracketed(self._host)}:{self._port}"
 
     def check(self, source: Connection) -> None:
-        if source._leftover:
-            raise LocalProtocolError(
-                f"upgrade refused: {source!r} has unread bytes, but a proxy must not speak first: "
-                f"{shown_bytes(source._leftover)}. Receive them first if they belong to the protocol before"
-            )
+        refuse_unread(source, source._leftover, "a proxy")
 
     def make(self, capsule: Detached) -> Connection:
         return Connection(capsule)

@@ -8,8 +8,7 @@ from ...connection import Connection
 from ...errors import LimitExceededError, LocalProtocolError, UpgradeFailedError, UpgradeRefusedError
 from ...http.client import handshake_response
 from ...http.client.connection import HTTPClientConnection
-from ...own_recipe import OwnRecipe
-from ...support.texts import shown_bytes
+from ...own_recipe import OwnRecipe, refuse_unread
 from ..protocol import extensions
 from . import rules
 from .settings import Agreement, Settings, make_keepalive
@@ -122,11 +121,7 @@ class WebSocketClientRecipe(OwnRecipe["WebSocket"]):
 
     def check(self, source: Any) -> None:
         """As `OwnRecipe.check`. A step."""
-        if unread := source._unread():
-            raise LocalProtocolError(
-                f"upgrade refused: {source!r} has unread bytes, but a WebSocket server must not speak first: "
-                f"{shown_bytes(unread)}. Receive them first if they belong to the protocol before"
-            )
+        refuse_unread(source, source._unread(), "a WebSocket server")
         tls = source._transport.tls is not None
         if self._secure and not tls:
             raise LocalProtocolError(
