@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 
 from trionet import RemoteProtocolError
-from trionet.http import coding
-from trionet.http.coding import MAX_PIECE, Decoder, accept_encoding, make_decoder, unknown_codings
+from trionet.http.coding import MAX_PIECE, Decoder, accept_encoding, libraries, make_decoder, unknown_codings
 
 TEXT = b"".join(b"%d bottles of beer\n" % n for n in range(20_000))
 ZEROS = 65_000_000
@@ -205,7 +204,7 @@ def test_unknown_codings_are_passed_over_and_told() -> None:
 @pytest.fixture
 def forgotten() -> Any:
     """What is known of installed packages is forgotten before and after the test."""
-    caches = (coding._brotli, coding._zstd, coding._library_errors)
+    caches = (libraries.brotli, libraries.zstd, libraries.library_errors)
     for cache in caches:
         cache.cache_clear()
     yield
@@ -214,7 +213,7 @@ def forgotten() -> Any:
 
 
 def test_what_is_installed_is_offered(monkeypatch: pytest.MonkeyPatch, forgotten: None) -> None:
-    monkeypatch.setattr(coding, "_import", lambda name: None)
+    monkeypatch.setattr(libraries, "_import", lambda name: None)
     assert accept_encoding() == "gzip, deflate"
     assert make_decoder("br, zstd") is None
     assert unknown_codings("br, zstd, gzip") == ["br", "zstd"]
@@ -230,7 +229,7 @@ def test_a_brotli_that_knows_no_bound_is_not_used(monkeypatch: pytest.MonkeyPatc
             def process(self, data: bytes) -> bytes:
                 raise AssertionError("called without a bound")
 
-    monkeypatch.setattr(coding, "_import", lambda name: Old if name == "brotli" else None)
+    monkeypatch.setattr(libraries, "_import", lambda name: Old if name == "brotli" else None)
     assert accept_encoding() == "gzip, deflate"
 
 

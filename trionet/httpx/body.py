@@ -53,7 +53,7 @@ class Paced(Content):
         when_sent: Called when there is no more, if it is not None.
     """
 
-    __slots__ = ("_pieces", "_source", "_timeouts", "_used", "error", "scope", "when_sent", "writing")
+    __slots__ = ("_pieces", "_source", "_timeouts", "error", "scope", "when_sent", "writing")
 
     def __init__(
         self,
@@ -67,7 +67,6 @@ class Paced(Content):
         self._source = source
         self._pieces = pieces
         self._timeouts = timeouts
-        self._used = False
         self.scope: trio.CancelScope | None = None
         self.error: BaseException | None = None
         self.writing = True

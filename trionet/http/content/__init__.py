@@ -1,0 +1,14 @@
+"""What a message sends as its body, whatever it is given as: bytes, text, JSON, a file, an iterator.
+
+`content` says what content is; `iterables` and `files` are its kinds, `text` makes bytes; `make` chooses among them.
+"""
+
+from __future__ import annotations
+
+from .content import Chunks, Content
+from .files import CHUNK
+from .iterables import NOTHING
+from .make import ABSENT, content_fields, make_content, written
+from .text import as_piece
+
+__all__ = ["ABSENT", "CHUNK", "NOTHING", "Chunks", "Content", "as_piece", "content_fields", "make_content", "written"]
