@@ -246,7 +246,7 @@ class Handle:
         return await detaching.detach_when_idle(self)
 
     @enable_ki_protection
-    def transfer(self, scope: Any) -> Self:
+    def transfer(self, scope: Scope) -> Self:
         """Move the connection to another scope: the only way for it to outlive this one. A step.
 
         Args:

@@ -7,7 +7,7 @@ connections, and sees to the order in which a scope is left.
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack, cast
 
 import trio
 from trio.lowlevel import enable_ki_protection
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from ..custody.drain_report import DrainReport
     from ..custody.owner import Observer
+    from ..handle import Handle
     from ..http.client.client import HTTPClient
     from ..http.client.options import ClientOptions
     from ..http.client.proxy import Proxy
@@ -90,9 +91,9 @@ class Scope:
         return self._owner.draining
 
     @property
-    def handles(self) -> tuple[Any, ...]:
+    def handles(self) -> tuple[Handle | Detached, ...]:
         """What the scope owns (handles, and capsules nobody adopted yet), in the order of opening."""
-        return self._owner.members
+        return cast("tuple[Handle | Detached, ...]", self._owner.members)
 
     @property
     def report(self) -> DrainReport:
