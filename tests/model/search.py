@@ -6,6 +6,8 @@ import time
 from collections import defaultdict
 from dataclasses import dataclass, field
 
+from tests.helpers.untraced import untraced
+
 from .bounds import Bounds
 from .game import Game
 from .invariants import wrong, wrong_step
@@ -59,16 +61,20 @@ class Search:
     def run(self) -> Found:
         """Every reachable world, until one is wrong."""
         began = time.perf_counter()
+        with untraced():
+            self._expand_all()
+            if not self.found.violation:
+                self._check_exits()
+        self.found.states = len(self.parents)
+        self.found.seconds = time.perf_counter() - began
+        return self.found
+
+    def _expand_all(self) -> None:
         level = [beginning()]
         self.parents[level[0]] = None
         while level and not self.found.violation:
             self.found.depth += 1
             level = [after for world in level for after in self._try_expanding(world)]
-        if not self.found.violation:
-            self._check_exits()
-        self.found.states = len(self.parents)
-        self.found.seconds = time.perf_counter() - began
-        return self.found
 
     def _try_expanding(self, world: World) -> list[World]:
         try:

@@ -18,6 +18,10 @@ Life = State
 """What the machine says of a handle."""
 
 
+ENDED = tuple(phase for phase in Phase if phase.terminal)
+"""The phases in which a handle has ended: asked millions of times."""
+
+
 class Wire(NamedTuple):
     """What a handshake in progress holds (`trionet.wire.Wire`)."""
 
@@ -58,7 +62,7 @@ class Handle(NamedTuple):
 
     @property
     def live(self) -> bool:
-        return not self.life.phase.terminal
+        return self.life.phase not in ENDED
 
     @property
     def quiet(self) -> bool:

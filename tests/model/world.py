@@ -11,7 +11,7 @@ from typing import Any
 
 from trionet.ownership import Effect, Event, Ownership, Phase, Receive, Refuse, Send, state_of
 
-from .state import Bytes, Capsule, Handle, Life, Node, Wire, World
+from .state import ENDED, Bytes, Capsule, Handle, Life, Node, Wire, World
 
 
 class MachineError(Exception):
@@ -25,6 +25,7 @@ class Machine:
         self._ownership = ownership
         self._known: dict[tuple[Life, Event], tuple[Life, tuple[Effect, ...] | Refuse]] = {}
         self._stirs: dict[Life, tuple[Event, ...]] = {}
+        self._tidied: dict[Life, Life | None] = {}
 
     def step(self, life: Life, event: Event) -> tuple[Life, tuple[Effect, ...] | Refuse]:
         """The state after `event`, and the answer."""
@@ -45,6 +46,16 @@ class Machine:
         if found is None:
             found = self._stirs[life] = tuple(event for event in Event if self._does_something(life, event))
         return found
+
+    def tidied(self, life: Life) -> Life | None:
+        """What is left of the state of a handle that has ended and is inert; None: it is neither, or not yet."""
+        try:
+            return self._tidied[life]
+        except KeyError:
+            inert = life.phase in ENDED and not self.stirs(life)
+            tidy = state_of(phase=life.phase, reason=life.reason) if inert else None
+            self._tidied[life] = tidy
+            return tidy
 
     def _does_something(self, life: Life, event: Event) -> bool:
         after, answer = self.step(life, event)
@@ -89,9 +100,12 @@ class Step:
 
     def _tidied(self, node: Node) -> Node:
         """A handle that has ended and is inert needs no memory of its sides: so fewer states differ."""
-        if isinstance(node, Capsule) or node.live or self.machine.stirs(node.life):
+        if isinstance(node, Capsule):
             return node
-        return node._replace(life=state_of(phase=node.life.phase, reason=node.life.reason), leases=0, event="")
+        tidy = self.machine.tidied(node.life)
+        if tidy is None or (tidy is node.life and not node.leases and not node.event):
+            return node
+        return node._replace(life=tidy, leases=0, event="")
 
     def handle(self, i: int) -> Handle:
         """The handle at place `i` of the chain."""
