@@ -72,7 +72,6 @@ BETWEEN_ROOMS = {
     "WebSocketConnection": "CONNECTION_ID",
     "Detached": "blockers opened_at",
     "Headers": "from_wire",
-    "WebSocket": "flush tick",
 }
 """Members that trionet's rooms use among themselves: not for programs."""
 

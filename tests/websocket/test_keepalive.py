@@ -257,7 +257,7 @@ async def test_a_pong_that_has_come_by_the_time_counts(pair, autojump_clock):
             assert other._transport.send_some(pong) == len(pong)
             while not server._transport.input_waits():
                 pass  # the system may be a moment late
-            server.tick(trio.current_time() + 20)
+            server._attendance.tick(trio.current_time() + 20)
             assert server.phase is Phase.OPEN
             await wait_all_tasks_blocked()
             assert server.statistics().latency == pytest.approx(2, abs=0.6)

@@ -24,7 +24,7 @@ from .background import start_service
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["TICK", "Breather", "Caretaker", "Charge"]
+__all__ = ["TICK", "Breather", "Caretaker", "Charge", "Flushable"]
 
 _LOG = logging.getLogger("trionet")
 

@@ -20,8 +20,10 @@ from trio_websocket import Endpoint
 
 from ..errors import HandleBusyError, HandleMovedError, LocalProtocolError
 from ..handle import Handle
-from ..ownership import Event, Phase, Reason, Receive, Send
+from ..ownership import Event, Phase, Reason, Receive
+from ..ownership.shortcuts import SEND
 from ..support.generators import close_generator
+from .attendance import Attendance
 from .close_codes import CLEAN, CloseReason, ConnectionBroken, ConnectionClosed, check_close
 from .close_handshake import TOO_SLOW, CloseHandshake
 from .close_state import CloseState
@@ -32,8 +34,6 @@ from .receiving import MessageReceiver
 from .sending import YIELD_EVERY, MessageSender
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from ..custody.owner import Owner
     from ..handle.detached import Detached
     from ..handle.recipe import Recipe
@@ -48,7 +48,6 @@ __all__ = ["WebSocket"]
 
 _OPEN: Final = Phase.OPEN
 _MOVED: Final = Phase.MOVED
-_IDLE: Final = Send.IDLE
 
 
 class WebSocket(Handle, trio.abc.AsyncResource):
@@ -62,8 +61,8 @@ class WebSocket(Handle, trio.abc.AsyncResource):
     TCP makes the peer wait. On a Trio stream that trionet did not open itself this needs a task that receives.
     """
 
-    __slots__ = ("_close_handshake", "_closing", "_engine", "_headers", "_keepalive", "_keepalive_options", "_path",
-                 "_receiver", "_retire_by", "_sender", "_subprotocol")  # fmt: skip
+    __slots__ = ("_attendance", "_close_handshake", "_closing", "_engine", "_headers", "_keepalive",
+                 "_keepalive_options", "_path", "_receiver", "_sender", "_subprotocol")  # fmt: skip
 
     def __init__(
         self,
@@ -80,7 +79,6 @@ class WebSocket(Handle, trio.abc.AsyncResource):
         self._headers = headers
         self._engine = engine
         self._closing = CloseState()
-        self._retire_by = 0.0
         self._keepalive_options = keepalive
         super().__init__(capsule)
 
@@ -93,6 +91,7 @@ class WebSocket(Handle, trio.abc.AsyncResource):
         before = getattr(self, "_receiver", None)
         self._receiver = MessageReceiver(engine, closing, sender, self._close_handshake, before)
         self._keepalive = Keepalive(self._keepalive_options, sender, self._receiver.pings, closing)
+        self._attendance = sender.attendance = Attendance(self, sender, self._receiver, self._keepalive)
 
     # --- questions -----------------------------------------------------------------------------------------------
 
@@ -221,11 +220,9 @@ class WebSocket(Handle, trio.abc.AsyncResource):
 
         Source: RFC 6455 §5.4, §6.1.
         """
-        life, sender = self._life, self._sender
+        sender = self._sender
         if (
-            life.state.phase is not _OPEN
-            or life.state.send is not _IDLE
-            or life.state.reset
+            SEND[self._life.state] is None
             or sender.frame_turn.held
             or sender.message_turn.held
             or sender.unsent
@@ -406,7 +403,8 @@ class WebSocket(Handle, trio.abc.AsyncResource):
                 self._receiver.messages.clear()
             self._engine.reader.parts.clear()
         if phase is _MOVED or phase is Phase.CLOSED:
-            self._owner.caretaker.unwatch(self)
+            self._owner.caretaker.unwatch(self._attendance)
+            self._attendance.let_go()
         super()._phase_changed(before)
 
     @property
@@ -436,14 +434,14 @@ class WebSocket(Handle, trio.abc.AsyncResource):
         text = str(super()._broken_error(what))
         return ConnectionBroken(self._closing.reason, text, self._torn).with_handle(self)
 
-    # --- for its scope, its server, and their caretaker ----------------------------------------------------------
+    # --- for its scope and its server ----------------------------------------------------------------------------
 
     @enable_ki_protection
     def _seat(self, owner: Owner, instead_of: Any = None) -> None:
         """As for every handle; what the handle before a transfer had to wait with goes out."""
         super()._seat(owner, instead_of)
         self._sender.flush(self)
-        owner.caretaker.watch(self)
+        owner.caretaker.watch(self._attendance)
 
     @enable_ki_protection
     def _retire(self, grace: float = 0.0) -> None:
@@ -458,7 +456,7 @@ class WebSocket(Handle, trio.abc.AsyncResource):
             return
         self._closing.to_say = (1001, "")
         more = self._receiver.attend(self)
-        self._retire_by = trio.current_time() + grace
+        self._attendance.retire_by = trio.current_time() + grace
         super()._retire(grace)
         if more:
             return  # the caretaker sees to it
@@ -471,28 +469,6 @@ class WebSocket(Handle, trio.abc.AsyncResource):
         self._check_run("handler failed")
         if self._life.state.phase is _OPEN:
             self._closing.to_say = (1011, "")
-
-    def flush(self) -> None:
-        """What is due goes out now. A step; for the caretaker."""
-        self._sender.flush(self)
-
-    @enable_ki_protection
-    def tick(self, now: float) -> Callable[[], bool] | None:
-        """For the caretaker. A step; what it returns goes on with what has come, if there may be more of that."""
-        life = self._life
-        if life.state.phase is not _OPEN or life.state.reset:
-            return None
-        if life.retiring:
-            more = self._attend_again()
-            if not more and now >= self._retire_by:
-                self._close_in_background()
-        else:
-            more = self._receiver.attend(self)
-            self._keepalive.look(self, now)
-        return self._attend_again if more else None
-
-    def _attend_again(self) -> bool:
-        return self._receiver.attend_again(self)
 
     def statistics(self) -> WebSocketStatistics:
         """Figures of this WebSocket. Never raises."""

@@ -20,11 +20,13 @@ from trio.lowlevel import cancel_shielded_checkpoint, checkpoint_if_cancelled, e
 from ..errors import HandleBrokenError
 from ..handle.turn import Turn
 from ..ownership import Event, Phase, Refuse, Send
+from ..ownership.shortcuts import SEND
 from .close_codes import ConnectionBroken
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ..custody.caretaker import Flushable
     from ..handle import Handle, Lease
     from .close_state import CloseState
     from .protocol.engine import Engine
@@ -49,6 +51,7 @@ class MessageSender:
         writer: Builds the frames.
         message_turn: Held by the task that sends a message, to its last frame.
         frame_turn: Held by the task that sends a frame.
+        attendance: What the caretaker is told of where something is to be flushed.
         fragmenting: Whether a message is being sent in fragments.
         unfinished: Whether its first frame has been sent, and its last one not yet.
         yielded: Whether this handle's reader has let other tasks run since the latest send: then a send need not.
@@ -57,8 +60,8 @@ class MessageSender:
         posted: Messages that were broadcast while another message is being sent in fragments.
     """
 
-    __slots__ = ("_closing", "_flush_asked", "_flushing", "_gathered", "_received", "fragmenting", "frame_turn",
-                 "message_turn", "posted", "unfinished", "unsent", "writer", "yielded")  # fmt: skip
+    __slots__ = ("_closing", "_flush_asked", "_flushing", "_gathered", "_received", "attendance", "fragmenting",
+                 "frame_turn", "message_turn", "posted", "unfinished", "unsent", "writer", "yielded")  # fmt: skip
 
     def __init__(self, engine: Engine, closing: CloseState, before: MessageSender | None) -> None:
         self.writer = engine.writer
@@ -66,6 +69,7 @@ class MessageSender:
         self._closing = closing
         self.message_turn = Turn()
         self.frame_turn = Turn()
+        self.attendance: Flushable
         self.fragmenting = False
         self.unfinished = False
         self.yielded = False
@@ -80,11 +84,10 @@ class MessageSender:
     @enable_ki_protection
     async def send(self, handle: Handle, message: str | bytes | bytearray | memoryview) -> None:
         """Send a message, whatever else is being sent, or due. See `WebSocket.send_message`."""
-        if self._received and len(self.unsent) <= GATHER and not (self.frame_turn.held or self.message_turn.held):
-            life = handle._life
-            if life.state.phase is Phase.OPEN and life.state.send is Send.IDLE and not life.state.reset:
-                await self._gather(handle, message)
-                return
+        busy = self.frame_turn.held or self.message_turn.held
+        if self._received and not busy and len(self.unsent) <= GATHER and SEND[handle._life.state] is not None:
+            await self._gather(handle, message)
+            return
         await self.take_message_turn(handle)
         try:
             await self.send_frame(handle, self.writer.message, message)
@@ -137,7 +140,7 @@ class MessageSender:
         self.unsent += self.writer.message(message)
         if not self._flush_asked:
             self._flush_asked = True
-            handle._owner.caretaker.flush_soon(handle)  # type: ignore[arg-type]
+            handle._owner.caretaker.flush_soon(self.attendance)
         self._gathered += 1
         if self._gathered >= YIELD_EVERY:
             self._gathered = 0
@@ -173,8 +176,7 @@ class MessageSender:
         writer = self.writer
         if self._flushing or self.frame_turn.held or not (self.unsent or writer.pongs):
             return
-        life = handle._life
-        if life.state.phase is not Phase.OPEN or life.state.send is not Send.IDLE or life.state.reset:
+        if SEND[handle._life.state] is None:
             return
         # From here on it stays what it is: a part of it may be out.
         unsent = self.unsent

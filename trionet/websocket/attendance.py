@@ -1,0 +1,69 @@
+"""What the caretaker does for a WebSocket while its owner does something else.
+
+Each tick is a short step: the receiver takes in what has come, where no task receives (`receiving`), the keepalive
+sends a ping or gives up a dead peer (`keepalive`), and a WebSocket that is to end closes when its grace is over. What
+several messages have left in the output buffer goes out when the tasks that are due have had their turns.
+"""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING
+
+from trio.lowlevel import enable_ki_protection
+
+from ..ownership import Phase
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..handle import Handle
+    from .keepalive import Keepalive
+    from .receiving import MessageReceiver
+    from .sending import MessageSender
+
+__all__ = ["Attendance"]
+
+
+class Attendance:
+    """One WebSocket, as the caretaker sees it: a `Charge`.
+
+    Attributes:
+        retire_by: When a WebSocket that is to end closes, whatever its peer may still want.
+    """
+
+    __slots__ = ("_handle", "_keepalive", "_receiver", "_sender", "retire_by")
+
+    def __init__(self, handle: Handle, sender: MessageSender, receiver: MessageReceiver, keepalive: Keepalive) -> None:
+        self._handle = handle
+        self._sender = sender
+        self._receiver = receiver
+        self._keepalive = keepalive
+        self.retire_by = 0.0
+
+    def flush(self) -> None:
+        """What is due goes out now. A step."""
+        self._sender.flush(self._handle)
+
+    @enable_ki_protection
+    def tick(self, now: float) -> Callable[[], bool] | None:
+        """A step; what it returns goes on with what has come, if there may be more of that."""
+        handle, life = self._handle, self._handle._life
+        if life.state.phase is not Phase.OPEN or life.state.reset:
+            return None
+        if life.retiring:
+            more = self._go_on()
+            if not more and now >= self.retire_by:
+                handle._close_in_background()
+        else:
+            more = self._receiver.attend(handle)
+            self._keepalive.look(handle, now)
+        return self._go_on if more else None
+
+    def _go_on(self) -> bool:
+        return self._receiver.attend_again(self._handle)
+
+    @enable_ki_protection
+    def let_go(self) -> None:
+        """The handle has ended: it is not kept alive by those that know this. A step, taken once."""
+        self._handle = weakref.proxy(self._handle)
