@@ -140,31 +140,25 @@ class HTTPServerConnection(Handle):
 
     @enable_ki_protection
     async def __anext__(self) -> Exchange:
-        cycle, life, machine = self._cycle, self._life, self._machine
+        cycle, life, machine, task = self._cycle, self._life, self._machine, None
         if cycle.exchange is not None or self._in_a_row >= MAX_IN_A_ROW:
             await self._pause()
-        task = None
         while True:
             if life.state.phase is not _OPEN and not self._ending.has_last_request():
                 await self._leave_loop()
             try:
-                head = machine.next_event()
+                if type(head := machine.next_event()) is RequestHead:
+                    break
             except RemoteProtocolError as exc:
                 await self._ending.refuse_request(exc)  # noqa: ASYNC102, ASYNC120 - a cancellation outranks the error
-                exc.handle = self
                 raise
-            if type(head) is RequestHead:
-                break
             if head is not _NEED_DATA or not machine.keep_alive:
                 await self._ending.end_quietly()
-            if life.state.unsent:
-                self._output.flush()
             task = current_task()
             if life.state.unsent or life.retiring or (busy := RECEIVE[life.state]) is None:
                 await self._receive_carefully()
                 continue
-            life.state = busy
-            self._reader, self._reader_since = task, self._clock.current_time()
+            life.state, self._reader, self._reader_since = busy, task, self._clock.current_time()
             try:
                 data = await self._transport.receive_some(MAX_RECEIVE)
             except BaseException as exc:
@@ -175,15 +169,13 @@ class HTTPServerConnection(Handle):
                 continue
             machine.receive(data)
             self._bytes_received += len(data)
-            life.state = idle
-            self._reader, cycle.has_yielded = None, True
-        if (leased := ARRIVED_LEASE[life.state]) is not None:
+            life.state, self._reader, cycle.has_yielded = idle, None, True
+        if (leased := ARRIVED_LEASE[life.state]) is not None and leased.phase is _OPEN:
             life.state = leased
         else:
             self._take(Event.ARRIVED_LEASE)
-        cycle.exchange = exchange = Exchange(self, head)
-        if life.state.phase is not _OPEN:
             machine.close_after_exchange()
+        cycle.exchange = exchange = Exchange(self, head)
         self._ending.handler = current_task() if task is None else task
         self._in_a_row = self._in_a_row + 1 if task is None else 0
         return exchange
@@ -199,8 +191,15 @@ class HTTPServerConnection(Handle):
 
     @enable_ki_protection
     async def _receive_carefully(self) -> None:
-        """Receive once, whatever else is going on: something waits to be sent, or the connection is to end."""
+        """Receive once, whatever else is going on: something waits to be sent, or the connection is to end.
+
+        It may return without having received; whether it was called for is looked at again then.
+        """
         life = self._life
+        was_unsent = life.state.unsent
+        self._output.flush()
+        if was_unsent and not life.state.unsent:
+            return  # the usual end of a row of pipelined requests
         if self._lookouts.receiving is not None:
             await self._lookouts.stand_aside()
             return  # what it has received may be a request

@@ -246,6 +246,7 @@ class Ending:
             with suppress(HandleBrokenError, HandleClosedError):  # the client has gone, or takes nothing
                 await self._output.send((machine.respond(exc.status_hint, PLAIN_TEXT, text),), None)
         await handle.aclose()
+        exc.handle = handle
 
     @enable_ki_protection
     async def end_quietly(self) -> NoReturn:
