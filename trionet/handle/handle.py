@@ -357,6 +357,11 @@ class Handle:
             return Reason.PEER_EOF if life.state.cut_off else Reason.PEER_RESET
         return life.state.reason if life.state.reason in _PEERS else None
 
+    @property
+    def _eof_seen(self) -> bool:
+        """Whether the peer has ended its direction, and that was received."""
+        return self._life.state.receive is Receive.EOF
+
     # --- the brackets around operations, and leases --------------------------------------------------------------
     # Protocol handles put them around their I/O or, where microseconds count, write the same tests out.
 

@@ -13,7 +13,7 @@ did to it, such as to use it after closing it.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from ..errors import (
     HandleBrokenError,
@@ -25,7 +25,7 @@ from ..errors import (
     UpgradeRefusedError,
     leaves,
 )
-from ..ownership import Reason, Receive
+from ..ownership import Reason
 from ..support.texts import printable
 
 if TYPE_CHECKING:
@@ -33,7 +33,19 @@ if TYPE_CHECKING:
 
     from ..handle.detached import Watcher
 
-__all__ = ["Fault", "Verdict", "fault_of_end", "judge", "only", "said"]
+__all__ = ["Fault", "Judged", "Verdict", "fault_of_end", "judge", "only", "said"]
+
+
+class Judged(Protocol):
+    """What a handle tells its server of its end, and of who follows its connection."""
+
+    _watcher: Watcher | None
+
+    @property
+    def _ended_by_peer(self) -> Reason | None: ...
+
+    @property
+    def _eof_seen(self) -> bool: ...
 
 
 class Fault(StrEnum):
@@ -122,13 +134,13 @@ def judge(exc: BaseException, watcher: Watcher, *, draining: bool = False) -> Ve
     return Verdict(*next((one for one in found if one[0].peers), found[0]))
 
 
-def fault_of_end(handle: Any) -> Fault | None:
+def fault_of_end(handle: Judged) -> Fault | None:
     """What the peer did if it has ended this handle, in the middle of something; None if it has not."""
     reason = handle._ended_by_peer
     return None if reason is None else _BY_REASON.get(reason)
 
 
-def _on_its_own(error: TrionetError, handle: Any) -> Fault:
+def _on_its_own(error: TrionetError, handle: Judged) -> Fault:
     """Whose fault an error of the served connection is."""
     match error:
         case UpgradeRefusedError():
@@ -138,13 +150,13 @@ def _on_its_own(error: TrionetError, handle: Any) -> Fault:
         case LimitExceededError():
             return Fault.LIMIT
         case RemoteProtocolError():
-            if handle._life.state.receive is Receive.EOF:
+            if handle._eof_seen:
                 return Fault.LEFT
             return _BY_STATUS.get(error.status_hint, Fault.PROTOCOL)
         case HandleClosedError() | HandleBrokenError():
             fault = fault_of_end(handle)
             if isinstance(error, HandleClosedError):
-                if fault is None and error.end is None and handle._life.state.receive is Receive.EOF:
+                if fault is None and error.end is None and handle._eof_seen:
                     return Fault.LEFT  # what was refused needs both directions
                 if fault is not None and error.clean:
                     return Fault.NOBODY

@@ -14,7 +14,7 @@ from ..support.texts import printable
 from .fault import Fault, judge
 
 if TYPE_CHECKING:
-    from .fault import Verdict
+    from .fault import Judged, Verdict
 
 __all__ = ["REMEDY", "STREAM_REMEDY", "Follower", "followed"]
 
@@ -72,9 +72,9 @@ class Unserved(Follower):
     __slots__ = ("__weakref__",)
 
 
-def followed(handle: Any) -> Follower:
+def followed(handle: Judged) -> Follower:
     """Who follows this handle's connection. A step."""
-    if not isinstance(handle._watcher, Follower):
-        handle._watcher = Unserved()
-    found: Follower = handle._watcher
-    return found
+    follower = handle._watcher
+    if not isinstance(follower, Follower):
+        follower = handle._watcher = Unserved()
+    return follower
