@@ -26,9 +26,10 @@ from ..http.server.connection import to_http_server
 from ..http.server.error_response import PLAIN_TEXT, answer_status, error_text
 from ..ownership import Reason
 from ..support.texts import printable, shown_address
+from .arguments import check_handler
 from .fault import Fault, Verdict, fault_of_end, judge, said
 from .follower import REMEDY, STREAM_REMEDY, followed
-from .serve import check_handler, serve_tcp
+from .serve import serve_tcp
 
 if TYPE_CHECKING:
     import ssl

@@ -5,7 +5,6 @@ Every argument is checked before anything is opened or taken over.
 
 from __future__ import annotations
 
-import inspect
 import socket
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -14,15 +13,13 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from ..scope.scope import open_scope
-from ..support.block import check_trio
-from ..support.checks import check_flag, check_kind
-from ..tls import to_tls_server
+from ..support.checks import check_flag
 from ..transport.listening import close_listener, tcp_listeners
 from ..transport.socket import take_socket
-from ..transport.socket_options import check_socket_options, set_socket_options
+from ..transport.socket_options import set_socket_options
 from ..transport.unix_listening import unix_listener
+from .arguments import check_listener, check_listener_options, check_options
 from .fault import only
-from .limits import Limits
 from .occupied import check_free, give_up, occupy
 from .running import join, leave
 from .server import Server
@@ -34,8 +31,9 @@ if TYPE_CHECKING:
 
     from ..transport.socket_options import SocketOption
     from .handling import Handler
+    from .limits import Limits
 
-__all__ = ["check_handler", "serve", "serve_tcp", "serve_unix"]
+__all__ = ["serve", "serve_tcp", "serve_unix"]
 
 
 @enable_ki_protection
@@ -75,11 +73,11 @@ async def serve(
     Cancellation: handlers are cancelled, connections and listeners closed. For a graceful end, call `Server.drain`
     first.
     """
-    limits = _check_options(handler, ssl_context, limits)
+    limits = check_options(handler, ssl_context, limits)
     check_flag("inherited", inherited)
     if not isinstance(listeners, Iterable):
         raise TypeError(f"listeners must be an iterable of listening sockets, not {listeners!r}; write [listener]")
-    given = [_check_listener(listener) for listener in listeners]
+    given = [check_listener(listener) for listener in listeners]
     if not given:
         raise ValueError("serve() needs at least one listener")
     check_free(given)
@@ -156,8 +154,8 @@ async def serve_tcp(
 
     Cancellation: as for `serve`.
     """
-    limits = _check_options(handler, ssl_context, limits)
-    options = _check_listener_options(socket_options)
+    limits = check_options(handler, ssl_context, limits)
+    options = check_listener_options(socket_options)
     listeners = await tcp_listeners(port, host, backlog)
     _set_options(listeners, options)
     await _serve(
@@ -199,24 +197,13 @@ async def serve_unix(
 
     Cancellation: as for `serve`.
     """
-    limits = _check_options(handler, ssl_context, limits)
-    options = _check_listener_options(socket_options)
+    limits = check_options(handler, ssl_context, limits)
+    options = check_listener_options(socket_options)
     listener = unix_listener(path, backlog, mode)
     _set_options([listener], options)
     await _serve(
         handler, [listener], ssl_context, limits, backlog=backlog, observer=observer, started=task_status.started
     )
-
-
-def _check_listener_options(options: Any) -> tuple[SocketOption, ...]:
-    """The options as a tuple; raise if one of them comes too late for a socket that listens."""
-    for option in (checked := check_socket_options(options)):
-        if option[:2] == (socket.SOL_SOCKET, getattr(socket, "SO_REUSEPORT", None)):
-            raise ValueError(
-                "socket_options: SO_REUSEPORT has to be set before a socket is bound; make the listener yourself and "
-                "serve it: trionet.serve(handler, [listener])"
-            )
-    return checked
 
 
 def _set_options(listeners: list[socket.socket], options: Sequence[SocketOption]) -> None:
@@ -227,71 +214,6 @@ def _set_options(listeners: list[socket.socket], options: Sequence[SocketOption]
         for listener in listeners:
             close_listener(listener)
         raise
-
-
-def _check_options(handler: Any, ssl_context: ssl.SSLContext | None, limits: Any) -> Limits:
-    """The limits; raise if an argument cannot be right, before anything is opened."""
-    check_trio("serve")
-    check_handler(handler)
-    checked = Limits() if limits is None else check_kind("limits", limits, Limits, "a trionet.Limits")
-    if ssl_context is not None:
-        to_tls_server(ssl_context)  # checks it
-    return checked
-
-
-def check_handler(handler: Any) -> None:
-    """Raise unless this can be an async function."""
-    if inspect.iscoroutine(handler):
-        raise TypeError(
-            f"handler must be an async function, not {handler!r}: pass the function itself, without calling it"
-        )
-    if not callable(handler):
-        raise TypeError(f"handler must be an async function, not {handler!r}")
-    function = inspect.unwrap(handler)
-    if inspect.isasyncgenfunction(function):
-        raise TypeError(f"handler must be an async function, not {handler!r}, which has a yield and so is a generator")
-    if _is_plain(function):
-        raise TypeError(
-            f"handler must be an async function, not {handler!r}: write async def (or, for a function that returns an "
-            f"awaitable, lambda x: {function.__name__}(x))"
-        )
-    _check_arity(handler)
-
-
-def _is_plain(function: Any) -> bool:
-    """Whether this was written with def and nothing says that it returns an awaitable: async was forgotten."""
-    return (
-        inspect.isroutine(function)
-        and not inspect.iscoroutinefunction(function)
-        and function.__name__ != "<lambda>"
-        and "return" not in getattr(function, "__annotations__", {})
-    )
-
-
-def _check_arity(handler: Any) -> None:
-    """Raise if the handler cannot be called with the one thing that a handler is given."""
-    try:
-        signature = inspect.signature(handler)
-    except (TypeError, ValueError):
-        return  # not every callable tells
-    try:
-        signature.bind(None)
-    except TypeError as exc:
-        raise TypeError(
-            f"handler must take one argument, the connection or exchange: {handler!r} takes {signature} ({exc})"
-        ) from None
-
-
-def _check_listener(listener: Any) -> Any:
-    """A socket that listens, else a clear error. The listener is as before."""
-    sock = listener.socket if isinstance(listener, trio.SocketListener) else listener
-    if not isinstance(sock, (socket.socket, trio.socket.SocketType)):
-        raise TypeError(f"a listener must be a listening socket, not {listener!r}")
-    if sock.fileno() < 0:
-        raise ValueError(f"{listener!r} is closed")
-    if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-        raise ValueError(f"{listener!r} does not listen; call listen() on it first")
-    return sock
 
 
 @enable_ki_protection
