@@ -13,7 +13,8 @@ from yarl import URL
 
 import trionet
 from trionet import to_websocket_server
-from trionet.http.client.proxy import Proxies, Proxy
+from trionet.http.client.proxies.choice import Proxies
+from trionet.http.client.proxies.proxy import Proxy
 from trionet.http.protocol.head import RequestHead
 from trionet.http.protocol.headers import Headers
 from trionet.http.protocol.target import without_secrets

@@ -9,10 +9,11 @@ from __future__ import annotations
 from .client.client import HTTPClient
 from .client.connection import HTTPClientConnection
 from .client.hooks import HTTPRequest
+from .client.proxies.http_tunnel import to_http_tunnel
+from .client.proxies.socks5_tunnel import to_socks5_tunnel
 from .client.recipe import to_http_client
 from .client.response import Response
 from .client.statistics import HTTPClientStatistics
-from .client.tunnel import to_http_tunnel, to_socks5_tunnel
 from .protocol.headers import Headers
 from .protocol.limits import HTTPLimits
 from .server.connection import HTTPServerConnection, to_http_server

@@ -7,7 +7,8 @@ import sys
 from typing import TYPE_CHECKING
 
 from ..http.client.connector import ConnectOptions
-from ..http.client.proxy import Proxies, Proxy
+from ..http.client.proxies.choice import Proxies
+from ..http.client.proxies.proxy import Proxy
 from ..http.protocol.limits import HTTPLimits
 from ..http.url.url import DEFAULT_PORTS
 from ..support.checks import check_count

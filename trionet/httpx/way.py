@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from ..http.client.connector import Connector
-from ..http.client.tunnel import to_http_tunnel
+from ..http.client.proxies.http_tunnel import to_http_tunnel
 from ..tls import to_tls_client
 from .network_stream import NetworkStream
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..custody.owner import Owner
     from ..handle.recipe import Recipe
     from ..http.client.connection import HTTPClientConnection
-    from ..http.client.proxy import Proxy
+    from ..http.client.proxies.proxy import Proxy
     from ..http.url.url import Origin
     from .settings import TransportSettings
     from .trace import Step, Trace

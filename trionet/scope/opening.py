@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ..connection import Connection
     from ..http.client.client import HTTPClient
     from ..http.client.options import ClientOptions
-    from ..http.client.proxy import Proxy
+    from ..http.client.proxies.proxy import Proxy
     from ..transport.socket_options import SocketOption
     from ..websocket import WebSocket
     from ..websocket.handshake.opening import WebSocketOptions

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from ..handle import Handle
     from ..http.client.client import HTTPClient
     from ..http.client.options import ClientOptions
-    from ..http.client.proxy import Proxy
+    from ..http.client.proxies.proxy import Proxy
     from ..transport.socket_options import SocketOption
     from ..websocket import WebSocket
     from ..websocket.handshake.opening import WebSocketOptions
@@ -195,8 +195,8 @@ class Scope:
         *,
         options: Sequence[SocketOption],
     ) -> Connection:
-        from ..http.client.proxied import called, go_through, way_through  # it costs more than the rest together
-        from ..http.client.proxy import Proxy
+        from ..http.client.proxies.proxy import Proxy
+        from ..http.client.proxies.way import called, go_through, way_through  # it costs more than the rest together
 
         name = shown_host(check_host(host))
         through = proxy if isinstance(proxy, Proxy) else Proxy.parse(proxy)

@@ -18,8 +18,10 @@ from yarl import URL
 import trionet
 from trionet import LocalProtocolError, Phase, Reason, UpgradeFailedError, UpgradeRefusedError
 from trionet.http.client.auth import basic
-from trionet.http.client.proxy import Proxies, Proxy
-from trionet.http.client.tunnel import to_http_tunnel, to_socks5_tunnel
+from trionet.http.client.proxies.choice import Proxies
+from trionet.http.client.proxies.http_tunnel import to_http_tunnel
+from trionet.http.client.proxies.proxy import Proxy
+from trionet.http.client.proxies.socks5_tunnel import to_socks5_tunnel
 from trionet.http.url.url import Origin, parse_url
 
 from ...helpers.pairs import PAIRS, receive_all, tcp_pair

@@ -20,7 +20,7 @@ from .cookies import Cookies
 from .hooks import check_hooks
 from .plan import Planner
 from .pool import Pool
-from .proxy import Proxies, Proxy
+from .proxies.choice import Proxies
 from .redirect import MAX_REDIRECTS
 from .request import ClientRequest
 from .sender import Sender
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from ...scope.scope import Scope
     from ...transport.socket_options import SocketOption
     from ..protocol.headers import HeaderInput, Headers
+    from .proxies.proxy import Proxy
     from .statistics import HTTPClientStatistics
 
 __all__ = ["HTTPClient"]

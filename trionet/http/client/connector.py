@@ -15,7 +15,7 @@ from ...transport.addresses import check_local_address, unix_address
 from ...transport.socket import SocketTransport
 from ...transport.socket_options import check_socket_options, set_socket_options
 from ..protocol.limits import HTTPLimits
-from .proxied import called, go_through, through_http, way_through
+from .proxies.way import called, go_through, through_http, way_through
 from .recipe import to_http_client
 
 if TYPE_CHECKING:
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from ...transport.socket_options import SocketOption
     from ..url.url import Origin
     from .connection import HTTPClientConnection
-    from .proxy import Proxies, Proxy
+    from .proxies.choice import Proxies
+    from .proxies.proxy import Proxy
 
 __all__ = ["ConnectOptions", "Connector"]
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ...transport.socket_options import SocketOption
     from ..protocol.headers import HeaderInput, Headers
     from ..protocol.limits import HTTPLimits
-    from .proxy import Proxy
+    from .proxies.proxy import Proxy
 
 __all__ = ["ClientOptions"]
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ..protocol.headers import Field, HeaderInput
     from ..url.url import Origin, Target
     from .cookies import Cookies
-    from .proxy import Proxy
+    from .proxies.proxy import Proxy
 
 __all__ = ["MAX_KEPT", "Plan", "Planner"]
 

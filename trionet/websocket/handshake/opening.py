@@ -15,7 +15,7 @@ import trio
 
 from ...errors import TooManyRedirectsError, UpgradeFailedError, UpgradeRefusedError
 from ...http.client.connector import ConnectOptions, Connector
-from ...http.client.proxy import Proxies, Proxy
+from ...http.client.proxies.choice import Proxies
 from ...http.client.redirect import MAX_REDIRECTS, next_request
 from ...http.protocol.limits import DEFAULT_LIMITS
 from ...support.checks import check_count, check_flag
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from ...custody.owner import Owner
     from ...http.client.connection import HTTPClientConnection
     from ...http.client.handshake_response import HandshakeResponse
+    from ...http.client.proxies.proxy import Proxy
     from ...http.client.redirect import Next
     from ...http.protocol.headers import HeaderInput, Headers
     from ...http.url.url import Origin, Target

@@ -1,22 +1,23 @@
-"""Through a proxy to the host behind it: which upgrades that takes, and going them.
+"""Through a proxy to the host behind it: which upgrades that takes, and how they are carried out.
 
-`proxy` says which proxy is for a URL, and `tunnel` has the recipes. Here they become a way, for an HTTP client, which
-may do each step in its own manner, and for `Scope.connect_tcp`.
+`choice` says which proxy is for a URL; `http_tunnel` and `socks5_tunnel` have the recipes. Here they become a way, for
+an HTTP client, which may have recipes of its own for each step, and for `Scope.connect_tcp`.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ...errors import UpgradeFailedError, UpgradeRefusedError
-from ...tls import to_tls_client
-from .tunnel import to_http_tunnel, to_socks5_tunnel
+from ....errors import UpgradeFailedError, UpgradeRefusedError
+from ....tls import to_tls_client
+from .http_tunnel import to_http_tunnel
+from .socks5_tunnel import to_socks5_tunnel
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
-    from ...connection import Connection
-    from ...handle.recipe import Recipe
+    from ....connection import Connection
+    from ....handle.recipe import Recipe
     from .proxy import Proxy
 
 __all__ = ["called", "go_through", "through_http", "through_socks", "way_through"]
