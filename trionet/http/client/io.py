@@ -80,13 +80,13 @@ class ClientIO:
 
     def check_free(self) -> None:
         """Raise unless a request can be sent now. A step."""
-        life = self.handle._life
+        state = self.handle._life.state
         if (
-            life.state.phase is not _OPEN
-            or life.state.leases
-            or life.state.send is not _SEND_IDLE
-            or life.state.receive is not _RECEIVE_IDLE
-            or life.state.reset
+            state.phase is not _OPEN
+            or state.leases
+            or state.send is not _SEND_IDLE
+            or state.receive is not _RECEIVE_IDLE
+            or state.reset
             or self.machine.has_unread
         ):
             self._refuse_request()
