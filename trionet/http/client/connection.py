@@ -44,21 +44,18 @@ __all__ = ["HTTPClientConnection"]
 class HTTPClientConnection(Handle, trio.abc.AsyncResource):
     """A client's HTTP/1.1 connection, with exactly one owner; made by `to_http_client` and by `HTTPClient`."""
 
-    __slots__ = ("_host", "_io", "_reuse")
+    __slots__ = ("_host", "_io", "_machine", "_reuse")
 
     def __init__(self, capsule: Detached, *, host: str | None, limits: HTTPLimits) -> None:
-        super().__init__(capsule)
-        self._io = ClientIO(self, H1Client(bytes(self._leftover), limits))
-        self._reuse = Reuse(self._io)
-        self._leftover.clear()
+        self._machine = H1Client(capsule.leftover, limits)
         self._host = host
+        super().__init__(capsule)
+        self._leftover.clear()
 
     def _renew(self) -> None:
         super()._renew()
-        before = getattr(self, "_io", None)  # of the handle that this one is the twin of
-        if before is not None:
-            self._io = before.moved_to(self)
-            self._reuse = Reuse(self._io)
+        self._io = ClientIO(self, self._machine)
+        self._reuse = Reuse(self._io)
 
     # --- questions -----------------------------------------------------------------------------------------------
 
@@ -77,7 +74,7 @@ class HTTPClientConnection(Handle, trio.abc.AsyncResource):
     @property
     def limits(self) -> HTTPLimits:
         """The bounds on what the server may send."""
-        return self._io.machine.limits
+        return self._machine.limits
 
     def is_silent(self) -> bool:
         """Whether the server has sent nothing since the last exchange, not even EOF: told without waiting. A step.
@@ -176,10 +173,10 @@ class HTTPClientConnection(Handle, trio.abc.AsyncResource):
             self._reuse.ended()
 
     def _unread(self) -> bytes:
-        return self._io.machine.unread()
+        return self._machine.unread()
 
     def _set_unread(self, data: bytes | bytearray) -> None:
-        self._io.machine = H1Client(bytes(data), self.limits)
+        self._machine.replace_unread(bytes(data))
 
 
 class RequestContext(NeedsAsyncWith):

@@ -69,13 +69,6 @@ class ClientIO:
         self.idle_since = trio.current_time()
         self.uses = 0
 
-    def moved_to(self, handle: Handle) -> ClientIO:
-        """The same for the handle that has the connection now. A step."""
-        io = ClientIO(handle, self.machine)
-        io.answered, io.received = self.answered, self.received
-        io.idle_since, io.uses = self.idle_since, self.uses
-        return io
-
     # --- the beginning of an exchange ----------------------------------------------------------------------------
 
     def check_free(self) -> None:

@@ -546,8 +546,8 @@ async def test_waiting_again_and_again_keeps_to_the_bound(autojump_clock):
             for _ in range(20):
                 with trio.move_on_after(0.01):
                     await exchange.wait_disconnected()
-            kept.append(it.http.machine.buffered)
-            assert it.http.lookout is None
+            kept.append(it.http._machine.buffered)
+            assert it.http._lookouts.current is None
         await exchange.respond(200)
 
     kept = []
@@ -598,7 +598,7 @@ async def test_a_client_that_pipelines_on_and_on_is_read_to_a_bound(autojump_clo
     async def handler(exchange):
         if not told:
             await exchange.wait_disconnected()
-            told.append(it.http.machine.buffered)
+            told.append(it.http._machine.buffered)
         await exchange.respond(200)
 
     told = []
