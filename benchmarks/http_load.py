@@ -121,6 +121,8 @@ class Load:
     together: int = 1
     """Requests that leave in one piece; the next ones when all are answered."""
     over_tls: bool = False
+    fields: tuple[str, ...] = ()
+    """Fields that each request has besides, such as ``"Accept: */*"``."""
 
 
 @dataclass
@@ -148,7 +150,9 @@ class Wrk:
         size = len(workload.body) if workload.echo else 0
         asking = [f"-t1 -c{load.connections} -d{self.seconds}s", f"-s {SCRIPT}"]
         url = f"{'https' if load.over_tls else 'http'}://127.0.0.1:{port}/"
-        command = on_core(self.core, ["wrk", *" ".join(asking).split(), url, "--", str(size), str(load.together)])
+        fields = [part for each in load.fields for part in ("-H", each)]
+        arguments = [str(size), str(load.together), "json" if workload.json else "plain"]
+        command = on_core(self.core, ["wrk", *" ".join(asking).split(), *fields, url, "--", *arguments])
         shown = " ".join(command).replace(f":{port}/", ":PORT/")
         if shown not in self.commands:
             self.commands.append(shown)

@@ -31,10 +31,11 @@ RECEIVE = 65536
 
 @dataclass(frozen=True)
 class Workload:
-    """What is asked, and what has to be answered. If `echo`, the request has the same body."""
+    """What is asked, and what has to be answered. If `echo`, the request has the same body; if `json`, it is JSON."""
 
     body: bytes
     echo: bool = False
+    json: bool = False
 
     @property
     def method(self) -> str:

@@ -56,6 +56,7 @@ PAGES: dict[str, tuple[str, str, str]] = {
         " UpgradeFailedError PlaintextInjectionError LocalProtocolError RemoteProtocolError LimitExceededError"
         " ScopeClosedError HTTPClientError HTTPStatusError TooManyRedirectsError BodyNotReplayableError",
     ),
+    "asgi": ("trionet.asgi", "trionet.asgi", "serve_asgi open_asgi LifespanError ClientDisconnectedError"),
     "inspect": ("trionet.inspect", "trionet.inspect", "Timeline Entry Life lives"),
     "httpx": ("trionet.httpx", "trionet.httpx", "TrionetTransport"),
     "interop": (

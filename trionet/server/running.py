@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import sys
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
@@ -18,10 +18,12 @@ from trio.lowlevel import ParkingLot, RunVar, enable_ki_protection
 from ..support.texts import shown_address
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from .collector import Collector
     from .server import Server
 
-__all__ = ["Running", "join", "leave", "tell"]
+__all__ = ["Running", "hold", "join", "leave", "tell"]
 
 _LOG = logging.getLogger("trionet.server")
 
@@ -53,6 +55,7 @@ class Running:
         self._idle_grace: float | None = None
         self._ending = False
         self._left = ParkingLot()
+        self._held = 0
         self.clean = True
         """Whether no drain had to use force so far."""
         _RUNNING.set(self)
@@ -80,12 +83,22 @@ class Running:
         self._services.start_soon(self._end)
         return sum(server.statistics().open for server in self._servers)
 
+    @enable_ki_protection
+    def hold(self, change: int) -> None:
+        """So many more parts of the program have work to do behind their servers' end, or less."""
+        self._held += change
+        self._left.unpark_all()
+
     async def _end(self) -> None:
         for server in self._servers:
             self._services.start_soon(self._drain, server)
-        if self._servers:
+        if self._servers or self._held:
             while self._servers:
                 await self._left.park()
+            with trio.move_on_at(self._deadline) as patience:
+                while self._held:
+                    await self._left.park()
+            self.clean = self.clean and not patience.cancelled_caught
             await trio.sleep(AFTERWARDS)
         self._whole.cancel()
 
@@ -95,6 +108,20 @@ class Running:
             if not report.clean:
                 self.clean = False
                 _LOG.warning("drained: %s", report)
+
+
+@contextmanager
+def hold() -> Iterator[None]:
+    """While this is open, the end that a signal asks for waits for more than the servers, within its deadline."""
+    running = _RUNNING.get()
+    if running is None:
+        yield
+        return
+    running.hold(1)
+    try:
+        yield
+    finally:
+        running.hold(-1)
 
 
 def join(server: Server, scheme: str = "") -> None:

@@ -18,11 +18,13 @@ from .headers import Headers, as_pairs, check_name, check_value, is_token
 from .syntax import REQUEST_LINE, STATUS_LINE
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from .headers import HeaderInput
 
 __all__ = [
-    "OutgoingFields", "cached_lines", "date_line", "field_lines", "request_line", "status_line", "write_request",
-    "write_response",
+    "CheckedFields", "OutgoingFields", "cached_lines", "date_line", "field_lines", "request_line", "status_line",
+    "write_request", "write_response",
 ]  # fmt: skip
 
 _REQUEST_LINE: Final = re.compile(REQUEST_LINE)
@@ -35,6 +37,27 @@ _MAX_LINE: Final = 128
 _names: dict[str | bytes, tuple[bytes, bytes | None]] = {}
 _cached: dict[tuple[str, str], bytes] = {}
 _date: tuple[float, bytes] = (0.0, b"")
+
+
+class CheckedFields:
+    """Fields of a response that whoever gives them has checked and written already.
+
+    Attributes:
+        lines: One line a field, with its CRLF, but without Content-Length. None of them decides about the connection or
+            the body's framing. None if the fields have to be judged after all.
+        pairs: All of them as (name, value) pairs, for the careful path.
+        length: What Content-Length says, if it is there; to be compared by whoever gives the body.
+    """
+
+    __slots__ = ("length", "lines", "pairs")
+
+    def __init__(self, lines: bytes | None, pairs: Sequence[tuple[bytes, bytes]], length: bytes | None) -> None:
+        self.lines = lines
+        self.pairs = pairs
+        self.length = length
+
+    def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
+        return iter(self.pairs)
 
 
 class OutgoingFields:
@@ -126,6 +149,8 @@ def cached_lines(headers: object) -> bytes | None:
             return lines
         except (KeyError, TypeError):
             pass
+    elif type(headers) is CheckedFields:
+        return headers.lines
     return None
 
 

@@ -57,6 +57,7 @@ class H1Server(H1Machine):
             and it has not sent a byte of its body (RFC 9110 §10.1.1).
         head_held: Whether the final head is made, and held back by whoever made it: a 100 can still go ahead of it.
         ending: Whether the connection ends with the last of the requests that have come.
+        with_date: Whether Date is added to a response that goes the careful way.
     """
 
     __slots__ = (
@@ -69,12 +70,14 @@ class H1Server(H1Machine):
         "head_held",
         "request",
         "upgrade",
+        "with_date",
     )
 
     def __init__(self, leftover: bytes = b"", limits: HTTPLimits = DEFAULT_LIMITS) -> None:
         super().__init__(leftover, limits)
         self.ending = False
         self.head_held = False
+        self.with_date = True
         # A head of so many bytes keeps all limits: a field takes four of them at least.
         self._small_head = min(limits.max_head, limits.max_target, 4 * limits.max_fields)
         self._forget()
@@ -383,7 +386,7 @@ class H1Server(H1Machine):
         parts: list[Buffer] = [_first_line(status, reason), *fields.lines]
         framing = self._frame(status, fields, length, parts)
         keep_alive = not last and self._goes_on(fields, framing)
-        if b"date" not in fields.picked:
+        if self.with_date and b"date" not in fields.picked:
             parts.append(date_line())
         if not keep_alive:
             if b"close" not in fields.tokens(b"connection"):

@@ -1,0 +1,94 @@
+"""A request for a WebSocket, from its checks to the last word on it; the counterpart of `request`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import trio
+
+from ..server.fault import Fault
+from ..websocket.handshake import rules
+from .call import Call
+from .errors import is_disconnect
+from .http_access import is_answerable, request_head
+from .report import log_access, log_failure
+from .request import UNAVAILABLE, answer
+from .websocket import WebSocketCycle
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..http import Exchange
+    from ..server.follower import Follower
+    from .scope import ConnectionScope
+    from .served import ServedApplication
+
+__all__ = ["run_websocket"]
+
+
+async def run_websocket(
+    served: ServedApplication,
+    connection_scope: ConnectionScope,
+    exchange: Exchange,
+    follower: Follower,
+    on_lingering: Callable[[Call], None],
+) -> Call | None:
+    """Call the application for one WebSocket, and close or answer what it leaves undone.
+
+    Returns:
+        The call; None if there was none, because the handshake cannot be accepted, or too many are under way.
+
+    Cancellation: the application is cancelled.
+    """
+    try:
+        asked = rules.check_request(request_head(exchange))
+        if served.allowed_origins is not None:
+            rules.check_origin(asked.origins, served.allowed_origins)
+    except rules.NotAcceptableError as exc:
+        response = exc.response
+        follower.count(Fault.REFUSED)
+        await answer(exchange, response.status, response.headers, response.body)  # noqa: ASYNC120 - it outranks this
+        return None
+    if served.limit is not None and served.active >= served.limit:
+        await answer(exchange, UNAVAILABLE)
+        return None
+    cycle = WebSocketCycle(exchange, served, asked.subprotocols)
+    scope = connection_scope.of_websocket(exchange, asked.subprotocols)
+    began = trio.current_time()
+    served.active += 1
+    call = Call(served.app, scope, cycle, served.context.copy(), on_lingering)
+    try:
+        await call
+        if await cycle.finish(None):
+            await _left_undone(cycle, follower)
+    except Exception as exc:  # noqa: BLE001 - the failure of an application ends its own WebSocket only
+        await _failed(cycle, exc, follower)
+    finally:
+        call.done = True
+        served.active -= 1
+        if served.access_log is not None:
+            seconds = trio.current_time() - began
+            log_access(scope, exchange, exchange.status, seconds, with_query=served.options.access_log_query)
+        if served.counts:
+            served.count_request()
+    return call
+
+
+async def _left_undone(cycle: WebSocketCycle, follower: Follower) -> None:
+    """The application has returned, and has neither accepted nor denied."""
+    follower.count(Fault.PROGRAM)
+    log_failure("has not answered", cycle.exchange, None)
+    if is_answerable(cycle.exchange):
+        await answer(cycle.exchange, 500)
+
+
+async def _failed(cycle: WebSocketCycle, exc: Exception, follower: Follower) -> None:
+    """The application has raised."""
+    if is_disconnect(exc):
+        follower.count(Fault.LEFT)
+    else:
+        follower.count(Fault.PROGRAM)
+        log_failure("failed on", cycle.exchange, exc)
+    await cycle.finish(exc)
+    if is_answerable(cycle.exchange):
+        await answer(cycle.exchange, 500)

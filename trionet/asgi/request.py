@@ -1,0 +1,109 @@
+"""One HTTP request, from its scope to the last word on it: call the application, and see what it comes to.
+
+What an application leaves undone is its failure, unless its client has gone: without a response the client gets a 500,
+and a response that was begun is visibly cut off.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import trio
+
+from ..errors import HandleBrokenError, HandleClosedError
+from ..http.server.error_response import PLAIN_TEXT, error_text
+from ..server.fault import Fault
+from .call import Call
+from .errors import is_disconnect
+from .http import HTTPCycle, Progress
+from .http_access import is_answerable
+from .report import log_access, log_failure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..http import Exchange
+    from ..server.follower import Follower
+    from .scope import ConnectionScope
+    from .served import ServedApplication
+
+__all__ = ["UNAVAILABLE", "answer", "run_request"]
+
+_COMPLETE: Final = Progress.COMPLETE
+UNAVAILABLE: Final = 503
+
+
+async def run_request(
+    served: ServedApplication,
+    connection_scope: ConnectionScope,
+    exchange: Exchange,
+    follower: Follower,
+    on_lingering: Callable[[Call], None],
+) -> Call | None:
+    """Call the application for one request, and complete what it leaves undone.
+
+    Returns:
+        The call; None if there was none, because too many are under way.
+
+    Cancellation: the application is cancelled; a response that was begun is cut off.
+    """
+    if served.limit is not None and served.active >= served.limit:
+        await answer(exchange, UNAVAILABLE)
+        return None
+    cycle = HTTPCycle(exchange, served.options.default_fields)
+    scope = connection_scope.of_request(exchange)
+    began = trio.current_time() if served.access_log is not None else 0.0
+    served.active += 1
+    call = Call(served.app, scope, cycle, served.context.copy(), on_lingering)
+    try:
+        await call
+        if cycle.progress is not _COMPLETE:
+            await _left_undone(cycle, follower)
+    except Exception as exc:  # noqa: BLE001 - the failure of an application ends its own request only
+        await _failed(cycle, exc, follower)
+    finally:
+        call.done = True
+        served.active -= 1
+        if served.access_log is not None:
+            seconds = trio.current_time() - began
+            log_access(scope, exchange, exchange.status, seconds, with_query=served.options.access_log_query)
+        if served.counts:
+            served.count_request()
+    return call
+
+
+async def _left_undone(cycle: HTTPCycle, follower: Follower) -> None:
+    """The application has returned, and its response is not complete."""
+    if cycle.gone_at is None:
+        follower.count(Fault.PROGRAM)
+        what = "has not answered" if cycle.progress in (Progress.NONE, Progress.HEAD) else "has not completed"
+        log_failure(what, cycle.exchange, None)
+    await _complete(cycle, RuntimeError("the application has returned"))
+
+
+async def _failed(cycle: HTTPCycle, exc: Exception, follower: Follower) -> None:
+    """The application has raised."""
+    if is_disconnect(exc):
+        follower.count(Fault.LEFT)
+    else:
+        follower.count(Fault.PROGRAM)
+        log_failure("failed on", cycle.exchange, exc)
+    await _complete(cycle, exc)
+
+
+async def _complete(cycle: HTTPCycle, exc: Exception) -> None:
+    """Answer for the application, or cut off what it has begun."""
+    if cycle.progress is _COMPLETE:
+        return
+    if is_answerable(cycle.exchange):
+        await answer(cycle.exchange, 500 if cycle.offence is None else cycle.offence.status_hint)
+    else:
+        await cycle.give_up(exc)
+
+
+async def answer(exchange: Exchange, status: int, headers: Any = PLAIN_TEXT, body: bytes | None = None) -> None:
+    """Answer without the application; a client that has gone is no failure."""
+    try:
+        await exchange.respond(status, error_text(status) if body is None else body, headers=headers)
+    except (HandleBrokenError, HandleClosedError):
+        await trio.lowlevel.checkpoint()
