@@ -6,18 +6,18 @@ connection goes on after it, and which of the bytes behind a request are another
 
 from __future__ import annotations
 
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
 from ...errors import LocalProtocolError, RemoteProtocolError
 from .body_reader import CountedReader
 from .body_writer import DiscardingWriter, UntilEOFWriter, make_writer
 from .fast_head import fast_request
-from .framing import CHUNKED, NO_BODY, NO_FIELDS, UNTIL_EOF
+from .framing import NO_BODY, NO_FIELDS, UNTIL_EOF
 from .head import RequestHead, parse_request
 from .limits import DEFAULT_LIMITS
 from .machine import H1Machine, Signal
-from .outgoing import OutgoingFields, cached_lines, date_line, status_line
+from .outgoing import cached_lines, date_line
+from .response_head import CONTINUE, PLAIN_LINES, compose, informational_head, switching_head
 from .states import BEGUN, COMPLETE, HEAD_COMPLETE, LAST_COMPLETE, NEXT, H1State, Transition
 from .syntax import TOKEN_CHARACTERS
 from .target import check_same_host
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .headers import HeaderInput, Headers
     from .limits import HTTPLimits
     from .machine import H1Event
+    from .outgoing import OutgoingFields
 
 __all__ = ["H1Server"]
 
@@ -36,14 +37,9 @@ _HEAD: Final = H1State.HEAD
 _BODY: Final = H1State.BODY
 _DONE: Final = H1State.DONE
 _NEED_DATA: Final = Signal.NEED_DATA
-_REASONS: Final = {status.value: status.phrase for status in HTTPStatus}
-_LINES: Final = {status: status_line(status, reason) for status, reason in _REASONS.items()}
-_EMPTY: Final = frozenset({204, 205, 304})
-_FAST_LINES: Final = {status: line for status, line in _LINES.items() if status >= 200 and status not in _EMPTY}
 _NOT_FAST: Final = frozenset({"HEAD", "CONNECT"})
 _TOKEN_BYTES: Final = frozenset(TOKEN_CHARACTERS)
 _DISCARDING: Final = DiscardingWriter()
-_CONTINUE: Final = _LINES[100] + b"\r\n"
 
 
 class H1Server(H1Machine):
@@ -288,7 +284,7 @@ class H1Server(H1Machine):
                 "it (RFC 9110 §10.1.1); read before the answer begins, or before the first piece of a stream"
             )
         self.awaits_continue = False
-        return _CONTINUE
+        return CONTINUE
 
     def inform(self, status: int, headers: HeaderInput | Headers = ()) -> bytes:
         """The bytes of an informational response; none to HTTP/1.0, which knows none (RFC 9110 §15.2).
@@ -297,19 +293,13 @@ class H1Server(H1Machine):
             LocalProtocolError: no request waits for its answer, or this is no informational status. For 101: `switch`.
             ValueError, TypeError: a field cannot be sent; see `Headers`.
         """
-        if not 100 <= _checked_status(status) < 200 or status == 101:
-            remedy = "; upgrade() switches protocols" if status == 101 else ""
-            raise LocalProtocolError(f"status must be that of an informational response, 1xx, not {status}{remedy}")
-        fields = OutgoingFields(headers)
-        if b"content-length" in fields.picked:
-            raise LocalProtocolError("Content-Length in an informational response (RFC 9110 §8.6)")
-        line = _first_line(status, None)
+        head = informational_head(status, headers)
         self._move_ours(Transition.INFORM)
         if status == 100:
             self.awaits_continue = False
         if self.request is None or self.request.http_version == "1.0":
             return b""
-        return b"%b%b\r\n" % (line, b"".join(fields.lines))
+        return head
 
     def respond(
         self,
@@ -324,18 +314,29 @@ class H1Server(H1Machine):
         Where more of the request's body is unread than is dropped behind a response, the connection ends with it. It
         says so, since a client that has sent all of that body would send the next request behind it (RFC 9112 §9.6).
         """
-        most = self.limits.drain_bytes
-        too_much = self._framing > most and self.peer_state is _BODY and self.body_left > most
-        if self._fast and self.our_state is _HEAD and type(body) is bytes and self.keep_alive and not too_much:
-            line = _FAST_LINES.get(status)
-            lines = cached_lines(headers)
-            if line is not None and lines is not None and reason is None and not self.received_eof:
+        # The fast path. Nothing here depends on the request but whether its body is unread, nor on the fields; what has
+        # to be looked at any closer is for `_respond`.
+        if (
+            self._fast
+            and self.our_state is _HEAD
+            and self.keep_alive
+            and not self.received_eof
+            and (self._framing <= self.limits.drain_bytes or self.peer_state is not _BODY)
+            and type(body) is bytes
+            and reason is None
+        ):
+            line, lines = PLAIN_LINES.get(status), cached_lines(headers)
+            if line is not None and lines is not None:
                 self.our_state = COMPLETE
                 if self._framing == NO_BODY and self.peer_state is _BODY:
                     self.peer_state = COMPLETE
                 return b"".join((line, lines, b"Content-Length: %d\r\n" % len(body), date_line(), b"\r\n", body))
+        return self._respond(status, headers, body, reason)
+
+    def _respond(self, status: int, headers: HeaderInput | Headers, body: Buffer, reason: str | None) -> bytes:
         size = body.nbytes if isinstance(body, memoryview) else len(body)
-        parts, framing = self._begin_response(status, headers, size, reason, last=too_much)
+        last = self.body_left > self.limits.drain_bytes
+        parts, framing = self._begin_response(status, headers, size, reason, last=last)
         if framing:  # without a body's writer: all of it is here
             parts.append(body)
         self.our_state = COMPLETE
@@ -367,7 +368,9 @@ class H1Server(H1Machine):
             ValueError, TypeError: a field cannot be sent; see `Headers`.
         """
         parts, framing = self._begin_response(status, headers, length, reason)
-        self._writer = _DISCARDING if self._head_only else make_writer(framing)
+        request = self.request
+        head_only = request is not None and request.method == "HEAD"
+        self._writer = _DISCARDING if head_only else make_writer(framing)
         return b"".join(parts)
 
     def _begin_response(
@@ -379,12 +382,7 @@ class H1Server(H1Machine):
         """
         if self.our_state is not H1State.HEAD:
             raise LocalProtocolError(f"no request waits for an answer: our side is {self.our_state.value}")
-        if not 200 <= _checked_status(status) <= 999:
-            remedy = "; inform() sends 1xx" if 100 <= status < 200 else ""
-            raise LocalProtocolError(f"status must be that of a final response, 200 to 999, not {status!r}{remedy}")
-        fields = OutgoingFields(headers)
-        parts: list[Buffer] = [_first_line(status, reason), *fields.lines]
-        framing = self._frame(status, fields, length, parts)
+        parts, fields, framing = compose(self.request, status, headers, length, reason)
         keep_alive = not last and self._goes_on(fields, framing)
         if self.with_date and b"date" not in fields.picked:
             parts.append(date_line())
@@ -397,43 +395,7 @@ class H1Server(H1Machine):
         self._move_ours(Transition.HEAD)
         if not keep_alive:
             self.disable_keep_alive()
-        return parts, NO_BODY if self._head_only else framing
-
-    @property
-    def _head_only(self) -> bool:
-        return self.request is not None and self.request.method == "HEAD"
-
-    def _frame(self, status: int, fields: OutgoingFields, length: int | None, parts: list[Buffer]) -> Framing:
-        """How the body is framed; adds the field that says so (RFC 9112 §6, RFC 9110 §8.6)."""
-        request, given = self.request, b"content-length" in fields.picked
-        if status < 300 and request is not None and request.method == "CONNECT":
-            # Any client can send a CONNECT, to a handler that never thought of one (RFC 9110 §9.3.6).
-            raise RemoteProtocolError(
-                f"CONNECT asks for a tunnel, so {status} cannot be answered to it as if it were a request; "
-                f"upgrade(to_connection()) opens a tunnel",
-                501,
-            )
-        if status in (204, 304):
-            if length or (given and status == 204):
-                raise LocalProtocolError(f"{status} has no body; nor has 204 a Content-Length (RFC 9110 §8.6)")
-            fields.length(None)  # with 304 it is the one that 200 would have had
-            return NO_BODY
-        if status == 205:
-            if fields.length(length):
-                raise LocalProtocolError("205 has no content (RFC 9110 §15.3.6)")
-            length = 0
-        head_only = self._head_only
-        length = fields.length(length or None if head_only else length)
-        if head_only and length is None:
-            return NO_BODY  # an empty body may as well be one left out: its length is not told
-        if length is not None:
-            if not given:
-                parts.append(b"Content-Length: %d\r\n" % length)
-            return length
-        if request is None or request.http_version == "1.0":
-            return UNTIL_EOF
-        parts.append(b"Transfer-Encoding: chunked\r\n")
-        return CHUNKED
+        return parts, framing
 
     def _goes_on(self, fields: OutgoingFields, framing: Framing) -> bool:
         """Whether the connection carries another request after this response (RFC 9112 §9.3)."""
@@ -469,33 +431,9 @@ class H1Server(H1Machine):
             LocalProtocolError: the request does not allow it, is not read to its end, or is answered already.
             ValueError, TypeError: a field cannot be sent; see `Headers`.
         """
-        fields = OutgoingFields(headers)
-        parts = [_first_line(status, None), *fields.lines]
-        if status == 101:
-            chosen = fields.tokens(b"upgrade")
-            if not chosen or not {name.decode("latin-1") for name in chosen} <= {*self.upgrade}:
-                raise LocalProtocolError(f"101 to {chosen}, where the request offers {list(self.upgrade)}")
-            if b"upgrade" not in fields.tokens(b"connection"):
-                parts.append(b"Connection: Upgrade\r\n")
-        elif not 200 <= status < 300 or self.request is None or self.request.method != "CONNECT":
-            raise LocalProtocolError(f"{status} switches no protocol here: 101 after Upgrade does, 2xx after CONNECT")
-        if b"content-length" in fields.picked:
-            raise LocalProtocolError("Content-Length, where no body can follow (RFC 9110 §8.6)")
+        head = switching_head(self.request, self.upgrade, status, headers)
         if self.our_state is not H1State.HEAD or self.peer_state is not H1State.DONE:
             raise LocalProtocolError(
                 f"no switch: our side is {self.our_state.value}, the request {self.peer_state.value}"
             )
-        parts.append(b"\r\n")
-        return b"".join(parts)
-
-
-def _checked_status(status: Any) -> int:
-    if isinstance(status, bool) or not isinstance(status, int):
-        raise TypeError(f"status must be an int such as 200, without a reason phrase, not {status!r}")
-    return status
-
-
-def _first_line(status: int, reason: str | None) -> bytes:
-    if reason is None:
-        return _LINES.get(status) or status_line(status, "")
-    return status_line(status, reason)
+        return head
