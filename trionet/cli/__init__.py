@@ -36,12 +36,38 @@ def main(argv: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 2
+    arguments = sys.argv[1:] if argv is None else list(argv)
     status: int | None = INTERRUPTED
     try:
-        status = app(sys.argv[1:] if argv is None else list(argv), result_action="return_value")
+        status = _run(app, arguments)
     except* KeyboardInterrupt:  # on its own, or in the group of a nursery
         print("interrupted", file=sys.stderr)
     return status or 0
+
+
+def _run(app: App, arguments: Sequence[str]) -> int | None:
+    """The command's exit status; what a person has got wrong is told in a line."""
+    from cyclopts import CycloptsError
+
+    from .mistakes import USAGE, Mistake
+    from .serving.environment import sources
+
+    try:
+        if arguments and arguments[0] == "serve":
+            app.config = sources(arguments, _option_names(app[arguments[0]]))
+        status: int | None = app(arguments, result_action="return_value", exit_on_error=False, print_error=False)
+    except CycloptsError as exc:
+        print(f"trionet: {' '.join(str(exc).split())} (see trionet {arguments[0]} --help)", file=sys.stderr)
+        return USAGE
+    except Mistake as exc:
+        print(f"trionet: {exc}", file=sys.stderr)
+        return exc.status
+    return status
+
+
+def _option_names(command: App) -> set[str]:
+    """The options of a command, as a configuration file names them."""
+    return {name.removeprefix("--") for argument in command.assemble_argument_collection() for name in argument.names}
 
 
 def _app() -> App:
@@ -49,7 +75,9 @@ def _app() -> App:
 
     from .. import __doc__ as summary
     from .demo import VERSION, demo
+    from .serving import serve
 
-    app = App(name="trionet", help=(summary or "").partition("\n")[0], version=VERSION)
+    app = App(name="trionet", help=(summary or "").partition("\n")[0], version=VERSION, help_format="plaintext")
+    app.command(serve)
     app.command(demo)
     return app

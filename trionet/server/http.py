@@ -88,7 +88,8 @@ async def serve_http(
         task_status: Reports the `Server`.
 
     Each exchange is logged to the logger ``trionet.access`` with the level INFO, if that is enabled when its connection
-    begins.
+    begins. For formatters of your own the record's ``access`` is a dict of client (its address), method, target,
+    http_version, status and seconds.
 
     Raises:
         ValueError, TypeError, OSError, BaseExceptionGroup: as for `serve_tcp`.
@@ -281,6 +282,21 @@ def _log_access(http: HTTPServerConnection, exchange: Exchange, seconds: float) 
     head = exchange._head
     remote = http.remote_address
     client = remote[0] if isinstance(remote, tuple) else shown_address(remote) if remote else "-"
+    parts = {
+        "client": remote,
+        "method": head.method,
+        "target": head.target,
+        "http_version": head.http_version,
+        "status": exchange.status,
+        "seconds": seconds,
+    }
     _ACCESS.info(
-        '%s "%s %s HTTP/%s" %d %.6f', client, head.method, head.target, head.http_version, exchange.status, seconds
+        '%s "%s %s HTTP/%s" %d %.6f',
+        client,
+        head.method,
+        head.target,
+        head.http_version,
+        exchange.status,
+        seconds,
+        extra={"access": parts},
     )

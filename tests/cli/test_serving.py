@@ -1,0 +1,447 @@
+"""`trionet serve`: a process of its own, real clients, and how it ends; and what it says of mistakes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+import trustme
+
+import trionet
+from trionet.cli import main
+from trionet.cli.serving.admission import Admission
+from trionet.cli.serving.options import Lifetime, Responses
+
+ROOT = Path(__file__).parents[2]
+PATIENCE = 60
+
+APPLICATION = """
+import trio
+
+async def handle(exchange):
+    if exchange.path == "/never":
+        print("begun", flush=True)
+        await trio.sleep_forever()
+    await exchange.respond(200, b"hello")
+
+async def echo(connection):
+    async for data in connection:
+        await connection.send_all(data)
+
+def make():
+    return handle
+
+def broken():
+    raise RuntimeError("no database")
+
+answer = 42
+"""
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    (tmp_path / "app.py").write_text(APPLICATION)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "app", raising=False)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    for name in [name for name in os.environ if name.startswith("TRIONET_")]:
+        monkeypatch.delenv(name)
+    yield tmp_path
+    sys.modules.pop("app", None)
+
+
+class Process:
+    """The command in a process of its own."""
+
+    def __init__(self, *arguments, **more):
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), **more.pop("env", {})}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "trionet", *arguments],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            **more,
+        )
+        self.said = self.process.stderr.readline()
+
+    @property
+    def port(self):
+        return int(self.said.rpartition(":")[2])
+
+    def line(self):
+        return self.process.stderr.readline()
+
+    def end(self, number=None):
+        """The exit status, and what it has printed on stdout and said on stderr since its first line."""
+        if number is not None:
+            self.process.send_signal(number)
+        out, err = self.process.communicate(timeout=PATIENCE)
+        assert "Traceback" not in err, err
+        return self.process.returncode, out, err
+
+
+@pytest.fixture
+def start():
+    with contextlib.ExitStack() as stack:
+
+        def start(*arguments, **more):
+            process = Process(*arguments, **more)
+            stack.enter_context(process.process)
+            stack.callback(process.process.kill)
+            return process
+
+        yield start
+
+
+def receive_all(client):
+    data = b""
+    with client:
+        while chunk := client.recv(65536):
+            data += chunk
+    return data
+
+
+def request(path="/", fields=""):
+    return f"GET {path} HTTP/1.1\r\nHost: a\r\n{fields}Connection: close\r\n\r\n".encode("ascii")
+
+
+def get(port, path="/", fields=""):
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as client:
+        client.sendall(request(path, fields))
+        return receive_all(client)
+
+
+# --- serving, and the end of it -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_it_says_where_it_listens_serves_and_ends_by_a_signal(start, number, status):
+    process = start("serve", "app:handle", "--port", "0")
+    assert re.fullmatch(r"listening on http://127\.0\.0\.1:\d+\n", process.said)
+    assert get(process.port, "/a?b=c").startswith(b"HTTP/1.1 200 OK\r\n")
+    ended, out, err = process.end(number)
+    assert ended == status
+    assert re.fullmatch(r'INFO:     127\.0\.0\.1:\d+ - "GET /a\?b=c HTTP/1\.1" 200 OK\n', out)
+    assert re.fullmatch(rf"{number.name}: ending, with \d connections?, within 30 s; .*\n", err)
+
+
+def test_what_had_to_be_forced_is_exit_status_1(start):
+    process = start("serve", "app:handle", "--port", "0", "--timeout-graceful-shutdown", "0.1")
+    with socket.create_connection(("127.0.0.1", process.port), timeout=PATIENCE) as client:
+        client.sendall(request("/never"))
+        assert process.process.stdout.readline() == "begun\n"
+        ended, _, err = process.end(signal.SIGTERM)
+    assert ended == 1
+    assert "WARNING:  drained: " in err
+
+
+def test_a_second_signal_is_128_and_its_number(start):
+    process = start("serve", "app:handle", "--port", "0")
+    with socket.create_connection(("127.0.0.1", process.port), timeout=PATIENCE) as client:
+        client.sendall(request("/never"))
+        assert process.process.stdout.readline() == "begun\n"
+        process.process.send_signal(signal.SIGTERM)
+        assert process.line().startswith("SIGTERM: ending")
+        ended, _, _ = process.end(signal.SIGTERM)
+    assert ended == 128 + signal.SIGTERM
+
+
+def test_after_so_many_requests_it_ends_by_itself(start):
+    process = start("serve", "app:handle", "--port", "0", "--limit-max-requests", "2")
+    assert get(process.port).endswith(b"hello")
+    assert get(process.port).endswith(b"hello")
+    ended, out, err = process.end()
+    assert (ended, err) == (0, "INFO:     ending: 2 requests were answered\n")
+    assert out.count("200 OK") == 2
+
+
+def test_a_handler_of_connections(start):
+    process = start("serve", "app:echo", "--protocol", "tcp", "--port", "0")
+    assert re.fullmatch(r"listening on 127\.0\.0\.1:\d+\n", process.said)
+    with socket.create_connection(("127.0.0.1", process.port), timeout=PATIENCE) as client:
+        client.sendall(b"ping")
+        client.shutdown(socket.SHUT_WR)
+        assert receive_all(client) == b"ping"
+    assert process.end(signal.SIGTERM)[0] == 0
+
+
+def test_several_hosts_have_one_port(start):
+    process = start("serve", "app:handle", "--port", "0", "--host", "127.0.0.1", "--host", "127.0.0.2")
+    port = process.port
+    assert process.said == f"listening on http://127.0.0.1:{port}, http://127.0.0.2:{port}\n"
+
+
+def test_a_unix_socket_is_for_everybody_and_goes_away(start, folder):
+    process = start("serve", "app:handle", "--uds", "s")
+    assert process.said == "listening on s\n"
+    assert (folder / "s").stat().st_mode & 0o777 == 0o666
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(PATIENCE)
+        client.connect("s")
+        client.sendall(request())
+        assert receive_all(client).endswith(b"hello")
+    assert process.end(signal.SIGTERM)[0] == 0
+    assert not (folder / "s").exists()
+
+
+def test_an_inherited_descriptor(start):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        fd = listener.fileno()
+        process = start("serve", "app:handle", "--fd", str(fd), pass_fds=[fd])
+        assert process.port == listener.getsockname()[1]
+        assert get(process.port).endswith(b"hello")
+        assert process.end(signal.SIGTERM)[0] == 0
+
+
+def test_requests_that_are_too_many_get_a_503(start):
+    process = start("serve", "app:handle", "--port", "0", "--limit-concurrency", "1")
+    with socket.create_connection(("127.0.0.1", process.port), timeout=PATIENCE) as client:
+        client.sendall(request("/never"))
+        assert process.process.stdout.readline() == "begun\n"
+        answer = get(process.port)
+    assert answer.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
+    assert b"\r\nRetry-After: 1\r\n" in answer
+
+
+def test_the_health_path(start):
+    process = start("serve", "app:handle", "--port", "0", "--health-path", "/healthz")
+    assert get(process.port, "/healthz").endswith(b"\r\n\r\nok\n")
+    assert get(process.port, "/health").endswith(b"hello")
+
+
+async def test_a_server_that_drains_says_so_on_the_health_path():
+    async def handle(exchange):
+        await exchange.respond(200, b"hello")
+
+    admission = Admission(Lifetime(), Responses(health_path="/healthz"), lambda: None)
+    serve = partial(trionet.serve_http, admission.in_front_of(handle), 0, host="127.0.0.1")
+    async with trio.open_nursery() as nursery, trionet.open_http_client() as client:
+        admission.server = await nursery.start(serve)
+        url = f"http://127.0.0.1:{admission.server.port}/healthz"
+        async with client.request("GET", url) as response:
+            assert (response.status, await response.read()) == (200, b"ok\n")
+        nursery.start_soon(admission.server.drain, 60)
+        await trio.testing.wait_all_tasks_blocked()
+        async with client.request("GET", url) as response:
+            assert (response.status, await response.read()) == (503, b"ending\n")
+
+
+# --- TLS ----------------------------------------------------------------------------------------------------------
+
+
+def issue(ca, folder):
+    certificate = ca.issue_cert("localhost")
+    certificate.private_key_pem.write_to_path(str(folder / "key.pem"))
+    (folder / "cert.pem").write_bytes(b"".join(blob.bytes() for blob in certificate.cert_chain_pems))
+
+
+def serial(port, client_context):
+    plain = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
+    with client_context.wrap_socket(plain, server_hostname="localhost") as client:
+        return client.getpeercert()["serialNumber"]
+
+
+def test_a_certificate_is_read_anew_at_sighup_and_a_broken_one_changes_nothing(start, folder):
+    ca = trustme.CA()
+    context = ssl.create_default_context()
+    ca.configure_trust(context)
+    issue(ca, folder)
+    process = start("serve", "app:handle", "--port", "0", "--ssl-certfile", "cert.pem", "--ssl-keyfile", "key.pem")
+    assert process.said.startswith("listening on https://127.0.0.1:")
+    first = serial(process.port, context)
+    issue(ca, folder)
+    process.process.send_signal(signal.SIGHUP)
+    assert process.line() == "INFO:     the certificate was read anew from cert.pem\n"
+    second = serial(process.port, context)
+    (folder / "cert.pem").write_text("nothing")
+    process.process.send_signal(signal.SIGHUP)
+    assert process.line().startswith("ERROR:    the certificate stays as it was: certificate cert.pem and key key.pem")
+    assert serial(process.port, context) == second != first
+    assert process.end(signal.SIGTERM)[0] == 0
+
+
+# --- logs ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_access_log_as_json_without_queries(start):
+    process = start("serve", "app:handle", "--port", "0", "--access-log-format", "json", "--no-access-log-query")
+    get(process.port, "/a?secret=1")
+    _, out, _ = process.end(signal.SIGTERM)
+    record = json.loads(out)
+    assert (record["method"], record["target"], record["status"]) == ("GET", "/a", 200)
+    assert record["client"].startswith("127.0.0.1:")
+    assert record["seconds"] >= 0
+
+
+def test_no_access_log(start):
+    process = start("serve", "app:handle", "--port", "0", "--no-access-log")
+    get(process.port)
+    assert process.end(signal.SIGTERM)[1] == ""
+
+
+def test_colours_if_they_are_asked_for(start):
+    process = start("serve", "app:handle", "--port", "0", "--use-colors")
+    get(process.port)
+    assert process.end(signal.SIGTERM)[1].startswith("\x1b[32mINFO\x1b[0m:     127.0.0.1:")
+
+
+def test_logging_from_a_file(start, folder):
+    config = {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"plain": {"format": "%(name)s!%(message)s"}},
+        "handlers": {"out": {"class": "logging.StreamHandler", "formatter": "plain", "stream": "ext://sys.stdout"}},
+        "loggers": {"trionet.access": {"level": "INFO", "handlers": ["out"]}},
+    }
+    (folder / "logs.json").write_text(json.dumps(config))
+    process = start("serve", "app:handle", "--port", "0", "--log-config", "logs.json")
+    get(process.port)
+    assert process.end(signal.SIGTERM)[1].startswith('trionet.access!127.0.0.1 "GET / HTTP/1.1" 200 ')
+
+
+# --- where options come from ---------------------------------------------------------------------------------------
+
+
+def test_option_environment_file_and_configuration_in_this_order(start, folder):
+    (folder / "env").write_text("TRIONET_HEALTH_PATH=/from-env-file\nTRIONET_ACCESS_LOG=false\n")
+    (folder / "trionet.toml").write_text('port = 0\nhealth-path = "/from-config"\nhost = ["127.0.0.2"]\n')
+    more = ["--config", "trionet.toml", "--env-file", "env"]
+    process = start("serve", "app:handle", *more, env={"TRIONET_ACCESS_LOG": "true"})
+    assert process.said.startswith("listening on http://127.0.0.2:")
+    with socket.create_connection(("127.0.0.2", process.port), timeout=PATIENCE) as client:
+        client.sendall(request("/from-env-file"))
+        assert receive_all(client).endswith(b"ok\n")
+    assert "200 OK" in process.end(signal.SIGTERM)[1]
+    process = start("serve", "app:handle", *more, "--health-path", "/from-option")
+    with socket.create_connection(("127.0.0.2", process.port), timeout=PATIENCE) as client:
+        client.sendall(request("/from-option"))
+        assert receive_all(client).endswith(b"ok\n")
+
+
+def test_a_pid_file_for_as_long_as_it_runs(start, folder):
+    process = start("serve", "app:make", "--factory", "--port", "0", "--pid-file", "pid")
+    assert (folder / "pid").read_text() == f"{process.process.pid}\n"
+    assert get(process.port).endswith(b"hello")
+    assert process.end(signal.SIGTERM)[0] == 0
+    assert not (folder / "pid").exists()
+
+
+# --- reloading ----------------------------------------------------------------------------------------------------
+
+
+def test_a_change_starts_the_application_anew_and_a_syntax_error_waits_for_the_next(start, folder):
+    process = start("serve", "app:handle", "--port", "0", "--reload", "--reload-delay", "0.05")
+    port = process.port
+    assert get(port).endswith(b"hello")
+    (folder / "app.py").write_text(APPLICATION.replace('b"hello"', 'b"changed"'))
+    assert process.line() == "reloading: app.py\n"
+    assert process.line().startswith("listening on ")
+    assert get(port).endswith(b"changed")
+    (folder / "app.py").write_text("def (")
+    said = [process.line()]
+    while "waiting for a change" not in said[-1]:
+        said.append(process.line())
+    assert said[0] == "reloading: app.py\n"
+    assert said[-1] == "the application has ended (exit status 3); waiting for a change\n"
+    assert any(line.startswith("trionet: 'app:handle' is not Python: ") for line in said)
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as client:  # the listener has stayed open
+        client.sendall(request())
+        (folder / "app.py").write_text(APPLICATION)
+        assert receive_all(client).endswith(b"hello")
+    process.process.send_signal(signal.SIGTERM)
+    out, err = process.process.communicate(timeout=PATIENCE)
+    assert process.process.returncode == 0, (out, err)
+
+
+def test_when_the_parent_is_killed_its_child_ends(start, folder):
+    process = start("serve", "app:handle", "--port", "0", "--reload", "--pid-file", "pid")
+    child = int((folder / "pid").read_text())
+    assert child != process.process.pid
+    port = process.port
+    process.process.kill()
+    process.process.communicate(timeout=PATIENCE)  # to its end only when the child has closed them too
+    with pytest.raises(ConnectionRefusedError):
+        get(port)
+
+
+# --- mistakes -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["app"], 2, "'app' must be MODULE:NAME, as in 'main:app' for `app` in main.py"),
+        (["nope:app"], 2, r"there is no module 'nope' for 'nope:app', also not in .*: see --app-dir"),
+        (["app.py:handle"], 2, "there is no module 'app.py' .*: a module has no '.py' behind its name"),
+        (["app:hande"], 2, r"'app:hande': <module 'app' from .*> has no 'hande'; it has broken, echo, handle, make"),
+        (["app:answer"], 2, "handler must be an async function, not 42"),
+        (["app:answer", "--factory"], 2, "'app:answer' is 42, which cannot be called: leave --factory out"),
+        (["app:broken", "--factory"], 3, r"the factory 'app:broken' raised RuntimeError \(see above\)"),
+        (["app:handle", "--prot", "tcp"], 2, r"Unknown option: --prot.* \(see trionet serve --help\)"),
+        (["app:handle", "--port", "x"], 2, r'.*"--port".*unable to convert "x" into int.*|.*--port.*'),
+        (["app:handle", "--port", "70000"], 2, "port must be .*70000.*"),
+        (["app:handle", "--fd", "999"], 2, "--fd 999: Bad file descriptor; it must be a listening socket .*"),
+        (["app:handle", "--ssl-certfile", "c"], 2, "the file 'c' is not there: see --ssl-certfile and --ssl-keyfile"),
+        (["app:handle", "--ssl-keyfile", "c"], 2, "--ssl-keyfile needs --ssl-certfile, the certificate of that key"),
+        (["app:handle", "--workers", "2"], 2, "--workers 2 is not there yet: .*"),
+        (["app:handle", "--config", "c"], 2, "--config c: No such file or directory"),
+        (["app:handle", "--config", "bad.toml"], 2, "--config bad.toml is not TOML: .*"),
+        (
+            ["app:handle", "--config", "odd.toml"],
+            2,
+            "--config odd.toml: there is no option 'prot'; did you mean 'port'.?",
+        ),
+        (["app:handle", "--env-file", "c"], 2, "--env-file c: there is no such file"),
+        (["app:handle", "--log-config", "c.json"], 2, "--log-config c.json: No such file or directory"),
+        (["app:handle", "--log-config", "c.ini"], 2, "--log-config c.ini: No such file or directory"),
+        (["app:handle", "--log-config", "bad.toml"], 2, "--log-config bad.toml: .*"),
+        (["app:handle", "--reload", "--reload-dir", "x"], 2, "--reload-dir x: there is no such folder"),
+        (["app:handle", "--pid-file", "no/pid"], 1, "--pid-file no/pid: No such file or directory"),
+        (["raises:handle"], 3, r"importing 'raises' raised ZeroDivisionError \(see above\)"),
+        (["needs:handle"], 3, "'needs:handle' needs the module 'not_there', which is not installed"),
+        (["syntax:handle"], 3, r"'syntax:handle' is not Python: .* \(.*syntax\.py:1\)"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_mistake_is_one_line_with_its_remedy(folder, capsys, arguments, status, message):
+    (folder / "raises.py").write_text("def fail():\n    1 / 0\n\nfail()\n")
+    (folder / "needs.py").write_text("import not_there\n")
+    (folder / "syntax.py").write_text("def (\n")
+    (folder / "bad.toml").write_text("= 3")
+    (folder / "odd.toml").write_text("prot = 3")
+    if "--fd" not in arguments and "70000" not in arguments:
+        arguments = [*arguments, *([] if "--port" in arguments else ["--port", "0"])]
+    assert main(["serve", *arguments]) == status
+    *before, last = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(f"trionet: {message}", last)
+    assert not before or status == 3
+    assert not any("importlib" in line or "/trionet/cli/" in line for line in before)
+
+
+def test_a_port_in_use_is_named(folder, capsys):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert main(["serve", "app:handle", "--port", str(port)]) == 1
+    assert f"127.0.0.1:{port}" in capsys.readouterr().err
+
+
+def test_a_port_variable_of_a_container_platform_is_explained(folder, capsys, monkeypatch):
+    monkeypatch.setenv("TRIONET_PORT", "tcp://10.0.0.1:80")
+    assert main(["serve", "app:handle"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("trionet: TRIONET_PORT is 'tcp://10.0.0.1:80', which a container platform sets")
+    assert said.count("\n") == 1
