@@ -7,7 +7,6 @@ several messages have left in the output buffer goes out when the tasks that are
 
 from __future__ import annotations
 
-import weakref
 from typing import TYPE_CHECKING
 
 from trio.lowlevel import enable_ki_protection
@@ -35,7 +34,7 @@ class Attendance:
     __slots__ = ("_handle", "_keepalive", "_receiver", "_sender", "retire_by")
 
     def __init__(self, handle: Handle, sender: MessageSender, receiver: MessageReceiver, keepalive: Keepalive) -> None:
-        self._handle = handle
+        self._handle: Handle | None = handle
         self._sender = sender
         self._receiver = receiver
         self._keepalive = keepalive
@@ -43,15 +42,16 @@ class Attendance:
 
     def flush(self) -> None:
         """What is due goes out now. A step."""
-        self._sender.flush(self._handle)
+        if self._handle is not None:
+            self._sender.flush(self._handle)
 
     @enable_ki_protection
     def tick(self, now: float) -> Callable[[], bool] | None:
         """A step; what it returns goes on with what has come, if there may be more of that."""
-        handle, life = self._handle, self._handle._life
-        if life.state.phase is not Phase.OPEN or life.state.reset:
+        handle = self._handle
+        if handle is None or handle._life.state.phase is not Phase.OPEN or handle._life.state.reset:
             return None
-        if life.retiring:
+        if handle._life.retiring:
             more = self._go_on()
             if not more and now >= self.retire_by:
                 handle._close_in_background()
@@ -61,9 +61,10 @@ class Attendance:
         return self._go_on if more else None
 
     def _go_on(self) -> bool:
-        return self._receiver.attend_again(self._handle)
+        return self._handle is not None and self._receiver.attend_again(self._handle)
 
     @enable_ki_protection
     def let_go(self) -> None:
-        """The handle has ended: it is not kept alive by those that know this. A step, taken once."""
-        self._handle = weakref.proxy(self._handle)
+        """The handle has ended: there is nothing to attend to, and no cycle of garbage must be left. A step."""
+        self._handle = None
+        self._sender.attendance = None

@@ -51,7 +51,7 @@ class MessageSender:
         writer: Builds the frames.
         message_turn: Held by the task that sends a message, to its last frame.
         frame_turn: Held by the task that sends a frame.
-        attendance: What the caretaker is told of where something is to be flushed.
+        attendance: What the caretaker is told to flush; None once the handle has ended.
         fragmenting: Whether a message is being sent in fragments.
         unfinished: Whether its first frame has been sent, and its last one not yet.
         yielded: Whether this handle's reader has let other tasks run since the latest send: then a send need not.
@@ -69,7 +69,7 @@ class MessageSender:
         self._closing = closing
         self.message_turn = Turn()
         self.frame_turn = Turn()
-        self.attendance: Flushable
+        self.attendance: Flushable | None = None
         self.fragmenting = False
         self.unfinished = False
         self.yielded = False
@@ -140,6 +140,7 @@ class MessageSender:
         self.unsent += self.writer.message(message)
         if not self._flush_asked:
             self._flush_asked = True
+            assert self.attendance is not None  # the handle is open
             handle._owner.caretaker.flush_soon(self.attendance)
         self._gathered += 1
         if self._gathered >= YIELD_EVERY:
