@@ -13,6 +13,7 @@ from tests.helpers.http_served import get, read_answer, served
 from tests.helpers.pairs import Wrapped, tcp_pair, tcp_sockets, unix_pair
 from tests.helpers.websockets_by_hand import two_websockets
 from trionet import Phase, Reason
+from trionet.custody import leaving
 
 
 async def in_a_thread(call: Any, *args: Any) -> BaseException | None:
@@ -132,8 +133,8 @@ async def test_the_scope_s_and_the_capsule_s_verbs_too(elsewhere: Any) -> None:
                 (scope.adopt, (capsule,)),
                 (scope.adopt, (sock,)),
                 (capsule.abort, ()),
-                (scope._owner.abort_all, ()),
-                (scope._owner.retire, (0.0,)),
+                (leaving.abort_all, (scope._owner,)),
+                (leaving.retire, (scope._owner, 0.0)),
             ):
                 assert isinstance(await elsewhere(call, *args), RuntimeError)
             assert sock.fileno() >= 0
@@ -310,7 +311,7 @@ async def test_a_handle_that_raises_whatever_it_is_asked_ends_alone(how: str, ca
             rebel._seat(scope._owner, instead_of=capsule)
             capsule._pass_to(rebel)
             handles.extend((rebel, *tcp_pair(scope)))
-            scope._owner.retire(0.0)
+            leaving.retire(scope._owner, 0.0)
             if how == "failed":
                 raise ValueError("the body's own")
             if how == "cancelled":

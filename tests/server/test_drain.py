@@ -12,6 +12,7 @@ from trio.testing import wait_all_tasks_blocked
 
 import trionet
 from trionet import HTTPLimits, Limits, Reason
+from trionet.custody import leaving
 from trionet.server.accepting import Accepting
 
 from ..helpers.http_served import GET, POST, read_answer
@@ -230,7 +231,7 @@ async def test_a_drain_goes_on_through_detach_and_adopt(when):
             capsule = one.detach()
         else:
             capsule = one.detach()
-            scope._owner.retire(0.0)
+            leaving.retire(scope._owner, 0.0)
         say(other, b"hello")
         again = scope.adopt(capsule)
         assert await again.receive_some() == b"hello"

@@ -17,7 +17,7 @@ from trio.testing import wait_all_tasks_blocked
 
 import trionet
 from trionet import Phase, Reason
-from trionet.custody.owner import Owner
+from trionet.custody import leaving
 from trionet.server import draining
 
 from ..helpers.pairs import open_descriptors, receive_all, tcp_sockets
@@ -622,7 +622,7 @@ async def test_what_was_cut_off_once_is_not_reported_again(nursery, autojump_clo
 
 
 @pytest.mark.parametrize(
-    ("timeout", "kind", "method"), [(60, Owner, "retire"), (0, draining, "_cut_off")], ids=["told", "cut off"]
+    ("timeout", "kind", "method"), [(60, leaving, "retire"), (0, draining, "_cut_off")], ids=["told", "cut off"]
 )
 async def test_a_drain_of_many_connections_lets_other_tasks_run(nursery, timeout, kind, method, monkeypatch):
     """Telling thousands, or cutting them off, in one step would hold up everything else in the program."""

@@ -14,6 +14,7 @@ import trio
 
 import trionet
 from trionet import Phase
+from trionet.custody import leaving
 
 from ..handle.test_handle import Greeting
 from ..helpers.pairs import open_descriptors, tcp_sockets
@@ -85,7 +86,7 @@ async def scenario(step, interrupt):
                         case "aclose":
                             await handle.aclose()
                         case "leave":
-                            await scope._owner.leave()
+                            await leaving.leave(scope._owner)
                 await trio.lowlevel.checkpoint()
             finally:
                 check(step, scope, target, handle, sock)

@@ -14,6 +14,7 @@ from trio.testing import wait_all_tasks_blocked
 
 import trionet
 from trionet import Phase, Reason
+from trionet.custody import leaving
 
 from ..helpers.http_by_hand import HELLO, Asked, http_pair, serving
 
@@ -43,7 +44,7 @@ async def test_closing_inside_of_the_own_block_gives_the_response_up(what):
                 elif what == "client":
                     await client.aclose()
                 else:
-                    await client.scope._owner.let_go()
+                    await leaving.let_go(client.scope._owner)
                 assert connection.end.reason is Reason.LOCAL
                 with pytest.raises(trionet.HandleClosedError):
                     await response.read()
@@ -112,7 +113,7 @@ async def test_the_producer_of_a_body_closes_without_waiting_for_itself(what):
                 elif what == "client":
                     await client.aclose()
                 else:
-                    await client.scope._owner.let_go()
+                    await leaving.let_go(client.scope._owner)
                 closed.append(not client.statistics().open)
                 yield b"b"
 

@@ -1,103 +1,44 @@
-"""Who owns what: the registry of one scope's handles, and how the scope lets go of them.
+"""Who owns what: the registry of one scope's handles.
 
 An `Owner` is the part of a scope that protocols need to know; `trionet.scope` puts the public face on it. It keeps the
-handles in the order in which they were opened (a successor takes its predecessor's place), drains them together under
-one deadline, releases them last in first out, and reports what had to be forced.
+handles in the order in which they were opened (a successor takes its predecessor's place), and knows whether anything
+may still be opened, and by whom. How it lets go of them stands in `leaving`; what that came to, in its `report`.
 """
 
 from __future__ import annotations
 
 import logging
-import sys
 import weakref
-from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from ..errors import ScopeClosedError, one_of
-from ..ownership import Blocker, End, Event, Phase, Reason
+from ..errors import ScopeClosedError
+from ..ownership import Event
 from ..support.checks import check_kind, check_seconds, refuse_copy
 from ..support.texts import amount
 from .background import start_service
 from .caretaker import Caretaker
 from .drain_report import DrainReport, Forced, Lost
+from .member import Member, Observer, ask
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Callable
 
+    from ..ownership import Blocker, Phase
     from ..transport.protocol import Transport
 
-__all__ = ["Member", "Observer", "Owner", "opened_at"]
-
+__all__ = ["Owner"]
 
 _LOG = logging.getLogger("trionet")
 
-T = TypeVar("T")
-
-
-class Member(Protocol):
-    """What an owner owns: a handle, or a capsule that nobody has adopted yet."""
-
-    opened_at: str
-
-    @property
-    def end(self) -> End | None:
-        """How it ended; None while it is alive."""
-        ...
-
-    @property
-    def blockers(self) -> tuple[Blocker, ...]:
-        """The work in progress on it."""
-        ...
-
-    @property
-    def _must_wait(self) -> bool:
-        """Whether a graceful close has to wait for anything."""
-        ...
-
-    @property
-    def _drained(self) -> bool:
-        """Whether nothing but the release is left of a graceful close."""
-        ...
-
-    def _scope_event(self, event: Event) -> None:
-        """Take an event of the scope. A step; no-op on a member that has ended."""
-        ...
-
-    async def _drain(self) -> None:
-        """Everything of a graceful close but the release."""
-        ...
-
-    def _retire(self, grace: float = 0.0) -> None:
-        """Close gracefully as soon as the user waits for input; a next request may come for `grace` seconds. A step."""
-        ...
-
-    def abort(self) -> None:
-        """Close the endpoint now. A step."""
-        ...
-
-    def _forget_work(self) -> None:
-        """It has ended, and so has the handler that used this: keep nothing that refers back to it. A step."""
-        ...
-
-    def _handler_failed(self, error: BaseException) -> None:
-        """The handler that used this has raised: close, in the protocol's way of saying so where it has one. A step."""
-        ...
-
-
-Observer = Callable[[Any, Phase | None, Phase], None]
-"""Called when a handle opens or changes its phase, in the same step: the handle, the old phase or None, the new one."""
-
-
 _NOTHING_YET: Final = DrainReport()
-_NO_BLOCKERS: Final[tuple[Blocker, ...]] = ()
 
 
 class Owner:
-    """The handles of one scope. All methods are steps, except `leave` and `let_go`.
+    """The handles of one scope. All methods are steps, except `finish_releases`.
 
     There is one for each connection of a server: what most of them never need is made when it is first needed.
     """
@@ -304,167 +245,42 @@ class Owner:
         return [self, *(owner for child in self._children or () for owner in child.tree())]
 
     @enable_ki_protection
-    def retire(self, grace: float) -> None:
-        """The server drains: every handle, also of the scopes below, closes as soon as its user waits for input.
-
-        One that waits for a next request does so for `grace` seconds more; a second call looks whether they are over.
-        """
-        self.check_run("draining")
-        for owner in self.tree():
-            owner.begin_draining()
-            for member in owner.members:
-                _ask(member, lambda: member._retire(grace), None)  # noqa: B023 - called at once
-
-    @enable_ki_protection
-    def abort_all(self, event: Event = Event.SCOPE_CANCELLED) -> None:
-        """Close every endpoint now, last in first out, and report it."""
-        self.check_run("closing a scope")
-        self.shut_door()
-        forced = [self._force(member, event) for member in reversed(self.members)]
-        self.report = replace(self.report, forced=(*self.report.forced, *forced))
-
-    @enable_ki_protection
     def note_force(self, member: Any, blockers: tuple[Blocker, ...]) -> None:
         """This member was closed by force, at a deadline of its own, while so much was in progress on it."""
-        name = _ask(member, member.__repr__, object.__repr__(member))
+        name = ask(member, member.__repr__, object.__repr__(member))
         entry = Forced(name, member.opened_at, member.end.reason, blockers)
         self.report = replace(self.report, forced=(*self.report.forced, entry))
 
     @enable_ki_protection
     def note_loss(self, member: Any, size: Callable[[], int]) -> None:
         """This member is being closed; `size` tells how many bytes have arrived that nobody has received."""
-        if unread := _ask(member, size, 0):
-            name = _ask(member, member.__repr__, object.__repr__(member))
+        if unread := ask(member, size, 0):
+            name = ask(member, member.__repr__, object.__repr__(member))
             self.report = replace(self.report, lost=(*self.report.lost, Lost(name, member.opened_at, unread)))
 
-    @enable_ki_protection
-    def _force(self, member: Member, event: Event) -> Forced:
-        """Close this endpoint now. A member that fails to do so is logged: it must not keep the others open."""
-        name = _ask(member, member.__repr__, object.__repr__(member))
-        blockers = _ask(member, lambda: member.blockers, _NO_BLOCKERS)
-        _ask(member, lambda: member._scope_event(event), None)
-        if member.end is None:
-            _ask(member, member.abort, None)
-        self.unregister(member)
-        reason = Reason.SCOPE_CANCELLED if member.end is None else member.end.reason
-        return Forced(name, member.opened_at, reason, blockers)
+    # --- for `leaving` -------------------------------------------------------------------------------------------
 
-    @enable_ki_protection
-    async def leave(self) -> None:
-        """Shut the door and let go of every handle: gracefully until the deadline, by force afterwards.
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is owned here."""
+        return not self._members
 
-        Cancellation: what is left is closed by force, with the reason `SCOPE_CANCELLED`.
-        """
-        began = trio.current_time()
-        self.shut_door()
-        try:
-            if waiting := self._start_drain():
-                with trio.move_on_after(self.drain_timeout):
-                    await self._drain_together(waiting)
-            self._release_drained()
-            self.abort_all(Event.SCOPE_DEADLINE)
-        except BaseException:
-            self.abort_all()
-            raise
-        finally:
-            self.report = replace(self.report, seconds=trio.current_time() - began)
+    @property
+    def has_unreleased(self) -> bool:
+        """Whether an endpoint is still open that nobody owns any more."""
+        return bool(self._unreleased)
 
-    @enable_ki_protection
-    async def _drain_together(self, waiting: list[Member]) -> None:
-        """Drain these members, and those that they turn into: a handshake may be accepted meanwhile."""
-        try:
-            async with trio.open_nursery() as nursery:
-                self._drain_in(nursery, waiting, set())
-        except BaseExceptionGroup as group:
-            raise one_of(group) from None
-
-    @enable_ki_protection
-    def _drain_in(self, nursery: trio.Nursery, members: list[Member], begun: set[Member]) -> None:
-        """Start to drain those of `members` that are not among the `begun`. A step."""
-        for member in members:
-            if member not in begun:
-                begun.add(member)
-                nursery.start_soon(self._drain_one, member, nursery, begun)
-
-    @enable_ki_protection
-    async def _drain_one(self, member: Member, nursery: trio.Nursery, begun: set[Member]) -> None:
-        try:
-            await member._drain()
-        except Exception:  # noqa: BLE001 - a protocol of a user's own; it is closed by force, the others drain on
-            _LOG.exception("draining %r failed", member)
-        self._drain_in(nursery, self._start_drain(), begun)
-
-    @enable_ki_protection
-    def _start_drain(self) -> list[Member]:
-        """Begin the graceful close of every handle, last in first out: those that have to wait for something."""
-        members = self.members[::-1]
-        for member in members:
-            _ask(member, lambda: member._scope_event(Event.SCOPE_LEFT), None)  # noqa: B023 - called at once
-        return [member for member in members if _ask(member, lambda: member._must_wait, False)]  # noqa: B023
-
-    @enable_ki_protection
-    def _release_drained(self) -> None:
-        """Release what has drained, last in first out."""
-        ready = [member for member in reversed(self.members) if _ask(member, lambda: member._drained, False)]  # noqa: B023
-        for member in ready:
-            _ask(member, lambda: member._scope_event(Event.DRAINED), None)  # noqa: B023
-        self.report = replace(self.report, drained=self.report.drained + len(ready))
-
-    @enable_ki_protection
-    async def let_go(self, error: BaseException | None = None, *, last_words: bool = False) -> None:
-        """The scope's end: `leave`, or force if it ended with `error`; then wait until no endpoint is open any more.
-
-        With `last_words`, handles that can tell their peer of an error do so, within the drain deadline.
-
-        Cancellation: as for `leave`.
-        """
-        try:
-            if error is None:
-                if self._members:
-                    await self.leave()
-                else:
-                    self.shut_door()
-                return
-            if last_words and isinstance(error, Exception):
-                for member in self.members:
-                    _ask(member, lambda: member._handler_failed(error), None)  # noqa: B023 - called at once
-                await self.leave()
-            self.abort_all()
-        except BaseException:
-            self.abort_all()
-            raise
-        finally:
-            if self._unreleased:
-                await self._finish_releases()  # noqa: ASYNC102 - shielded in there
-            self.closed = True
-            if self.public is not None:
-                self.show_as(self.public)
-            if self.parent is not None and self.parent._children is not None:
-                self.parent._children.pop(self, None)
-
-    async def _finish_releases(self) -> None:
-        """Wait until no endpoint of this scope is open any more."""
-        assert self._unreleased is not None
+    async def finish_releases(self) -> None:
+        """Wait until no endpoint of this scope is open any more. It cannot be cancelled."""
         with trio.CancelScope(shield=True):
-            for transport in tuple(self._unreleased):
+            for transport in tuple(self._unreleased or ()):
                 await self._release(transport)
 
-
-def _ask(member: Member, question: Callable[[], T], otherwise: T) -> T:
-    """What a member answers, or `otherwise` where it raises: its failure is logged, and ends nothing but itself."""
-    try:
-        return question()
-    except Exception:  # noqa: BLE001 - a protocol of a user's own may raise anything
-        _LOG.exception("%s failed to end as its scope wants it", object.__repr__(member))
-        return otherwise
-
-
-_HERE = __name__.partition(".")[0] + "."
-
-
-def opened_at() -> str:
-    """File, line and function of the nearest caller outside of this package."""
-    frame = sys._getframe(1)
-    while frame.f_back is not None and (frame.f_globals.get("__name__", "") + ".").startswith(_HERE):
-        frame = frame.f_back
-    return f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_name}"
+    @enable_ki_protection
+    def end(self) -> None:
+        """The scope is closed, and forgotten by the one above it."""
+        self.closed = True
+        if self.public is not None:
+            self.show_as(self.public)
+        if self.parent is not None and self.parent._children is not None:
+            self.parent._children.pop(self, None)

@@ -69,7 +69,7 @@ async def _become_quiet(handle: InnerHandle) -> None:
 def transfer(handle: Kind, scope: Any) -> Kind:
     """See `Handle.transfer`. A step."""
     target = getattr(scope, "_owner", None)
-    if not isinstance(target, Owner):
+    if not isinstance(target, Owner) or target.public is not scope:  # a handle has an owner too
         raise TypeError(f"transfer needs a trionet scope (of open_scope), not {scope!r}")
     target.check_run("transfer")
     target.check_open("transfer")

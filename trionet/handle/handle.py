@@ -23,10 +23,10 @@ import outcome
 import trio
 from trio.lowlevel import current_task, enable_ki_protection
 
-from ..custody.owner import opened_at
 from ..errors import HandleBrokenError, HandleClosedError, unraised
 from ..ownership import Blocker, End, Event, Ownership, Phase, Reason, Receive, Refuse, Send
 from ..ownership.shortcuts import RECEIVE_ENDED, SEND_ENDED
+from ..support.caller import opened_at
 from ..support.checks import refuse_copy
 from ..support.texts import shown_address
 from ..transport.protocol import CutOffError

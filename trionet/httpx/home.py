@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 from trio.lowlevel import current_task, current_trio_token, enable_ki_protection, spawn_system_task
 
+from ..custody import leaving
 from ..custody.background import open_services
 from ..custody.owner import Owner
 from ..http.client.pool import Pool
@@ -127,7 +128,7 @@ class Home:
                 await trio.sleep_forever()
             except BaseException as exc:
                 self._pool.shut()
-                await owner.let_go(exc)  # noqa: ASYNC102, ASYNC120 - it closes all at once, and waits for releases only
+                await leaving.let_go(owner, exc)  # noqa: ASYNC102, ASYNC120 - it closes all at once, and waits for releases only
                 raise
 
     async def _open(self, *args: Any) -> HTTPClientConnection:

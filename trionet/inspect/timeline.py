@@ -19,7 +19,7 @@ from ..support.checks import check_count
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ..custody.owner import Observer
+    from ..custody.member import Observer
     from ..ownership import Phase, Reason
 
 __all__ = ["Entry", "Life", "Timeline", "lives"]

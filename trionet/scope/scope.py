@@ -13,6 +13,7 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from ..connection import Connection
+from ..custody import leaving
 from ..custody.background import open_services
 from ..custody.owner import Owner
 from ..handle.detached import Detached
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from yarl import URL
 
     from ..custody.drain_report import DrainReport
-    from ..custody.owner import Observer
+    from ..custody.member import Observer
     from ..handle import Handle
     from ..http.client.client import HTTPClient
     from ..http.client.options import ClientOptions
@@ -118,7 +119,7 @@ class Scope:
         if nursery is not None:
             nursery.cancel_scope.cancel()
         if nursery is None or self._owner.shut:
-            self._owner.abort_all()
+            leaving.abort_all(self._owner)
 
     @block
     @enable_ki_protection
@@ -388,11 +389,11 @@ class open_child:  # noqa: N801 - it is called, like `trio.open_nursery`
             if not await self._nursery.__aexit__(kind, exc, traceback) and exc is not None:  # noqa: ASYNC102
                 raise exc
             if nursery.cancel_scope.cancel_called:
-                owner.abort_all()
+                leaving.abort_all(owner)
         except BaseException as error:
-            await owner.let_go(error, last_words=self._last_words)  # noqa: ASYNC102, ASYNC120 - a scope's end
+            await leaving.let_go(owner, error, last_words=self._last_words)  # noqa: ASYNC102, ASYNC120 - a scope's end
             raise
-        await owner.let_go()  # noqa: ASYNC102 - this is the end of a scope
+        await leaving.let_go(owner)  # noqa: ASYNC102 - this is the end of a scope
         return True  # what the body raised was a cancellation that ends here
 
 
@@ -403,9 +404,9 @@ async def _owning(owner: Owner) -> AsyncIterator[None]:
     try:
         yield
     except BaseException as error:
-        await owner.let_go(error)  # noqa: ASYNC102, ASYNC120 - a cancellation outranks the error, which stays its context
+        await leaving.let_go(owner, error)  # noqa: ASYNC102, ASYNC120 - a cancellation outranks the error, which stays its context
         raise
-    await owner.let_go()
+    await leaving.let_go(owner)
 
 
 @asynccontextmanager

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import trio
 from trio.lowlevel import current_task, enable_ki_protection
 
+from ..custody import leaving
 from ..custody.caretaker import Breather
 from ..custody.drain_report import DrainReport
 
@@ -92,7 +93,7 @@ class Draining:
         breather = Breather()
         for owner in tuple(connections.opened):
             if owner in connections.opened:
-                owner.retire(connections.grace)
+                leaving.retire(owner, connections.grace)
                 await breather.breathe()
 
     async def _all_over(self, mine: Owner | None) -> None:
@@ -129,7 +130,7 @@ def _cut_off(owner: Owner, served: ServedConnection) -> None:
 def _close_all(owner: Owner) -> DrainReport:
     """Close everything this owner has: what that was. Taken out of its report, to stand in that of the connection."""
     before, owner.report = owner.report, DrainReport()
-    owner.abort_all()
+    leaving.abort_all(owner)
     cut, owner.report = owner.report, before
     return cut
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import trio
 from trio.lowlevel import disable_ki_protection, enable_ki_protection
 
+from ..custody import leaving
 from ..custody.owner import Owner
 from ..errors import HandleClosedError
 from ..handle.detached import Detached
@@ -87,7 +88,7 @@ class Handling:
         owner.register(capsule)
         connections.opened[owner] = served
         if connections.draining:
-            owner.retire(connections.grace)  # now: its handler may answer before the drain goes round again
+            leaving.retire(owner, connections.grace)  # now: its handler may answer before the drain goes round again
         name = f"{self._name} {connections.accepted}"
         self._scope.start_soon(self._handle, capsule, owner, served, name=name)
 

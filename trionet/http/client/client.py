@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from trio.lowlevel import enable_ki_protection
 
+from ...custody import leaving
 from ...ownership import Event
 from ...support.checks import check_count, check_flag, refuse_copy
 from ...support.texts import amount
@@ -186,11 +187,11 @@ class HTTPClient:
         Cancellation: the connections are closed at once.
         """
         self._pool.shut()
-        await self._owner.let_go()
+        await leaving.let_go(self._owner)
 
     @enable_ki_protection
     def abort(self) -> None:
         """Close every connection now, and refuse new requests. Those that are running get an error. A step."""
         self._owner.check_run("abort")
         self._pool.shut()
-        self._owner.abort_all(Event.SCOPE_CANCELLED)
+        leaving.abort_all(self._owner, Event.SCOPE_CANCELLED)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import trio
 from trio_websocket import Endpoint
 
+from ...custody import leaving
 from ...scope.scope import open_scope
 from ...support.checks import check_seconds
 from ...tls import to_tls_server
@@ -159,7 +160,7 @@ class WebSocketServer:
             with trio.move_on_after(self._connect_timeout):
                 request = await receive_request(scope, stream, self._options, attends=True)
             if request is None:
-                scope._owner.abort_all()
+                leaving.abort_all(scope._owner)
                 return
             try:
                 await self._handler(request)
