@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import enum
+import functools
 import importlib
 import inspect
 import itertools
@@ -103,6 +104,7 @@ def is_shown(cls: type, name: str) -> bool:
     return not name.startswith("_") or (name in SPECIAL and bool(getattr(vars(cls)[name], "__doc__", None)))
 
 
+@functools.cache
 def attribute_docs(cls: type) -> dict[str, str]:
     """The texts that stand below the attributes of a class, or below those that its ``__init__`` sets."""
     try:

@@ -116,7 +116,13 @@ def chopped(data: bytes, size: int) -> list[bytes]:
     return [data[at : at + size] for at in range(0, len(data), size)]
 
 
-every_cut = pytest.mark.parametrize("cut", [in_one, by_frames, by_octets])
+every_cut = pytest.mark.parametrize("cut", [in_one, pytest.param(by_frames, marks=pytest.mark.soak), by_octets])
+"""The extremes always; what lies between them in the soak."""
+
+
+def thorough(*values: Any) -> list[Any]:
+    """Parameters for the soak alone."""
+    return [pytest.param(value, marks=pytest.mark.soak) for value in values]
 
 
 # --- a conversation -----------------------------------------------------------------------------------------------

@@ -33,6 +33,7 @@ from .test_websocket_rules import (
     in_one,
     talk,
     text,
+    thorough,
 )
 
 RSV1 = 4
@@ -162,7 +163,7 @@ async def assert_many(agreement, side, opcode, size, fragment, count, **options)
 @both_sides
 @every_application
 @pytest.mark.parametrize("opcode", [TEXT, BINARY], ids=["text", "binary"])
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", [*SIZES[::3], *thorough(*SIZES[1::3], *SIZES[2::3])])
 async def test_messages_of_every_size(size, opcode, application, side):
     """12.1 to 12.5, with fewer messages."""
     await assert_many(Agreement(side), side, opcode, size, 0, 5, application=application)
@@ -193,13 +194,13 @@ every_takeover = pytest.mark.parametrize(
 
 @both_sides
 @every_takeover
-@pytest.mark.parametrize("bits", [(8, 8), (9, 15), (15, 9), (8, 15), (15, 8), (12, 10), (15, 15)])
-@pytest.mark.parametrize(("size", "fragment"), [(16, 0), (1024, 0), (4096, 0), (32768, 0), (32768, 256)])
-async def test_whatever_was_agreed_on(size, fragment, bits, server_alone, client_alone, side):
+@pytest.mark.parametrize("bits", [(8, 8), (9, 15), (15, 9), (15, 15), *thorough((8, 15), (15, 8), (12, 10))])
+@pytest.mark.parametrize("size_and_fragment", [(16, 0), (32768, 256), *thorough((1024, 0), (4096, 0), (32768, 0))])
+async def test_whatever_was_agreed_on(size_and_fragment, bits, server_alone, client_alone, side):
     agreement = Agreement(
         side, server_bits=bits[0], client_bits=bits[1], server_alone=server_alone, client_alone=client_alone
     )
-    await assert_many(agreement, side, TEXT, size, fragment, 4)
+    await assert_many(agreement, side, TEXT, *size_and_fragment, 4)
 
 
 @pytest.mark.soak

@@ -37,14 +37,11 @@ from .test_websocket_rules import (
     opened,
     talk,
     text,
+    thorough,
 )
 
 KIB, MIB = 2**10, 2**20
 every_opcode = pytest.mark.parametrize("opcode", [TEXT, BINARY], ids=["text", "binary"])
-
-
-def slow(*values):
-    return [pytest.param(value, marks=pytest.mark.soak) for value in values]
 
 
 def payload(opcode: int, size: int) -> bytes:
@@ -69,7 +66,7 @@ def in_fragments(opcode: int, data: bytes, size: int) -> list[F]:
 @both_sides
 @every_opcode
 @every_application
-@pytest.mark.parametrize("size", [64 * KIB, 256 * KIB, MIB, *slow(4 * MIB, 8 * MIB, 16 * MIB)])
+@pytest.mark.parametrize("size", [64 * KIB, 256 * KIB, MIB, *thorough(4 * MIB, 8 * MIB, 16 * MIB)])
 async def test_a_large_message(size, application, opcode, side):
     """9.1, 9.2."""
     data = payload(opcode, size)
@@ -104,7 +101,7 @@ async def test_a_very_large_message_in_fragments_of_every_size(size, application
 @both_sides
 @every_opcode
 @pytest.mark.parametrize("size", [64, 128, 256, 512, KIB, 2 * KIB])
-@pytest.mark.parametrize("whole", [32 * KIB, *slow(MIB)])
+@pytest.mark.parametrize("whole", [32 * KIB, *thorough(MIB)])
 async def test_a_message_in_segments_of_every_size(whole, size, opcode, side):
     """9.5, 9.6, with 32 KiB instead of 1 MiB."""
     data = payload(opcode, whole)
@@ -119,7 +116,7 @@ async def test_a_message_in_segments_of_every_size(whole, size, opcode, side):
 @every_opcode
 @pytest.mark.parametrize("cut", [in_one, by_frames])
 @pytest.mark.parametrize("size", [0, 16, 64, 256, KIB, 4 * KIB])
-@pytest.mark.parametrize("count", [100, *slow(1000)])
+@pytest.mark.parametrize("count", [100, *thorough(1000)])
 async def test_many_messages(count, size, cut, opcode, side):
     """9.7, 9.8: one after the other, and all of them at once."""
     datas = [(b"%04d" % index * (size // 4)) for index in range(count)]
