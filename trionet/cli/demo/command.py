@@ -1,7 +1,4 @@
-"""``trionet demo``: shows on this machine what trionet promises, and checks it.
-
-One server on a loopback port, one client after the other. The exit status is 0 only if every promise was kept.
-"""
+"""The command: one server on a loopback port, one client after the other, and what came of it."""
 
 from __future__ import annotations
 
@@ -18,19 +15,20 @@ from cyclopts import Parameter
 
 import trionet
 
-from ..inspect import Timeline
+from ...inspect import Timeline
 from .as_json import JSONDisplay
 from .line_server import LineServer
 from .performance import Outcome, perform
+from .promises import HOST, Stage
 from .render import Display
-from .steps import HOST, STEPS, Stage
+from .steps import STEPS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .. import DrainReport, Server
+    from ... import DrainReport, Server
     from .performance import Result
-    from .steps import Step
+    from .promises import Step
 
 __all__ = ["VERSION", "demo", "run"]
 

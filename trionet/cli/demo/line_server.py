@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from .. import LimitExceededError, to_tls_server, to_websocket_server
+from ... import LimitExceededError, to_tls_server, to_websocket_server
 
 if TYPE_CHECKING:
     import ssl
 
-    from .. import Connection, WebSocket
+    from ... import Connection, WebSocket
 
 __all__ = ["LineServer"]
 

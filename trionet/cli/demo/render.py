@@ -19,7 +19,7 @@ from rich.text import Text
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ..inspect import Life
+    from ...inspect import Life
     from .performance import Outcome, Result
 
 __all__ = ["Display"]

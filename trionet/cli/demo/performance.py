@@ -14,18 +14,18 @@ import trio.testing
 
 import trionet
 
-from ..errors import leaves
-from ..inspect import Life, lives
-from ..support.texts import amount
-from .steps import BrokenPromiseError, expect
+from ...errors import leaves
+from ...inspect import Life, lives
+from ...support.texts import amount
+from .promises import BrokenPromiseError, expect
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from .. import DrainReport
-    from ..inspect import Timeline
-    from ..server import ServerStatistics
-    from .steps import Stage, Step
+    from ... import DrainReport
+    from ...inspect import Timeline
+    from ...server import ServerStatistics
+    from .promises import Stage, Step
 
 __all__ = ["Outcome", "Result", "perform"]
 

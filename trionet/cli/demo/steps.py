@@ -1,14 +1,9 @@
-"""The steps of the demonstration: each keeps one promise of trionet, and checks it.
-
-A step is a client. It talks to the server over real sockets and raises `BrokenPromiseError` when anything is not as
-promised. Which handles there have to have been, on both sides, stands next to it and is checked against the timeline.
-"""
+"""The steps of the demonstration: in each a client of the line server finds one promise of trionet kept."""
 
 from __future__ import annotations
 
 import asyncio
 import ssl
-from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +14,7 @@ from websockets.client import ClientProtocol
 from websockets.frames import Close, Frame, Opcode
 from websockets.uri import parse_uri
 
-from .. import (
+from ... import (
     HandleBusyError,
     HandleMovedError,
     Phase,
@@ -28,50 +23,15 @@ from .. import (
     to_tls_client,
     to_websocket_client,
 )
+from .promises import HOST, BrokenPromiseError, Stage, Step, expect
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from ... import Connection, Handle, Scope, WebSocket
 
-    from .. import Connection, Handle, Scope, WebSocket
+__all__ = ["STEPS"]
 
-__all__ = ["STEPS", "BrokenPromiseError", "Stage", "Step", "expect"]
-
-HOST = "127.0.0.1"
 PATIENCE = 5.0
 """Seconds that the other library's client takes for a dialogue at most."""
-
-
-class BrokenPromiseError(Exception):
-    """Something was not as promised."""
-
-
-def expect(kept: bool, promise: str) -> None:
-    """Raise `BrokenPromiseError` unless `kept`."""
-    if not kept:
-        raise BrokenPromiseError(f"broken: {promise}")
-
-
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """What a step finds."""
-
-    port: int
-    """Where the server listens, on 127.0.0.1."""
-    trust: ssl.SSLContext
-    """Verifies, and trusts the authority that signed the server's certificate."""
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One promise, and how to check it."""
-
-    name: str
-    promise: str
-    """One sentence, at most 96 characters."""
-    run: Callable[[Stage, Scope], Awaitable[str | None]]
-    """Raises if the promise is broken; may return a text to show."""
-    handles: dict[str, list[str]] = field(default_factory=dict)
-    """The handles that have to be opened on each side, in this order."""
 
 
 async def chat(stage: Stage, scope: Scope) -> None:
