@@ -11,8 +11,9 @@ from trio_websocket import ConnectionTimeout, DisconnectionTimeout, HandshakeErr
 
 from ...scope.scope import open_single
 from ...support.checks import check_seconds
-from .endpoint import endpoints_of, take
+from .endpoint import endpoints_of
 from .options import CONN_TIMEOUT, MAX_MESSAGE_SIZE, MESSAGE_QUEUE_SIZE, RECEIVE_BYTES, Options
+from .taking import take
 from .way import Way, client_recipe, shake_hands, take_apart
 
 if TYPE_CHECKING:

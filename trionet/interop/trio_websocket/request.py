@@ -21,9 +21,10 @@ from ...scope.scope import open_single
 from ...websocket.handshake import rules
 from ...websocket.handshake.server import WebSocketServerRecipe
 from .connection import WebSocketConnection
-from .endpoint import Endpoints, endpoints_of, take
+from .endpoint import Endpoints, endpoints_of
 from .mistakes import LocalProtocolError
 from .options import MAX_MESSAGE_SIZE, MESSAGE_QUEUE_SIZE, RECEIVE_BYTES, Options, split_fields
+from .taking import take
 
 if TYPE_CHECKING:
     from ...http.server.exchange import Exchange
