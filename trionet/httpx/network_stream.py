@@ -16,7 +16,6 @@ import trio
 
 from ..errors import UpgradeFailedError
 from ..http.client.connection import HTTPClientConnection
-from ..http.protocol.states import H1State
 from ..tls import to_tls_client
 from ..transport.tls.transport import TLSTransport
 
@@ -115,7 +114,7 @@ class NetworkStream(httpcore.AsyncNetworkStream):
     def _as_bytes(self) -> Connection:
         connection = self._connection
         if isinstance(connection, HTTPClientConnection):
-            if connection._io.machine.peer_state is not H1State.SWITCHED:
+            if not connection._io.switched:
                 raise httpcore.LocalProtocolError(
                     "this connection carries HTTP, so its bytes are those of a response; network_stream can be read "
                     "and written behind 101 (Switching Protocols) and behind 2xx to CONNECT"

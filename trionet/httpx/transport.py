@@ -9,6 +9,7 @@ import httpx
 import trio
 
 from .body import content_of
+from .body_stream import BodyStream
 from .exchange import HTTPXExchange
 from .home import Home
 from .network_stream import NetworkStream
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from ..http.client.connection import HTTPClientConnection
     from ..http.client.pool import Pool
     from ..http.url.url import Origin
-    from .trace import Step, Trace
+    from .trace import Trace
 
 __all__ = ["TrionetTransport"]
 
@@ -162,70 +163,15 @@ class TrionetTransport(httpx.AsyncBaseTransport):
         """
         content = await content_of(request)
         exchange = HTTPXExchange(self._settings, (await self._opened()).pool, request, content)
-        await exchange.begin()
-        response = exchange.response
-        assert response is not None
+        response = await exchange.begin()
         stream = NetworkStream(response.connection)
         return httpx.Response(
             response.status,
             headers=response.headers.raw,
-            stream=_BodyStream(exchange, stream),
+            stream=BodyStream(exchange, stream),
             extensions={
                 "http_version": f"HTTP/{response.http_version}".encode("ascii"),
                 "reason_phrase": response.reason.encode("latin-1"),
                 "network_stream": stream,
             },
         )
-
-
-class _BodyStream(httpx.AsyncByteStream):
-    """The body of a response, for HTTPX."""
-
-    def __init__(self, exchange: HTTPXExchange, network_stream: NetworkStream) -> None:
-        self._exchange = exchange
-        self._network_stream = network_stream
-        self._step = exchange.trace.http("receive_response_body")
-        self._closed = False
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> bytes:
-        if not self._exchange.trace.on:
-            piece = await self._exchange.next_piece()
-        else:
-            piece = await self._next_and_tell()
-        if piece is None:
-            raise StopAsyncIteration
-        return piece
-
-    async def _next_and_tell(self) -> bytes | None:
-        step = self._step
-        if not step.begun:
-            await step.begin()
-        try:
-            piece = await self._exchange.next_piece()
-        except BaseException as exc:
-            await step.fail(exc)  # noqa: ASYNC102 - the program's own function
-            raise
-        if piece is None:
-            await step.complete()
-        return piece
-
-    async def aclose(self) -> None:
-        if not self._closed:
-            self._closed = True
-            step = self._exchange.trace.step("http11.response_closed")
-            try:
-                await step.begin()
-            finally:
-                await self._end(step)  # noqa: ASYNC102 - it ends at once where the task is cancelled
-            await step.complete()
-
-    async def _end(self, step: Step) -> None:
-        try:
-            await self._exchange.end()
-            await self._network_stream.aclose()
-        except BaseException as exc:
-            await step.fail(exc)  # noqa: ASYNC102 - the program's own function
-            raise

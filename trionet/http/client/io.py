@@ -115,7 +115,7 @@ class ClientIO:
             self._refuse(Refuse(Refusal.BUSY))
         if life.state.receive is Receive.EOF:
             self._refuse(Refuse(Refusal.CLOSED))
-        if self.machine.peer_state is H1State.SWITCHED:
+        if self.switched:
             raise LocalProtocolError(f"request refused: {handle!r} has switched protocols; detach() or upgrade() it")
         error = RemoteProtocolError(f"unasked bytes in front of a response on {handle!r}", 502)
         error.retry_safe = True
@@ -229,6 +229,11 @@ class ClientIO:
         """Run `service`, which must not raise, as a service task of the scope that owns the connection. A step."""
         self.handle._owner.start_service(service)
 
+    @property
+    def switched(self) -> bool:
+        """Whether HTTP has ended on the connection, and another protocol begun (101, CONNECT)."""
+        return self.machine.peer_state is H1State.SWITCHED
+
     # --- the end of an exchange ----------------------------------------------------------------------------------
 
     @enable_ki_protection
@@ -243,7 +248,7 @@ class ClientIO:
             machine.start_next_cycle()
             self.idle_since = trio.current_time()
             lease.end()
-        elif machine.peer_state is H1State.SWITCHED:
+        elif self.switched:
             lease.end()
             return False
         else:
