@@ -173,12 +173,18 @@ class HTTPServerConnection(Handle):
         if (leased := ARRIVED_LEASE[life.state]) is not None and leased.phase is _OPEN:
             life.state = leased
         else:
-            self._take(Event.ARRIVED_LEASE)
-            machine.close_after_exchange()
+            self._begin_carefully()
         cycle.exchange = exchange = Exchange(self, head)
         self._ending.handler = current_task() if task is None else task
         self._in_a_row = self._in_a_row + 1 if task is None else 0
         return exchange
+
+    @enable_ki_protection
+    def _begin_carefully(self) -> None:
+        """The exchange is a lease of the connection, also of one that ends with it: then its response says so. A step."""
+        self._take(Event.ARRIVED_LEASE)
+        if self._life.state.phase is not _OPEN:
+            self._machine.close_after_exchange()
 
     @enable_ki_protection
     async def _pause(self) -> None:
