@@ -89,6 +89,8 @@ def hold(talk, cuts=(), yields=()):
                 for start, end, turns in zip([0, *at], [*at, len(data)], [*yields, *[0] * 9], strict=False):
                     if start < end:
                         await client.send_all(data[start:end])
+                    if turns > 5:
+                        await wait_all_tasks_blocked()
                     for _ in range(turns):
                         await trio.lowlevel.checkpoint()
 
@@ -117,7 +119,7 @@ def test_the_fast_path_is_taken_and_can_be_shut(place):
         hold(talk)
     assert len(calls) < 3
     with counted(place) as calls, careful(place):
-        hold(talk, cuts=[0.3, 0.7], yields=[5, 5])
+        hold(talk, cuts=[0.3, 0.7], yields=[9, 9])
     assert len(calls) >= 3
 
 
@@ -128,7 +130,7 @@ TALKS_FOR_TWO = TALKS.filter(lambda talk: all(manner != "watch-on" for manner, _
 @given(
     talk=TALKS_FOR_TWO,
     cuts=st.lists(st.floats(0, 1), max_size=5),
-    yields=st.lists(st.integers(0, 5), max_size=6),
+    yields=st.lists(st.integers(0, 9), max_size=6),
     place=st.sampled_from([*PLACES, "all"]),
 )
 @settings(deadline=None, max_examples=100)

@@ -181,7 +181,7 @@ class HTTPServerConnection(Handle):
 
     @enable_ki_protection
     def _begin_carefully(self) -> None:
-        """The exchange is a lease of the connection, also of one that ends with it: then its response says so. A step."""
+        """Grant the exchange its lease, also of a connection that ends with it: then its response says so. A step."""
         self._take(Event.ARRIVED_LEASE)
         if self._life.state.phase is not _OPEN:
             self._machine.close_after_exchange()
