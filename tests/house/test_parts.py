@@ -19,8 +19,6 @@ TALL: set[str] = set()
 SHARED_NAMES = {
     "End",
     "Ended",
-    "LocalProtocolError",
-    "Reader",
     "Recipe",
     "Step",
 }

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from ..handle import Handle, Lease
     from .close_state import CloseState
-    from .protocol.reader import Message, Reader
+    from .protocol.reader import Message, MessageReader
     from .receiving import MessageReceiver
     from .sending import MessageSender
 
@@ -53,7 +53,7 @@ class Fragments:
 
     __slots__ = ("_closing", "_handle", "_reader", "_receiver", "_stream")
 
-    def __init__(self, handle: Handle, receiver: MessageReceiver, reader: Reader, closing: CloseState) -> None:
+    def __init__(self, handle: Handle, receiver: MessageReceiver, reader: MessageReader, closing: CloseState) -> None:
         self._handle = handle
         self._receiver = receiver
         self._reader = reader

@@ -117,7 +117,7 @@ async def _opened(
 async def _attend(connection: WebSocketConnection, attended: trio.Event) -> None:
     """The attendant, as a service: a cancellation that it raised would take the place of what the block raises."""
     try:
-        await connection.attend()
+        await connection._attend()
     except trio.Cancelled:  # noqa: ASYNC103 - the task ends with it all the same
         pass
     finally:
@@ -292,4 +292,4 @@ async def _hold(
     async with open_single("trio_websocket", math.inf) as scope:
         connection = await connect(scope)
         task_status.started(connection)
-        await connection.keep()
+        await connection._keep()

@@ -56,7 +56,7 @@ class WebSocketConnection(WebSocket):
         """Which side this is, and a number."""
         return f"{'client' if self.is_client else 'server'}-{self._id}"
 
-    def furnish(self, queue_size: float, endpoints: Endpoints | None) -> None:
+    def _set_up(self, queue_size: float, endpoints: Endpoints | None) -> None:
         """How many messages the attendant reads ahead, and what the stream underneath was called."""
         self._receiver.max_messages = queue_size
         self._endpoints = endpoints
@@ -179,7 +179,7 @@ class WebSocketConnection(WebSocket):
     # --- the attendant -------------------------------------------------------------------------------------------
 
     @enable_ki_protection
-    async def attend(self) -> None:
+    async def _attend(self) -> None:
         """Read while nobody else does, until the WebSocket closes. Never raises an error; what there is, is recorded.
 
         Cancellation: pings and the close are answered by tasks that receive only.
@@ -201,17 +201,17 @@ class WebSocketConnection(WebSocket):
             pass
         logger.debug("%s websocket closed %r", self, self.closed)
 
-    async def keep(self) -> None:
+    async def _keep(self) -> None:
         """Attend until the WebSocket has ended, or has failed and waits for its owner to see that.
 
-        Cancellation: as `attend`.
+        Cancellation: as `_attend`.
         """
-        await self.attend()
+        await self._attend()
         if self._life.state.phase is not Phase.OPEN:
             await self.wait_ended()
 
     @enable_ki_protection
-    def stream_closed(self) -> None:
+    def _stream_closed(self) -> None:
         """The program has closed the stream underneath: messages that came before can still be taken. A step."""
         if self._life.state.phase is Phase.OPEN:
             self._closing.cause = Event.ABORT

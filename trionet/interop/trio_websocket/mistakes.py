@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import wsproto.utilities
 
-from ...errors import LocalProtocolError as Mistake
+from ...errors import LocalProtocolError
 
-__all__ = ["LocalProtocolError"]
+__all__ = ["NotAllowedError"]
 
 
-class LocalProtocolError(Mistake, wsproto.utilities.LocalProtocolError):
+class NotAllowedError(LocalProtocolError, wsproto.utilities.LocalProtocolError):
     """This side asked for something that the handshake does not allow. Nothing was sent."""

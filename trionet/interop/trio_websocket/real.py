@@ -52,7 +52,7 @@ def to_trio_websocket(
 
     Cancellation: nothing has changed.
     """
-    return _Recipe((message_queue_size, max_message_size, receive_buffer_size))
+    return _TrioWebSocketRecipe((message_queue_size, max_message_size, receive_buffer_size))
 
 
 class TrioWebSocketStream(Connection):
@@ -125,7 +125,7 @@ class TrioWebSocketStream(Connection):
             self._answered.set()
 
 
-class _Recipe(OwnRecipe[TrioWebSocketStream]):
+class _TrioWebSocketRecipe(OwnRecipe[TrioWebSocketStream]):
     """Puts the request in front again."""
 
     name = "to_trio_websocket"

@@ -22,7 +22,7 @@ from ...websocket.handshake import rules
 from ...websocket.handshake.server import WebSocketServerRecipe
 from .connection import WebSocketConnection
 from .endpoint import Endpoints, endpoints_of
-from .mistakes import LocalProtocolError
+from .mistakes import NotAllowedError
 from .options import MAX_MESSAGE_SIZE, MESSAGE_QUEUE_SIZE, RECEIVE_BYTES, Options, split_fields
 from .taking import take
 
@@ -97,9 +97,9 @@ class WebSocketRequest:
         except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
             raise ConnectionClosed(CloseReason(1006, None)) from exc
         assert isinstance(websocket, WebSocketConnection)
-        websocket.furnish(self._options.queue_size, self._endpoints)
+        websocket._set_up(self._options.queue_size, self._endpoints)
         if self._attends:
-            websocket.scope._owner.start_service(websocket.attend)
+            websocket.scope._owner.start_service(websocket._attend)
         self._connection = websocket
         return websocket
 
@@ -111,9 +111,9 @@ class WebSocketRequest:
         """
         chosen = tuple(dict.fromkeys(names))
         if len(chosen) > 1:
-            raise LocalProtocolError(f"accept() refused: it names several subprotocols, {chosen!r}; name one")
+            raise NotAllowedError(f"accept() refused: it names several subprotocols, {chosen!r}; name one")
         if chosen and chosen[0] not in self.proposed_subprotocols:
-            raise LocalProtocolError(
+            raise NotAllowedError(
                 f"subprotocol {chosen[0]!r} was not proposed by the client: {self.proposed_subprotocols!r}"
             )
         return chosen
@@ -122,7 +122,7 @@ class WebSocketRequest:
         """Raise if the request is answered already."""
         if self._connection is not None or self._exchange.status:
             answered = "accepted" if self._connection is not None else f"answered with {self._exchange.status}"
-            raise LocalProtocolError(f"{what} refused: the handshake was {answered} before")
+            raise NotAllowedError(f"{what} refused: the handshake was {answered} before")
 
     async def reject(
         self,
@@ -152,14 +152,14 @@ class WebSocketRequest:
         except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
             raise ConnectionClosed(CloseReason(1006, None)) from exc
 
-    async def wait_decided(self) -> End:
+    async def _wait_decided(self) -> End:
         """The end of the HTTP connection: its successor is the WebSocket, if the handshake was accepted.
 
         Cancellation: nothing but the waiting ends.
         """
         return await self._exchange.connection.wait_ended()
 
-    async def conclude(self, *, failed: bool) -> None:
+    async def _finish(self, *, failed: bool) -> None:
         """The handler is through: close what it has left open, within the scope's ``drain_timeout``.
 
         Never raises an error: a client that is gone by then is no concern of the other connections.
@@ -237,6 +237,6 @@ async def _hold_request(
         if request is None:
             raise HandshakeError("the client ended the connection without a WebSocket handshake")
         task_status.started(request)
-        end = await request.wait_decided()
+        end = await request._wait_decided()
         if isinstance(end.successor, WebSocketConnection):
-            await end.successor.keep()
+            await end.successor._keep()

@@ -165,15 +165,15 @@ class WebSocketServer:
             try:
                 await self._handler(request)
             except Exception:
-                await _conclude_failed(request)  # noqa: ASYNC120 - it raises no cancellation
+                await _finish_failed(request)  # noqa: ASYNC120 - it raises no cancellation
                 raise
-            await request.conclude(failed=False)
+            await request._finish(failed=False)
 
 
-async def _conclude_failed(request: WebSocketRequest) -> None:
+async def _finish_failed(request: WebSocketRequest) -> None:
     """Tell the client that the handler has failed. What it failed with is not lost to a cancellation meanwhile."""
     with suppress(trio.Cancelled):  # the handler's exception goes on in its place
-        await request.conclude(failed=True)
+        await request._finish(failed=True)
 
 
 def _check(handler: Any, queue_size: Any, max_size: Any, connect_timeout: Any, disconnect_timeout: Any) -> Options:

@@ -61,7 +61,7 @@ class _Ends:
         while handle.end is not None and handle.end.successor is not None:
             handle = handle.end.successor
         if isinstance(handle, WebSocketConnection):
-            handle.stream_closed()
+            handle._stream_closed()
         else:
             handle.abort()
         if sys.exc_info()[1] is None:

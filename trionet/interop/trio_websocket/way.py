@@ -116,7 +116,7 @@ async def shake_hands(
         fields = tuple((name.lower(), value) for name, value in response.headers.raw)
         raise ConnectionRejected(response.status, fields, response.body) from exc
     assert isinstance(websocket, WebSocketConnection)
-    websocket.furnish(queue_size, endpoints)
+    websocket._set_up(queue_size, endpoints)
     return websocket
 
 

@@ -1,7 +1,7 @@
 """The WebSocket protocol without I/O: bytes in, messages and control frames out.
 
-The engine has a `Reader`, which makes messages of the data of frames, and a `Writer`, which builds frames; here the
-frames of the input are found, and the control frames among them are attended to.
+The engine has a `MessageReader`, which makes messages of the data of frames, and a `FrameWriter`, which builds frames;
+here the frames of the input are found, and the control frames among them are attended to.
 
 Bytes are taken until what waits to be taken reaches a bound; then the rest stays as it came, which is what keeps a few
 bytes of compressed flood from becoming a lot of memory (`reader`).
@@ -28,8 +28,8 @@ from websockets.frames import Close
 from ...errors import RemoteProtocolError
 from .deflate import EFFORT
 from .frames import BINARY, CLOSE, CONT, FIN, MASKED, MAX_CONTROL, PING, PONG, RSV1, TEXT, apply_mask
-from .reader import MAX_KEPT, WHOLE, Reader, Violation
-from .writer import Writer
+from .reader import MAX_KEPT, WHOLE, MessageReader, Violation
+from .writer import FrameWriter
 
 if TYPE_CHECKING:
     from ...errors import TrionetError
@@ -67,8 +67,8 @@ class Engine:
         self, *, client: bool, max_message_size: int | None, compression: PerMessageDeflate | None = None
     ) -> None:
         self.compression = compression
-        self.reader = Reader(client=client, max_message_size=max_message_size, compression=compression)
-        self.writer = Writer(client=client, compression=compression)
+        self.reader = MessageReader(client=client, max_message_size=max_message_size, compression=compression)
+        self.writer = FrameWriter(client=client, compression=compression)
         self._masked, self._key = (0, 0) if client else (MASKED, 4)
         # Input that was not taken yet, and how much of it there has to be before it is worth looking at.
         self._rest = bytearray()

@@ -27,7 +27,7 @@ from .frames import CONT, FIN, RSV1, TEXT, apply_mask
 if TYPE_CHECKING:
     from .deflate import Inflater, PerMessageDeflate
 
-__all__ = ["MAX_KEPT", "WHOLE", "Message", "Reader", "Violation"]
+__all__ = ["MAX_KEPT", "WHOLE", "Message", "MessageReader", "Violation"]
 
 Message = str | bytes
 """What is received: str for text messages, bytes for binary ones."""
@@ -68,7 +68,7 @@ class PartialFrame:
     key: bytes
 
 
-class Reader:
+class MessageReader:
     """Puts messages together, one of which may be given before it is whole.
 
     Attributes:

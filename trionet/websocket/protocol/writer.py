@@ -17,13 +17,13 @@ from .frames import BINARY, CLOSE, CONT, FIN, PONG, RSV1, TEXT, build, close_pay
 if TYPE_CHECKING:
     from .deflate import PerMessageDeflate
 
-__all__ = ["MAX_PONGS", "Writer", "payload_of"]
+__all__ = ["MAX_PONGS", "FrameWriter", "payload_of"]
 
 MAX_PONGS: Final = 16
 """Pongs that wait to be sent at most."""
 
 
-class Writer:
+class FrameWriter:
     """Builds the frames of one side.
 
     Attributes:
@@ -117,7 +117,7 @@ def payload_of(message: Any) -> tuple[int, bytes | bytearray | memoryview]:
     """Opcode and payload of a message, or of a part of one.
 
     Raises:
-        TypeError, LocalProtocolError: as `Writer.message`.
+        TypeError, LocalProtocolError: as `FrameWriter.message`.
     """
     if isinstance(message, bytes):
         return BINARY, message
