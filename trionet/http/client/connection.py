@@ -171,6 +171,7 @@ class HTTPClientConnection(Handle, trio.abc.AsyncResource):
         super()._phase_changed(before)
         if self._life.state.phase.terminal:
             self._reuse.ended()
+            self._io.let_go()
 
     def _unread(self) -> bytes:
         return self._machine.unread()

@@ -12,6 +12,7 @@ connection ends with it (`failed`): nobody could tell where the next response be
 
 from __future__ import annotations
 
+import weakref
 from typing import TYPE_CHECKING, Final, NoReturn
 
 import trio
@@ -49,7 +50,7 @@ class ClientIO:
         machine: What is known about HTTP on it.
 
     Attributes:
-        handle: As above.
+        handle: As above; a weak proxy of it from its end on.
         machine: As above.
         answered: Whether a byte has come since the present request, or the last one, was begun.
         received: Whether a byte has come since `IncomingBody.next_piece` has let other tasks run.
@@ -68,6 +69,15 @@ class ClientIO:
         self.failing: BaseException | None = None
         self.idle_since = trio.current_time()
         self.uses = 0
+
+    @enable_ki_protection
+    def let_go(self) -> None:
+        """The handle has ended: from now on its parts do not keep it alive. A step, which is taken once.
+
+        Handle and parts refer to each other, and reference counting would never free them. Whoever can still use a part
+        has the handle too: a response does. A proxy's `repr` is its own, so the parts write a handle with `str`.
+        """
+        self.handle = weakref.proxy(self.handle)
 
     # --- the beginning of an exchange ----------------------------------------------------------------------------
 
@@ -116,8 +126,8 @@ class ClientIO:
         if life.state.receive is Receive.EOF:
             self._refuse(Refuse(Refusal.CLOSED))
         if self.switched:
-            raise LocalProtocolError(f"request refused: {handle!r} has switched protocols; detach() or upgrade() it")
-        error = RemoteProtocolError(f"unasked bytes in front of a response on {handle!r}", 502)
+            raise LocalProtocolError(f"request refused: {handle} has switched protocols; detach() or upgrade() it")
+        error = RemoteProtocolError(f"unasked bytes in front of a response on {handle}", 502)
         error.retry_safe = True
         as_client_error(error)
         self.failed(error, "")
@@ -177,7 +187,7 @@ class ClientIO:
         if handle._life.state.reset:
             # The kernel reports a reset once, and EOF from then on: nobody may take that for the end of the data.
             handle._end_receive()
-            raise handle._broken_error(f"receive failed: {handle!r}")
+            raise handle._broken_error(f"receive failed: {handle}")
         handle._reader = handle._reader_lease = None
         handle._take(Event.PEER_EOF)
         self.machine.receive_eof()
@@ -198,7 +208,7 @@ class ClientIO:
             sent = handle._transport.send_some(data)
         except trio.BrokenResourceError as exc:
             handle._peer_reset(exc)
-            error = HandleBrokenError(f"send failed: {handle!r}: {exc}", 0)
+            error = HandleBrokenError(f"send failed: {handle}: {exc}", 0)
             mark_unsent(error)
             raise error from exc
         handle._bytes_sent += sent

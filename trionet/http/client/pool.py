@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING, Any
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from ...errors import ScopeClosedError
 from ...ownership import Event, Phase, Reason
 from ...support.checks import check_count
 from .retry import mark_unsent, unreachable
@@ -66,7 +65,7 @@ class Pool:
     ) -> None:
         check_count("max_connections", max_connections, 1)
         check_count("max_connections_per_origin", max_connections_per_origin, 1)
-        self.slots = Slots(self.check_open, max_connections, max_connections_per_origin)
+        self.slots = Slots(owner, max_connections, max_connections_per_origin)
         self.retried = 0
         self._owner = owner
         self._connect = connect
@@ -90,14 +89,6 @@ class Pool:
             retried=self.retried,
             dropped=self._dropped,
         )
-
-    def check_open(self) -> None:
-        """Raise `ScopeClosedError` if the client is closing or closed. A step."""
-        try:
-            self._owner.check_open("request")
-        except ScopeClosedError as exc:
-            mark_unsent(exc)
-            raise
 
     @enable_ki_protection
     def shut(self) -> None:
@@ -141,7 +132,7 @@ class Pool:
 
         Cancellation: nothing stays open.
         """
-        self.check_open()
+        self.slots.check_open()
         self._make_room()
         with trio.CancelScope() as scope:
             self._connecting.add(scope)
@@ -158,7 +149,7 @@ class Pool:
             self._open[connection] = None
             connection._reuse.when_ended(self._forget)
             return connection
-        self.check_open()
+        self.slots.check_open()
         raise AssertionError("only a client that closes cancels its attempts to connect")
 
     def _make_room(self) -> None:

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING
 import trio
 from trio.lowlevel import enable_ki_protection
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from ...errors import ScopeClosedError
+from .retry import mark_unsent
 
+if TYPE_CHECKING:
+    from ...custody.owner import Owner
     from ..url.url import Origin
     from .connection import HTTPClientConnection
 
@@ -45,7 +47,7 @@ class Slots:
     """The slots of one client, and its sites: those that are in use.
 
     Args:
-        check_open: Raises if the client is closing or closed.
+        owner: Owns the connections; when it closes, no more slots are given.
         most: Slots for all origins together.
         most_per_origin: For one of them.
 
@@ -55,10 +57,10 @@ class Slots:
         waiting: Requests that wait for one.
     """
 
-    __slots__ = ("_check_open", "_free", "_most_per_origin", "running", "sites", "waiting")
+    __slots__ = ("_free", "_most_per_origin", "_owner", "running", "sites", "waiting")
 
-    def __init__(self, check_open: Callable[[], None], most: int, most_per_origin: int) -> None:
-        self._check_open = check_open
+    def __init__(self, owner: Owner, most: int, most_per_origin: int) -> None:
+        self._owner = owner
         self._most_per_origin = most_per_origin
         self._free = trio.Semaphore(most)
         self.sites: dict[Origin, Site] = {}
@@ -69,6 +71,14 @@ class Slots:
         """How many of the slots for all origins are free."""
         return self._free.value
 
+    def check_open(self) -> None:
+        """Raise `ScopeClosedError` if the client is closing or closed. A step."""
+        try:
+            self._owner.check_open("request")
+        except ScopeClosedError as exc:
+            mark_unsent(exc)
+            raise
+
     @enable_ki_protection
     async def acquire(self, origin: Origin) -> Site:
         """Wait for the slots of a request; `release` gives them back. Not a checkpoint if both are free.
@@ -78,7 +88,7 @@ class Slots:
 
         Cancellation: no slot is held.
         """
-        self._check_open()
+        self.check_open()
         site = self.sites.get(origin)
         if site is None:
             site = self.sites[origin] = Site(origin, self._most_per_origin)
@@ -109,7 +119,7 @@ class Slots:
     async def _acquire_free(self) -> None:
         await self._free.acquire()
         try:
-            self._check_open()
+            self.check_open()
         except BaseException:
             self._free.release()
             raise
