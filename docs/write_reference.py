@@ -72,7 +72,6 @@ PAGES: dict[str, tuple[str, str, str]] = {
 
 BETWEEN_ROOMS = {
     "WebSocketConnection": "CONNECTION_ID",
-    "Detached": "blockers opened_at",
     "Headers": "from_wire",
 }
 """Members that trionet's rooms use among themselves: not for programs."""

@@ -33,7 +33,7 @@ class OwnRecipe(Generic[Successor]):
     """Checks the source, is used once, and remembers the wire until the commit.
 
     One that only changes the handle adds `check` and `make`. One that talks to the peer adds `talk` and, where that
-    takes time, calls `limit_time` and adds `what`: then whatever goes wrong is an `UpgradeFailedError`.
+    takes time, calls `limit_time`: then whatever goes wrong is an `UpgradeFailedError`.
     """
 
     name: str
@@ -41,19 +41,22 @@ class OwnRecipe(Generic[Successor]):
     sources: tuple[type, ...] = (Connection,)
     takes = "a Connection"
     """`sources` in words."""
+    what = "the handshake"
+    """What errors call the handshake; set by `limit_time`."""
 
     _timeout: float | None = None
     _used = False
     _wire: Wire | None = None
 
-    def limit_time(self, handshake_timeout: float) -> None:
-        """Give up the handshake after so many seconds: more than 0, `math.inf` for no limit."""
-        self._timeout = check_seconds("handshake_timeout", handshake_timeout, positive=True)
+    def limit_time(self, handshake_timeout: float, what: str) -> None:
+        """Give up the handshake, which errors call `what`, after so many seconds.
 
-    @property
-    def what(self) -> str:
-        """The handshake, as errors call it."""
-        return self.name
+        Args:
+            handshake_timeout: More than 0; `math.inf` for no limit.
+            what: What errors call it.
+        """
+        self._timeout = check_seconds("handshake_timeout", handshake_timeout, positive=True)
+        self.what = what
 
     def prepare(self, source: Any) -> None:
         """As `Recipe.prepare`."""

@@ -18,7 +18,6 @@ TALL: set[str] = set()
 
 SHARED_NAMES = {
     "End",
-    "Ended",
     "Recipe",
     "Step",
 }

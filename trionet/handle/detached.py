@@ -45,6 +45,8 @@ class Detached:
         leftover: Bytes that were received and not delivered. The next handle delivers them first.
         receive_ended: The peer's EOF was seen.
         send_ended: EOF was sent.
+        opened_at: File, line and function that opened the connection.
+        blockers: The work in progress on it: there is none.
         end: How the capsule ended; None while it can be adopted.
     """
 

@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 __all__ = ["Wire"]
 
 
-class _Ended:
+class _HandshakeOver:
     """The transport of a wire whose handshake is over: everything raises a closed error."""
 
     def __getattr__(self, name: str) -> NoReturn:
         raise trio.ClosedResourceError("the handshake is over: use the handle that upgrade() returned")
 
 
-_ENDED: Any = _Ended()
+_OVER: Any = _HandshakeOver()
 
 
 class Wire:
@@ -201,9 +201,9 @@ class Wire:
         Its capsules end with it: the one that `successor` was made from, and those that nothing was made of.
         """
         for capsule in self._capsules:
-            capsule._end_with_wire(_ENDED, successor)
+            capsule._end_with_wire(_OVER, successor)
         self._capsules = ()
-        self.transport = _ENDED
+        self.transport = _OVER
         self.unread = bytearray()
         self._consumed.clear()
 

@@ -147,10 +147,10 @@ class _TLSRecipe(OwnRecipe[Connection]):
         server_side: bool = False,
         session: ssl.SSLSession | None = None,
     ) -> None:
-        self.limit_time(timeout)
+        peer = "the client" if server_side else server_hostname or "the server"
+        self.limit_time(timeout, f"TLS handshake with {peer}")
         self.name = "to_tls_server" if server_side else "to_tls_client"
         self._server_side = server_side
-        self._host = server_hostname
         # Made here, so that a name or context OpenSSL does not like is an error of this call, and so that a later
         # recipe which sets its ALPN on the same context does not change this one's.
         try:
@@ -165,10 +165,6 @@ class _TLSRecipe(OwnRecipe[Connection]):
     def check(self, source: Connection) -> None:
         if source._leftover and not self._server_side:
             raise server_spoke_first(source._leftover)
-
-    @property
-    def what(self) -> str:
-        return f"TLS handshake with {'the client' if self._server_side else self._host or 'the server'}"
 
     async def talk(self, wire: Wire) -> None:
         try:
@@ -212,11 +208,7 @@ class _PlainRecipe(OwnRecipe[Connection]):
     name = "to_plaintext"
 
     def __init__(self, timeout: float) -> None:
-        self.limit_time(timeout)
-
-    @property
-    def what(self) -> str:
-        return "the exchange of TLS close_notify"
+        self.limit_time(timeout, "the exchange of TLS close_notify")
 
     def check(self, source: Connection) -> None:
         tls = source._transport

@@ -71,7 +71,7 @@ def _end(stream: trio.abc.Stream) -> None:
     cls = type(stream)
     for bases in ((), cls.__bases__, (cls,)):
         try:
-            stream.__class__ = _ended_class(cls, bases) if bases else Ended
+            stream.__class__ = _ended_class(cls, bases) if bases else AdoptedStream
             return
         except TypeError:
             continue
@@ -139,9 +139,8 @@ def _shut_class(cls: type) -> type:
 
 def _shut_methods(cls: type) -> dict[str, Callable[..., Any]]:
     names = method_names(cls)
-    return {
-        name: _shut_method(getattr(cls, name), vars(Ended)[name], names) for name in _OPERATIONS if hasattr(cls, name)
-    }
+    ended = vars(AdoptedStream)
+    return {name: _shut_method(getattr(cls, name), ended[name], names) for name in _OPERATIONS if hasattr(cls, name)}
 
 
 def _shut_method(original: Callable[..., Any], ended: Callable[..., Any], names: tuple[str, ...]) -> Callable[..., Any]:
@@ -183,7 +182,7 @@ def _ended(self: object, *args: object, **kwargs: object) -> NoReturn:
     raise trio.ClosedResourceError("this stream was adopted by a trionet scope; use the Connection that adopt() gave")
 
 
-class Ended(trio.abc.HalfCloseableStream):
+class AdoptedStream(trio.abc.HalfCloseableStream):
     """What a stream turns into when a scope adopts it: everything raises a closed error, closing does nothing."""
 
     adopted = True
@@ -214,7 +213,7 @@ class Ended(trio.abc.HalfCloseableStream):
 
 def _ended_class(cls: type, bases: tuple[type, ...]) -> type:
     """The same with the layout of `cls`: beside it, or as a subclass where it has slots (a final class has no such)."""
-    body = {name: vars(Ended)[name] for name in ("adopted", *_OPERATIONS)}
+    body = {name: vars(AdoptedStream)[name] for name in ("adopted", *_OPERATIONS)}
     if bases == (cls,):
         body["__slots__"] = ()
     elif "__orig_bases__" in vars(cls):

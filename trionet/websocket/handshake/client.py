@@ -97,7 +97,6 @@ class WebSocketClientRecipe(OwnRecipe["WebSocket"]):
     """
 
     name = "to_websocket_client"
-    what = "WebSocket handshake (to_websocket_client)"
     sources = (Connection, HTTPClientConnection)
     takes = "a Connection or an HTTPClientConnection"
 
@@ -111,7 +110,7 @@ class WebSocketClientRecipe(OwnRecipe["WebSocket"]):
         extra: Headers,
         settings: Settings,
     ) -> None:
-        self.limit_time(settings.handshake_timeout)
+        self.limit_time(settings.handshake_timeout, "WebSocket handshake (to_websocket_client)")
         self._settings = settings
         self._secure = secure
         self._host = host

@@ -102,14 +102,13 @@ class WebSocketServerRecipe(OwnRecipe["WebSocket"]):
     """Reads a request and accepts it."""
 
     name = "to_websocket_server"
-    what = "WebSocket handshake (to_websocket_server)"
     sources = (Connection, Exchange)
     takes = "a Connection or an Exchange"
 
     def __init__(
         self, subprotocols: tuple[str, ...], extra: Headers, allowed: Decide | None, settings: Settings
     ) -> None:
-        self.limit_time(settings.handshake_timeout)
+        self.limit_time(settings.handshake_timeout, "WebSocket handshake (to_websocket_server)")
         self._settings = settings
         self._subprotocols = subprotocols
         self._extra = extra

@@ -67,15 +67,10 @@ class Tunnel(OwnRecipe[Connection]):
     def __init__(
         self, name: str, destination: Destination, conversation: Conversation, handshake_timeout: float
     ) -> None:
-        self.limit_time(handshake_timeout)
+        self.limit_time(handshake_timeout, f"{name}: the proxy's way to {destination}")
         self.name = name
         self._destination = destination
         self._conversation = conversation
-
-    @property
-    def what(self) -> str:
-        """As `OwnRecipe.what`."""
-        return f"{self.name}: the proxy's way to {self._destination}"
 
     def check(self, source: Connection) -> None:
         """As `OwnRecipe.check`."""
