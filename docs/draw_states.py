@@ -1,7 +1,7 @@
 """Draws the states of a handle and writes down the whole table, both from `trionet.ownership.TABLE`.
 
 ``python -m docs.draw_states`` writes ``docs/_generated/states.svg`` and ``table.md``; with ``--check`` it writes
-nothing and fails if the files say something else than the table does.
+nothing and fails if the files say something other than the table does.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Writes down how trionet reads HTTP/1.1 differently than h11, from the data that the tests hold against both.
 
 ``python -m docs.write_http_differences`` writes ``docs/http-differences.md``; with ``--check`` it writes nothing and
-fails if the file says something else than the data.
+fails if the file says something other than the data.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Plain Markdown, so that it can be read where it is found, on a code host as well as in the built documentation. Every
 public name stands there, with its signature, and every member that a program may use. With ``--check`` nothing is
-written, and it fails if a page says something else than the code.
+written, and it fails if a page says something other than the code.
 """
 
 from __future__ import annotations

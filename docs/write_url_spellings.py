@@ -1,7 +1,7 @@
 """Writes down how URLs of odd spelling are sent, from the data that the tests send to a server by trionet and by curl.
 
 ``python -m docs.write_url_spellings`` writes ``docs/url-spellings.md``; with ``--check`` it writes nothing and fails if
-the file says something else than the data.
+the file says something other than the data.
 """
 
 from __future__ import annotations

@@ -432,7 +432,7 @@ TABLES = {
         ),
         (
             'trionet.serve_unix(nothing, "/tmp")',
-            "OSError: [Errno 98] cannot listen on /tmp: something else than a socket is there",
+            "OSError: [Errno 98] cannot listen on /tmp: something other than a socket is there",
         ),
         (
             'trionet.serve_unix(nothing, "x" * 200)',

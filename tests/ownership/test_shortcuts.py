@@ -113,7 +113,7 @@ def is_short_cut(value: ast.expr | None) -> bool:
 
 
 def strangers(function: ast.AST) -> list[int]:
-    """The lines where something else than a short cut's answer becomes the state."""
+    """The lines where something other than a short cut's answer becomes the state."""
     found = list(writes(function))
     answers = {target.id for target, value in found if isinstance(target, ast.Name) and is_short_cut(value)}
     answers -= {target.id for target, value in found if isinstance(target, ast.Name) and not is_short_cut(value)}

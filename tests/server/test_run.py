@@ -117,7 +117,7 @@ def test_a_signal_lets_an_answer_finish_and_ends_in_peace(program, number):
     assert b"Connection: close\r\n" in answer
     status, said = it.end()
     assert status == 0
-    assert said == f"{number.name}: ending, with 1 connection, within 30 s; once more cuts off what is left\n"
+    assert said == f"{number.name}: ending, with 1 connection, within 30 s; a second signal cuts off what is left\n"
 
 
 def test_a_request_within_the_grace_is_answered(program):

@@ -347,7 +347,7 @@ async def test_a_stale_socket_file_is_replaced_and_nothing_else(tmp_path, nurser
     assert path.exists()
     await nursery.start(trionet.serve_unix, echo, path)
     (tmp_path / "file").write_text("precious")
-    with pytest.raises(OSError, match="something else than a socket"):
+    with pytest.raises(OSError, match="something other than a socket"):
         await trionet.serve_unix(echo, tmp_path / "file")
     assert (tmp_path / "file").read_text() == "precious"
     with pytest.raises(OSError, match="cannot listen on /nowhere/sock"):
@@ -1160,7 +1160,7 @@ async def test_a_listener_that_is_served_is_refused_and_goes_on(nursery, again):
 
 async def test_a_listener_twice_in_one_server_is_refused(nursery):
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        with pytest.raises(ValueError, match="is there twice"):
+        with pytest.raises(ValueError, match="was given twice"):
             await trionet.serve(echo, [listener, listener])
         assert await drained(await served(nursery, [listener]))
 

@@ -129,7 +129,7 @@ def check_bytes(name: Any, value: Any) -> Pair:
     """A field as the specification has it.
 
     Raises:
-        TypeError: name or value is something else than bytes.
+        TypeError: name or value is something other than bytes.
     """
     for part in (name, value):
         if not isinstance(part, bytes):

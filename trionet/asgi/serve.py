@@ -215,7 +215,7 @@ def check_application(app: Any) -> None:
     """Raise unless this can be an ASGI 3 application.
 
     Raises:
-        TypeError: it is not callable; or it takes something else than scope, receive and send.
+        TypeError: it is not callable; or it takes something other than scope, receive and send.
     """
     if not callable(app):
         raise TypeError(f"app must be an ASGI application, async def app(scope, receive, send), not {app!r}")

@@ -23,7 +23,7 @@ _OCCUPIED: Final[dict[int, socket.socket]] = {}
 
 
 def check_free(listeners: Sequence[Any]) -> None:
-    """Raise if one of them is served already, here or by Trio, or is there twice. A step.
+    """Raise if one of them is served already, here or by Trio, or was given twice. A step.
 
     Raises:
         ValueError: as said; all of them are as before.
@@ -32,7 +32,7 @@ def check_free(listeners: Sequence[Any]) -> None:
     for listener in listeners:
         fd = listener.fileno()
         if fd in seen:
-            raise ValueError(f"{listener!r} is there twice; a listener has one accept loop")
+            raise ValueError(f"{listener!r} was given twice; a listener has one accept loop")
         seen.add(fd)
         holder = _OCCUPIED.get(fd)
         # A holder that was closed behind its server's back has left its number to somebody else.

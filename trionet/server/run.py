@@ -152,7 +152,7 @@ class _End:
         open_now = amount(self._running.begin_end(0.0 if on_terminal else None), "connection")
         tell(
             f"{signal.Signals(number).name}: ending, with {open_now}, within {self._drain_timeout:g} s; "
-            f"once more cuts off what is left"
+            f"a second signal cuts off what is left"
         )
 
     def _force(self, number: int) -> None:

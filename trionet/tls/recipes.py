@@ -159,7 +159,8 @@ class _TLSRecipe(OwnRecipe[Connection]):
             if session is None:
                 raise
             raise ValueError(
-                f"session cannot be resumed with this ssl_context: {exc}; give the one it came of"
+                f"session cannot be resumed with this ssl_context: {str(exc).rstrip('.')}; "
+                f"give the context that it was made with"
             ) from exc
 
     def check(self, source: Connection) -> None:

@@ -74,7 +74,7 @@ def reason_of(exc: ssl.SSLError) -> str:
         return f"certificate verify failed: {exc.verify_message}"
     name = getattr(exc, "reason", None)
     if name is None and str(exc).startswith("[SSL] unknown error"):
-        return "an error that OpenSSL has no name for, such as an alert of the peer's that it does not know"
+        return "an error that OpenSSL has no name for, perhaps an alert from the peer that it does not know"
     words = (name or str(exc)).replace("_", " ").lower()
     version, _, alert = words.partition(" ")
     if version in _VERSIONS:

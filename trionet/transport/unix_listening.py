@@ -40,7 +40,7 @@ def unix_listener(path: str | bytes | os.PathLike[str], backlog: int | None, mod
 
     Raises:
         ValueError, TypeError: an argument cannot be right; nothing was touched.
-        OSError: somebody listens there, something else than a socket is there, or the folder is missing.
+        OSError: somebody listens there, something other than a socket is there, or the folder is missing.
     """
     name = unix_address(path, "listen on")
     if backlog is not None:
@@ -83,7 +83,7 @@ def _remove_stale(name: bytes) -> None:
     """Make way: remove the socket file `name` if nobody listens on it; raise if anything else is there."""
     try:
         if not stat.S_ISSOCK(os.stat(name).st_mode):
-            raise OSError(errno.EADDRINUSE, "something else than a socket is there")
+            raise OSError(errno.EADDRINUSE, "something other than a socket is there")
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
             probe.setblocking(False)  # if the backlog is full, that tells enough
             probe.connect(name)

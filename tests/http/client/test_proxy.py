@@ -157,7 +157,7 @@ def test_an_environment_that_is_wrong_is_named() -> None:
 
 
 def test_a_malformed_no_proxy_is_called_by_its_name():
-    with pytest.raises(ValueError, match="NO_PROXY has an entry that is no host: 'ü"):
+    with pytest.raises(ValueError, match="NO_PROXY has an entry that is not a host: 'ü"):
         Proxies.from_environment({"HTTPS_PROXY": "http://a.example", "NO_PROXY": "ü" * 80})
 
 

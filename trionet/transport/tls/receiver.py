@@ -235,7 +235,7 @@ class TLSReceiver:
             self._sender.answer()
             if self._sender.waiting() > MAX_ANSWERS and not self._engine.failure:
                 self._engine.failure = ssl.SSLError(
-                    1, "the peer asks (key updates, renegotiations) and reads no answer"
+                    1, "the peer sends requests (key updates, renegotiations) and does not read the answers"
                 )
                 plain = b""
         if plain == b"":

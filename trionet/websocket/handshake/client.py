@@ -62,7 +62,7 @@ def to_websocket_client(
         ValueError, TypeError: an argument cannot be right.
 
     Raises (in the upgrade):
-        UpgradeRefusedError: the server answered something else than 101: `response` has status, headers and body.
+        UpgradeRefusedError: the server answered something other than 101: `response` has status, headers and body.
             The handle is OPEN, after that answer.
         UpgradeFailedError: the answer is wrong, not HTTP, late or missing; or it is a refusal after which nothing can
             be read (it ends with the connection, or its body is longer than 64 KiB): the `UpgradeRefusedError` with its

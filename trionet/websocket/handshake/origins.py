@@ -28,7 +28,7 @@ def check_origins(origins: Any) -> Decide | None:
     """A function that decides, out of what a program gives; None if there is to be no check.
 
     Raises:
-        TypeError: it is a single str, an async function, or holds something else than str and None.
+        TypeError: it is a single str, an async function, or holds something other than str and None.
         ValueError: an origin is none: ``scheme://host``, with a port if that is not the scheme's own; or ``null``.
     """
     if origins is None:

@@ -73,7 +73,7 @@ def check_subprotocols(names: Iterable[Any]) -> tuple[str, ...]:
     """The subprotocols as a tuple.
 
     Raises:
-        TypeError: a single str, or something else than names.
+        TypeError: a single str, or something other than names.
         ValueError: a name is not a token, or occurs twice (RFC 6455 §4.1, point 10).
     """
     if isinstance(names, (str, bytes)):

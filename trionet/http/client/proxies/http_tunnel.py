@@ -43,8 +43,8 @@ def to_http_tunnel(
         ValueError, TypeError: an argument cannot be right.
 
     Raises (in the upgrade):
-        UpgradeRefusedError: the proxy answered something else than 2xx, such as 407: `response` has status, headers and
-            body. The handle is OPEN, after that answer.
+        UpgradeRefusedError: the proxy answered something other than 2xx, such as 407: `response` has status, headers
+            and body. The handle is OPEN, after that answer.
         UpgradeFailedError: the answer is wrong, not HTTP, late or missing; or it is a refusal that ends the connection
             or has more than 64 KiB: the `UpgradeRefusedError` is then the ``__cause__``. The handle is CLOSED.
         LocalProtocolError: unread bytes (a proxy must not speak first), or the recipe was used before.

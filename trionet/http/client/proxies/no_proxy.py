@@ -57,7 +57,7 @@ def parse_direct(entry: str) -> DirectEntry:
         try:
             name = ascii_host(name)
         except ValueError as exc:
-            raise ValueError(f"NO_PROXY has an entry that is no host: {exc}") from exc
+            raise ValueError(f"NO_PROXY has an entry that is not a host: {exc}") from exc
     return DirectEntry(_scheme(scheme, separator), name.lower(), below_only, network, port)
 
 
