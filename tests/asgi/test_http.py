@@ -758,7 +758,7 @@ async def has_two_lengths(scope, receive, send):
         (sends_the_body_first, "'http.response.start' is due"),
         (has_a_bad_status, "200 to 999"),
         (promises_more, "Content-Length is 2, but the body has 1 byte"),
-        (has_two_lengths, "more than one field content-length"),
+        (has_two_lengths, "2 fields Content-Length; at most one can be sent"),
     ],
 )
 async def test_an_application_that_fails_gives_a_500_and_the_connection_goes_on(app, text, caplog):

@@ -565,11 +565,11 @@ TABLES = {
         ),
         (
             'x.respond(204, b"body")',
-            "LocalProtocolError: 204 has no body; nor has 204 a Content-Length (RFC 9110 §8.6)",
+            "LocalProtocolError: 204 has no body, nor a Content-Length (RFC 9110 §8.6)",
         ),
         (
             'x.respond(304, b"body")',
-            "LocalProtocolError: 304 has no body; nor has 204 a Content-Length (RFC 9110 §8.6)",
+            "LocalProtocolError: 304 has no body",
         ),
         (
             'x.respond(200, b"", headers=["a: b"])',
@@ -612,7 +612,7 @@ TABLES = {
         ),
         (
             'x.respond(200, b"", headers=[("Transfer-Encoding", "chunked")])',
-            "LocalProtocolError: Transfer-Encoding is decided here: leave the length open for a chunked body",
+            "LocalProtocolError: Transfer-Encoding cannot be given: a body is sent in chunks when its length is not given",
         ),
         (
             'x.respond(200, b"", headers=[("a", "€")])',
@@ -729,11 +729,11 @@ TABLES = {
         ),
         (
             'client.request("GET", "ftp://localhost/")',
-            "ValueError: url 'ftp://localhost/' has the scheme 'ftp'; http:// and https:// are spoken here",
+            "ValueError: url 'ftp://localhost/' has the scheme 'ftp'; it must be http:// or https://",
         ),
         (
             'client.request("GET", "ws://localhost/")',
-            "ValueError: url 'ws://localhost/' is a WebSocket's: use open_websocket(), or upgrade a connection with to_websocket_client(); http:// and https:// are spoken here",
+            "ValueError: url 'ws://localhost/' is a WebSocket's: use open_websocket(), or upgrade a connection with to_websocket_client(); it must be http:// or https://",
         ),
         ('client.request("GET", "http://")', "ValueError: url 'http://' has no host"),
         ('client.request("GET", "http:///path")', "ValueError: url 'http:///path' has no host"),
@@ -743,7 +743,7 @@ TABLES = {
         ),
         (
             'client.request("GET", "http://localhost:0/")',
-            "ValueError: url 'http://localhost:0/': nobody can be reached at port 0; leave it out for the default",
+            "ValueError: url 'http://localhost:0/': port 0 cannot be connected to; leave it out for the default",
         ),
         (
             'client.request("GET", "http://localhost:abc/")',
@@ -751,7 +751,7 @@ TABLES = {
         ),
         (
             'client.request("GET", "http://[::1/")',
-            "ValueError: url 'http://[::1/' cannot be understood: an IPv6 address, and that alone, stands in brackets",
+            "ValueError: url 'http://[::1/' has a malformed host: only an IPv6 address stands in brackets",
         ),
         (
             'client.request("GET", "http://a b/")',
@@ -967,11 +967,11 @@ TABLES = {
         ),
         (
             'client.request("GET", url, params={"a": None})',
-            "TypeError: params has the value None for 'a', which a query can say in several ways; leave it out, or give ''",
+            "TypeError: params has the value None for 'a', which has no single spelling in a query; leave it out, or give ''",
         ),
         (
             'client.request("GET", url, params={"b": {"c": 1}})',
-            "TypeError: params has the value {'c': 1} for 'b', which a query can say in several ways; give a str, an int or a float",
+            "TypeError: params has the value {'c': 1} for 'b', which has no single spelling in a query; give a str, an int or a float",
         ),
         ('client.request("GET", url, params=5)', "TypeError: params must be a mapping, pairs or a str, not 5"),
         (
@@ -980,7 +980,7 @@ TABLES = {
         ),
         (
             'client.request("GET", url, params={"a": object()})',
-            "TypeError: params has the value <object object at N> for 'a', which a query can say in several ways; give a str, an int or a float",
+            "TypeError: params has the value <object object at N> for 'a', which has no single spelling in a query; give a str, an int or a float",
         ),
         (
             'client.request("TRACE", url, content=b"x")',
@@ -988,11 +988,11 @@ TABLES = {
         ),
         (
             'client.request("TRACE", url, auth=("me", "secret"))',
-            "LocalProtocolError: TRACE with Authorization refused: its answer shows what was sent (RFC 9110 §9.3.8); leave it out",
+            "LocalProtocolError: TRACE with Authorization refused: its response shows what was sent (RFC 9110 §9.3.8); leave it out",
         ),
         (
             'trionet.open_http_client(base_url="http://localhost/?a=b")',
-            "ValueError: base_url 'http://localhost/?a=b' has a query, behind which nothing can be appended; leave it out, and give params= with each request",
+            "ValueError: base_url 'http://localhost/?a=b' has a query, after which nothing can be appended; leave it out, and give params= with each request",
         ),
         ("response.read(max_bytes=-1)", "ValueError: max_bytes must be at least 0, not -1"),
         ('response.read(max_bytes="5")', "TypeError: max_bytes must be an int, not '5'"),

@@ -632,16 +632,16 @@ def test_bytes_behind_a_response_are_a_fault():
     machine = asked(answer=OK + OK)
     drain(machine)
     assert not machine.reusable
-    with pytest.raises(RemoteProtocolError, match="unasked"):
+    with pytest.raises(RemoteProtocolError, match="unexpected"):
         machine.start_next_cycle()
-    with pytest.raises(RemoteProtocolError, match="unasked"):
+    with pytest.raises(RemoteProtocolError, match="unexpected"):
         machine.next_event()
 
 
 def test_bytes_before_a_request_are_a_fault():
     for raw in (b"H", OK):
         machine = H1Client(raw)
-        with pytest.raises(RemoteProtocolError, match="nobody asked"):
+        with pytest.raises(RemoteProtocolError, match="without a request"):
             machine.next_event()
     machine = H1Client()
     assert machine.next_event() is Signal.NEED_DATA

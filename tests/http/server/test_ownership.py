@@ -196,9 +196,9 @@ async def test_any_protocol_that_a_request_offers(offer, choice):
 @pytest.mark.parametrize(
     ("request_", "recipe", "why"),
     [
-        (GET, to_connection("h2c"), "101 to"),
+        (GET, to_connection("h2c"), "101 with Upgrade"),
         (UPGRADE % b"a, b", to_connection(), "say which"),
-        (UPGRADE % b"a", to_connection("b"), "101 to"),
+        (UPGRADE % b"a", to_connection("b"), "101 with Upgrade"),
         (WITH_BODY, to_connection(), "body"),
         (GET, to_http_server(), "works on a Connection"),
     ],

@@ -86,7 +86,7 @@ async def test_a_stream_to_head_sends_nothing_but_its_head():
 async def test_one_stream_at_a_time():
     async def handler(exchange):
         async with exchange.stream(200) as stream:
-            with pytest.raises(LocalProtocolError, match="no request waits for an answer"):
+            with pytest.raises(LocalProtocolError, match="no request waits for a response"):
                 async with exchange.stream(200):
                     pass
             with pytest.raises(LocalProtocolError):

@@ -68,7 +68,7 @@ class Inflate:
 
     def _next_member(self) -> None:
         if self._wbits != _GZIP:
-            raise GarbageError(f"it goes on behind its end with {self._input[:16]!r}")
+            raise GarbageError(f"it goes on after its end with {self._input[:16]!r}")
         self._inflate = zlib.decompressobj(self._wbits)
 
     def complete(self) -> bool:
@@ -104,7 +104,7 @@ class Brotli:
 
     def feed(self, data: bytes) -> None:
         if self._decoder.is_finished():
-            raise GarbageError(f"it goes on behind its end with {data[:16]!r}")
+            raise GarbageError(f"it goes on after its end with {data[:16]!r}")
         self._input = data
 
     def next_piece(self) -> bytes:

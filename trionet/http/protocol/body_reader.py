@@ -211,7 +211,7 @@ class _ChunkedReader:
         section = buffer.cut(b"\r\n\r\n", self._max_trailers)
         if section is None:
             if len(buffer) >= self._max_trailers:
-                raise RemoteProtocolError(f"trailers of more than {self._max_trailers} bytes (max_head)", 431)
+                raise RemoteProtocolError(f"the trailers have more than {self._max_trailers} bytes (max_head)", 431)
             _refuse_bare_newline(buffer)
             return None
         trailers = parse_trailers(section)

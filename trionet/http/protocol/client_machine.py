@@ -73,7 +73,7 @@ class H1Client(H1Machine):
             RemoteProtocolError: there are bytes behind the response.
         """
         if len(self._buffer) and self.peer_state is _DONE:
-            fault = RemoteProtocolError(f"unasked bytes behind the response: {self._buffer.peek(32)!r}")
+            fault = RemoteProtocolError(f"unexpected bytes behind the response: {self._buffer.peek(32)!r}")
             self.fail(fault)
             raise fault
         if self.our_state is _DONE and self.peer_state is _DONE:
@@ -145,7 +145,7 @@ class H1Client(H1Machine):
         if data is None:
             return self._no_head()
         if self.our_state is _IDLE:
-            raise RemoteProtocolError(f"a response that nobody asked for: {data[:32]!r}")
+            raise RemoteProtocolError(f"a response without a request: {data[:32]!r}")
         head = parse_response(data)
         self._check_fields(head.headers)
         fields = head.fields or FieldSummary(head.headers.raw)
@@ -162,7 +162,10 @@ class H1Client(H1Machine):
         if head.status == 101:
             chosen = fields.upgrade
             if not chosen or not {*chosen} <= {*self.upgrade} or self.our_state not in (_DONE, H1State.MUST_CLOSE):
-                raise RemoteProtocolError(f"101 to {chosen!r}, where the request offers {self.upgrade!r}")
+                raise RemoteProtocolError(
+                    f"the server switches to {b', '.join(chosen)!r} (101), where the request offers "
+                    f"{b', '.join(self.upgrade)!r}"
+                )
             self._switch()
             return
         self._informed += 1
@@ -187,13 +190,13 @@ class H1Client(H1Machine):
 
     def _switch(self) -> None:
         if self.our_state is H1State.BROKEN:
-            raise RemoteProtocolError("the server accepts a request that was not sent to its end")
+            raise RemoteProtocolError("the server has accepted a request that was not sent to its end")
         self._move_ours(Transition.SWITCH)
         self._move_peer(Transition.SWITCH)
 
     def _check_start(self, start: bytes) -> bool:
         if self.our_state is _IDLE:
-            raise RemoteProtocolError(f"bytes that nobody asked for: {self._buffer.peek(32)!r}")
+            raise RemoteProtocolError(f"bytes without a request: {self._buffer.peek(32)!r}")
         if not b"HT".startswith(start):
             raise RemoteProtocolError(f"a response does not begin with {start!r}")
         return True

@@ -114,7 +114,7 @@ class FieldSummary:
         if self.chunked:
             _check_coding_allowed(version)
         if method == "CONNECT" and (self.chunked or self.length):
-            raise RemoteProtocolError("CONNECT with a body (RFC 9110 §9.3.6)")
+            raise RemoteProtocolError("CONNECT cannot have a body (RFC 9110 §9.3.6)")
         return CHUNKED if self.chunked else self.length or NO_BODY
 
     def of_response(self, status: int, version: str, method: str) -> Framing:
@@ -160,14 +160,14 @@ def _check_codings(codings: list[bytes]) -> None:
     names = _elements(codings)
     known = names[-1:] == [b"chunked"] and names.count(b"chunked") == 1
     raise RemoteProtocolError(
-        f"Transfer-Encoding {b', '.join(codings)[:64]!r}: only chunked, once, is spoken here (RFC 9112 §6.1)",
+        f"Transfer-Encoding {b', '.join(codings)[:64]!r}: only chunked is supported, and only once (RFC 9112 §6.1)",
         501 if known and len(names) > 1 else 400,
     )
 
 
 def _check_coding_allowed(version: str) -> None:
     if version == "1.0":
-        raise RemoteProtocolError("Transfer-Encoding in HTTP/1.0, which has none (RFC 9112 §6.1)")
+        raise RemoteProtocolError("HTTP/1.0 has no Transfer-Encoding (RFC 9112 §6.1)")
 
 
 def _elements(values: Sequence[bytes]) -> Sequence[bytes]:

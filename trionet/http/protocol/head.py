@@ -196,7 +196,7 @@ def _fault(data: bytes, first: re.Pattern[bytes] | None, what: str, status: int)
     if data.count(b"\r") != len(lines) - 1 or data.count(b"\n") != len(lines) - 1:
         return RemoteProtocolError("bare CR or LF in a message head (RFC 9112 §2.2)")
     if b"" in lines[1:-2]:
-        return RemoteProtocolError("more than one head")
+        return RemoteProtocolError("the bytes are more than one head")
     if first is not None and not first.fullmatch(lines[0]):
         return RemoteProtocolError(f"not a {what}", status)
     if _CONTROLS.search(data):
@@ -208,7 +208,7 @@ def _fault(data: bytes, first: re.Pattern[bytes] | None, what: str, status: int)
 
 
 def _unspoken(major: bytes, minor: bytes) -> RemoteProtocolError:
-    return RemoteProtocolError(f"HTTP/{major.decode()}.{minor.decode()} is not spoken here; 1.0 and 1.1 are", 505)
+    return RemoteProtocolError(f"HTTP/{major.decode()}.{minor.decode()} is not supported; 1.0 and 1.1 are", 505)
 
 
 def _name_of(line: bytes) -> str:

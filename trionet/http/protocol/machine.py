@@ -98,7 +98,7 @@ class H1Machine:
         if self.peer_state in _DISCARDING:
             return
         if self.received_eof:
-            raise LocalProtocolError("bytes after EOF")
+            raise LocalProtocolError("bytes were given after EOF")
         if data:
             self._buffer.feed(data)
 
@@ -209,7 +209,7 @@ class H1Machine:
         return Signal.ENDED if self.peer_state is H1State.CLOSED else _NEED_DATA
 
     def _oversize(self, data: bytes) -> RemoteProtocolError:
-        return RemoteProtocolError(f"a head of more than {self.limits.max_head} bytes (max_head)", 431)
+        return RemoteProtocolError(f"the head has more than {self.limits.max_head} bytes (max_head)", 431)
 
     def _check_fields(self, headers: Headers) -> None:
         if len(headers.raw) > self.limits.max_fields:
@@ -289,7 +289,7 @@ class H1Machine:
         """
         if self.peer_state is not H1State.SWITCHED and not (self.peer_state is _IDLE and self.our_state is _IDLE):
             raise LocalProtocolError(
-                f"no leftover: our side is {self.our_state.value}, the peer's {self.peer_state.value}"
+                f"no leftover to take: our side is {self.our_state.value}, the peer's {self.peer_state.value}"
             )
         return self._buffer.clear()
 

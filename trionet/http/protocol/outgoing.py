@@ -91,10 +91,14 @@ class OutgoingFields:
 
     def _judge(self) -> None:
         if b"transfer-encoding" in self.picked:
-            raise LocalProtocolError("Transfer-Encoding is decided here: leave the length open for a chunked body")
+            raise LocalProtocolError(
+                "Transfer-Encoding cannot be given: a body is sent in chunks when its length is not given"
+            )
         for once in (b"content-length", b"host", b"date"):
             if len(self.picked.get(once, ())) > 1:
-                raise LocalProtocolError(f"more than one field {once.decode()}")
+                raise LocalProtocolError(
+                    f"{len(self.picked[once])} fields {once.decode().title()}; at most one can be sent"
+                )
 
     def tokens(self, name: bytes) -> list[bytes]:
         """The elements of a listed field, lower case."""
@@ -110,7 +114,7 @@ class OutgoingFields:
             LocalProtocolError: they do not, or one of them is no length.
         """
         if length is not None and length < 0:
-            raise LocalProtocolError(f"a body cannot have {length} bytes")
+            raise LocalProtocolError(f"length must be at least 0, not {length}")
         values = self.picked.get(b"content-length")
         if values is None:
             return length

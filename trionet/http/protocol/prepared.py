@@ -57,7 +57,7 @@ class PreparedRequest:
         line = request_line(method, target)
         fields = OutgoingFields(headers)
         if b"host" not in fields.picked:
-            raise LocalProtocolError("a request needs Host (RFC 9112 §3.2)")
+            raise LocalProtocolError("a request needs a Host field (RFC 9112 §3.2)")
         if method == "TRACE":
             _refuse_credentials(fields.lines)
         self.method = method
@@ -102,5 +102,5 @@ def _refuse_credentials(lines: Iterable[bytes]) -> None:
         name = line.partition(b":")[0]
         if name.lower() in CREDENTIALS:
             raise LocalProtocolError(
-                f"TRACE with {name.decode()} refused: its answer shows what was sent (RFC 9110 §9.3.8); leave it out"
+                f"TRACE with {name.decode()} refused: its response shows what was sent (RFC 9110 §9.3.8); leave it out"
             )

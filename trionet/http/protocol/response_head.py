@@ -74,7 +74,8 @@ def _frame(
         )
     if status in (204, 304):
         if length or (given and status == 204):
-            raise LocalProtocolError(f"{status} has no body; nor has 204 a Content-Length (RFC 9110 §8.6)")
+            also = ", nor a Content-Length (RFC 9110 §8.6)" if status == 204 else ""
+            raise LocalProtocolError(f"{status} has no body{also}")
         fields.length(None)  # with 304 it is the one that 200 would have had
         return NO_BODY, b""
     if status == 205:
@@ -104,7 +105,7 @@ def informational_head(status: int, headers: HeaderInput | Headers) -> bytes:
         raise LocalProtocolError(f"status must be that of an informational response, 1xx, not {status}{remedy}")
     fields = OutgoingFields(headers)
     if b"content-length" in fields.picked:
-        raise LocalProtocolError("Content-Length in an informational response (RFC 9110 §8.6)")
+        raise LocalProtocolError("an informational response cannot have a Content-Length (RFC 9110 §8.6)")
     return b"%b%b\r\n" % (_first_line(status, None), b"".join(fields.lines))
 
 
@@ -122,13 +123,16 @@ def switching_head(
     if status == 101:
         chosen = fields.tokens(b"upgrade")
         if not chosen or not {name.decode("latin-1") for name in chosen} <= {*offered}:
-            raise LocalProtocolError(f"101 to {chosen}, where the request offers {list(offered)}")
+            raise LocalProtocolError(
+                f"101 with Upgrade {b', '.join(chosen).decode('latin-1')!r}, where the request offers "
+                f"{', '.join(offered)!r}"
+            )
         if b"upgrade" not in fields.tokens(b"connection"):
             parts.append(b"Connection: Upgrade\r\n")
     elif not 200 <= status < 300 or request is None or request.method != "CONNECT":
         raise LocalProtocolError(f"{status} switches no protocol here: 101 after Upgrade does, 2xx after CONNECT")
     if b"content-length" in fields.picked:
-        raise LocalProtocolError("Content-Length, where no body can follow (RFC 9110 §8.6)")
+        raise LocalProtocolError("a response that switches protocols cannot have a Content-Length (RFC 9110 §8.6)")
     return b"".join([*parts, b"\r\n"])
 
 

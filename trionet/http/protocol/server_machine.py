@@ -262,7 +262,7 @@ class H1Server(H1Machine):
         return super()._oversize(data)
 
     def _long_target(self) -> RemoteProtocolError:
-        return RemoteProtocolError(f"a target of more than {self.limits.max_target} characters (max_target)", 414)
+        return RemoteProtocolError(f"the target has more than {self.limits.max_target} characters (max_target)", 414)
 
     def fail(self, fault: RemoteProtocolError) -> None:
         """See `H1Machine.fail`; a response can tell the client."""
@@ -280,8 +280,8 @@ class H1Server(H1Machine):
         """
         if self.our_state is not _HEAD and not self.head_held:
             raise LocalProtocolError(
-                "the body may never come: its client waits for 100 (Continue), and the answer's head has left without "
-                "it (RFC 9110 §10.1.1); read before the answer begins, or before the first piece of a stream"
+                "the body may never come: its client waits for 100 (Continue), and the head of the response has left "
+                "without it (RFC 9110 §10.1.1); read before the response begins, or before the first piece of a stream"
             )
         self.awaits_continue = False
         return CONTINUE
@@ -381,7 +381,7 @@ class H1Server(H1Machine):
         The connection ends with the `last` one.
         """
         if self.our_state is not H1State.HEAD:
-            raise LocalProtocolError(f"no request waits for an answer: our side is {self.our_state.value}")
+            raise LocalProtocolError(f"no request waits for a response: our side is {self.our_state.value}")
         parts, fields, framing = compose(self.request, status, headers, length, reason)
         keep_alive = not last and self._goes_on(fields, framing)
         if self.with_date and b"date" not in fields.picked:
@@ -434,6 +434,6 @@ class H1Server(H1Machine):
         head = switching_head(self.request, self.upgrade, status, headers)
         if self.our_state is not H1State.HEAD or self.peer_state is not H1State.DONE:
             raise LocalProtocolError(
-                f"no switch: our side is {self.our_state.value}, the request {self.peer_state.value}"
+                f"no switch of protocols: our side is {self.our_state.value}, the request {self.peer_state.value}"
             )
         return head

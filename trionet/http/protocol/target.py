@@ -41,7 +41,7 @@ def check_target(method: str, target: bytes) -> None:
 
 def _names_a_host(scheme: bytes, authority: bytes) -> bool:
     if b"@" in authority:  # and it is not quoted: it may be a password
-        raise RemoteProtocolError("a user name in a request target (RFC 9110 §4.2.4)")
+        raise RemoteProtocolError("the request target has a user name (RFC 9110 §4.2.4)")
     return is_authority(authority, may_be_empty=scheme.lower() not in (b"http", b"https"))
 
 
@@ -52,7 +52,7 @@ def check_host(hosts: Sequence[bytes], version: str) -> None:
         RemoteProtocolError: there is more than one, or none in HTTP/1.1, or it is not a host.
     """
     if len(hosts) > 1 or (not hosts and version == "1.1"):
-        raise RemoteProtocolError(f"{len(hosts)} Host fields; a request has exactly one (RFC 9112 §3.2)")
+        raise RemoteProtocolError(f"{len(hosts)} Host fields; a request must have exactly one (RFC 9112 §3.2)")
     if hosts and not is_authority(hosts[0]):
         shown = "it has a user name" if b"@" in hosts[0] else shown_bytes(hosts[0], 64)
         raise RemoteProtocolError(f"Host is not a host with or without a port: {shown} (RFC 9110 §7.2)")

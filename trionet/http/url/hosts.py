@@ -51,7 +51,7 @@ def _ipv6(host: str) -> str:
     except ValueError:
         raise ValueError(f"{host!r} is not an IPv6 address") from None
     if percent and not _ZONE.fullmatch(zone):
-        raise ValueError(f"{host!r} has a zone that names no interface (RFC 6874)")
+        raise ValueError(f"{host!r} has a zone that cannot be the name of an interface (RFC 6874)")
     return f"{plain}%{zone}" if percent else plain
 
 

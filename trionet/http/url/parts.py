@@ -68,13 +68,13 @@ class Parts(NamedTuple):
             ValueError: nobody can be reached there.
         """
         if "\\" in self.authority:
-            raise ValueError(f"{self.shown} has a backslash in its host; some take it for a slash, so for another host")
+            raise ValueError(f"{self.shown} has a backslash in its host, which some readers take for a slash")
         match = _HOST_PORT.fullmatch(self.authority.rpartition("@")[2])
         if match is None:
-            raise ValueError(f"{self.shown} cannot be understood: an IPv6 address, and that alone, stands in brackets")
+            raise ValueError(f"{self.shown} has a malformed host: only an IPv6 address stands in brackets")
         host, port = match.groups()
         if port and ":" in port:
-            raise ValueError(f"{self.shown} has more than one colon in its host: an IPv6 address stands in brackets")
+            raise ValueError(f"{self.shown} has more than one colon in its host: an IPv6 address needs brackets")
         if not host:
             raise ValueError(f"{self.shown} has no host")
         try:
@@ -113,7 +113,7 @@ def _host(host: str) -> str:
     if not host.startswith("["):
         return ascii_host(host)
     if ":" not in host:
-        raise ValueError("only an IPv6 address can stand in brackets")
+        raise ValueError("brackets are for an IPv6 address only")
     return ascii_host(host[1:-1].replace("%25", "%", 1))  # RFC 6874 §2
 
 
@@ -124,7 +124,7 @@ def _port(text: str | None) -> int | None:
     match = _PORT.fullmatch(text)
     port = int(match[1]) if match else -1
     if port == 0:
-        raise ValueError("nobody can be reached at port 0; leave it out for the default")
+        raise ValueError("port 0 cannot be connected to; leave it out for the default")
     if not 0 < port <= 65535:
         shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
         raise ValueError(f"port {shown!r} is not a number from 1 to 65535")

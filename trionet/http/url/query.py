@@ -28,7 +28,7 @@ def check_base(base_url: Any) -> str:
     for mark, what in (("#", "fragment"), ("?", "query")):
         if mark in base:
             raise ValueError(
-                f"base_url {without_userinfo(base)!r} has a {what}, behind which nothing can be appended; "
+                f"base_url {without_userinfo(base)!r} has a {what}, after which nothing can be appended; "
                 f"leave it out, and give {'it with each URL' if mark == '#' else 'params= with each request'}"
             )
     return base if base.endswith("/") else f"{base}/"
@@ -75,7 +75,7 @@ def _text(name: str, value: Any) -> str:
     if value is None or isinstance(value, bool) or not isinstance(value, (str, int, float)):
         remedy = {"None": "leave it out, or give ''", "True": "give 'true' or 1", "False": "give 'false' or 0"}
         raise TypeError(
-            f"params has the value {value!r} for {name!r}, which a query can say in several ways; "
+            f"params has the value {value!r} for {name!r}, which has no single spelling in a query; "
             f"{remedy.get(repr(value), 'give a str, an int or a float')}"
         )
     return str(value)

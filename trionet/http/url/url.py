@@ -116,9 +116,9 @@ def _request_scheme(parts: Parts, websocket: bool) -> str:
     if parts.scheme in _WEBSOCKET:
         raise ValueError(
             f"{parts.shown} is a WebSocket's: use open_websocket(), or upgrade a connection with "
-            f"to_websocket_client(); http:// and https:// are spoken here"
+            f"to_websocket_client(); it must be http:// or https://"
         )
-    raise ValueError(f"{parts.shown} has the scheme {parts.scheme!r}; http:// and https:// are spoken here")
+    raise ValueError(f"{parts.shown} has the scheme {parts.scheme!r}; it must be http:// or https://")
 
 
 def _netloc(host: str, port: int | None) -> str:
