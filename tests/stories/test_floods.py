@@ -155,7 +155,7 @@ async def test_a_handler_that_drops_what_it_has_begun_to_receive_in_parts(flood)
 
 
 @every_flood
-async def test_a_handler_that_waits_for_a_pong(flood):
+async def test_a_handler_that_waits_for_a_pong(flood, autojump_clock):
     """It reads what comes, and gives up where that is too much to be kept."""
     async with flooded(flood) as (server,), short_steps():
         with trio.move_on_after(1), suppress(trionet.LimitExceededError):

@@ -46,7 +46,7 @@ def counting(websocket):
 
 
 @every_pair
-async def test_everybody_gets_it_in_order_with_what_is_sent_before_and_after(make_pair):
+async def test_everybody_gets_it_in_order_with_what_is_sent_before_and_after(make_pair, autojump_clock):
     async with trionet.open_scope() as scope:
         pairs = [await two_websockets(*make_pair(scope)) for _ in range(3)]
         everybody = [side for pair in pairs for side in pair]

@@ -804,7 +804,7 @@ async def test_an_offender_that_pours_on_keeps_nobody(autojump_clock):
         assert trio.current_time() == before
 
 
-async def test_a_message_far_too_big_can_be_sent_to_its_end_and_the_report_be_read():
+async def test_a_message_far_too_big_can_be_sent_to_its_end_and_the_report_be_read(autojump_clock):
     """Who sends before it reads would see a reset instead of the 1009, if the rest of its message was not taken."""
     async with trionet.open_scope(drain_timeout=5) as scope:
         one, other = tcp_pair(scope)

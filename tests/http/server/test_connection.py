@@ -465,7 +465,7 @@ async def test_a_body_that_nobody_reads_is_dropped_and_the_connection_goes_on(si
 
 
 @pytest.mark.parametrize("size", [70000, 10**6, 10**7])
-async def test_a_longer_one_ends_the_connection_and_the_answer_can_be_read(size):
+async def test_a_longer_one_ends_the_connection_and_the_answer_can_be_read(size, autojump_clock):
     async with served(replying(413, b"too long")) as it:
         async with trio.open_nursery() as nursery:
 

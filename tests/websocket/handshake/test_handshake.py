@@ -296,7 +296,7 @@ async def test_a_client_that_pours_on_after_a_refusal_keeps_nobody(autojump_cloc
         assert trio.current_time() == before
 
 
-async def test_a_request_far_too_long_can_be_sent_to_its_end_and_the_refusal_be_read():
+async def test_a_request_far_too_long_can_be_sent_to_its_end_and_the_refusal_be_read(autojump_clock):
     async with trionet.open_scope(drain_timeout=5) as scope:
         one, other = tcp_pair(scope)
 
