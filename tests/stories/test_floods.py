@@ -264,8 +264,8 @@ async def test_many_small_records(server_context: ssl.SSLContext, client_context
         )
         tls = client._transport
         for _ in range(2800):
-            tls._tls.write(b"x")
-        tls._lower.send_some(tls.take_output())
+            tls.engine.ssl_object.write(b"x")
+        tls.lower.send_some(tls.engine.take_output())
         received = 0
         async with short_steps():
             while received < 2800:

@@ -15,6 +15,7 @@ import trio
 import trionet
 from trionet import Phase
 from trionet.custody import leaving
+from trionet.handle import detaching
 
 from ..handle.test_handle import Greeting
 from ..helpers.pairs import open_descriptors, tcp_sockets
@@ -142,9 +143,11 @@ def test_the_method_notices_a_step_without_protection():
     """The same tracer on copies of a step that are not protected hits between the phases: the method can fail."""
 
     def unprotected(function):
-        return type(function)(function.__code__.replace(), function.__globals__, function.__name__)
+        return type(function)(
+            function.__code__.replace(), function.__globals__, function.__name__, function.__defaults__
+        )
 
-    detach, take = unprotected(trionet.Handle.detach), unprotected(trionet.Handle._take)
+    detach, take = unprotected(detaching.detach), unprotected(trionet.Handle._take)
 
     class Unprotected(trionet.Connection):
         _take = take
