@@ -34,8 +34,8 @@ from .handle.detached import Detached
 from .handle.recipe import Recipe
 from .handle.wire import Wire
 from .ownership import Blocker, End, Phase, Reason
-from .scope.opening import open_http_client, open_tcp, open_unix, open_websocket
-from .scope.scope import Scope, open_scope
+from .scope.opening import open_http_client, open_scope, open_tcp, open_unix, open_websocket
+from .scope.scope import Scope
 from .server import Limits, Server, ServerStatistics, serve, serve_tcp, serve_unix
 from .server.run import run
 from .tls import to_plaintext, to_tls_client, to_tls_server

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .opening import open_http_client, open_tcp, open_unix, open_websocket
-from .scope import Scope, open_scope
+from .opening import open_http_client, open_scope, open_tcp, open_unix, open_websocket
+from .scope import Scope
 
 __all__ = ["Scope", "open_http_client", "open_scope", "open_tcp", "open_unix", "open_websocket"]

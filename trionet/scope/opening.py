@@ -1,10 +1,12 @@
-"""One connection, or one client, for the length of a block: ``async with open_tcp(...) as conn``.
+"""The functions that open something for the length of a block: a scope, one connection, or one client.
 
-Each has a scope of its own, without a nursery: so what the block raises leaves as it is, and not in a group.
+Only `open_scope` has a nursery. All others have a scope of their own without one: so what the block raises leaves as it
+is, and not in a group.
 """
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Unpack
 
 from trio.lowlevel import enable_ki_protection
@@ -12,7 +14,8 @@ from trio.lowlevel import enable_ki_protection
 from ..custody.background import open_services
 from ..custody.owner import Owner
 from ..support.block import block
-from .scope import Scope, hold_http_client, hold_websocket, open_single
+from .holding import hold_http_client, hold_websocket, owned_nursery, owning
+from .scope import Scope
 
 if TYPE_CHECKING:
     import os
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from yarl import URL
 
     from ..connection import Connection
+    from ..custody.member import Observer
     from ..http.client.client import HTTPClient
     from ..http.client.options import ClientOptions
     from ..http.client.proxies.proxy import Proxy
@@ -28,7 +32,48 @@ if TYPE_CHECKING:
     from ..websocket import WebSocket
     from ..websocket.handshake.opening import WebSocketOptions
 
-__all__ = ["open_http_client", "open_tcp", "open_unix", "open_websocket"]
+__all__ = ["open_http_client", "open_scope", "open_single", "open_tcp", "open_unix", "open_websocket"]
+
+
+@block
+@enable_ki_protection
+async def open_scope(
+    *, name: str | None = None, drain_timeout: float = 5.0, observer: Observer | None = None
+) -> AsyncIterator[Scope]:
+    """Open a scope: a nursery that also owns connections.
+
+    Leaving it: the body ends; its tasks end; then nothing can be opened any more and all handles are closed gracefully
+    together, within `drain_timeout`; what is left is closed by force and listed in `Scope.report`. When the body or a
+    task fails, or the scope is cancelled, the handles are closed at once. Afterwards nothing of the scope is open.
+
+    Args:
+        name: What errors and reports call the scope.
+        drain_timeout: Seconds for the graceful close, at least 0; ``math.inf`` waits for ever.
+        observer: Called in each step in which a handle of this scope, or of a scope inside it, is opened or changes its
+            phase: with the handle, the old phase (None when it is opened) and the new phase. One that raises is logged
+            and asked no more.
+
+    Raises:
+        ExceptionGroup: what the body or the tasks raised, as from a Trio nursery.
+
+    Cancellation: closes every handle (`SCOPE_CANCELLED`).
+    """
+    if observer is not None and not callable(observer):
+        raise TypeError(f"observer must be a function of a handle and two phases, not {observer!r}")
+    async with open_services() as services:
+        owner = Owner(name or "", drain_timeout=drain_timeout, services=services, observer=observer)
+        async with owned_nursery(owner):
+            yield Scope(owner)
+
+
+@asynccontextmanager
+@enable_ki_protection
+async def open_single(name: str, drain_timeout: float) -> AsyncIterator[Scope]:
+    """A scope without a nursery: an exception of the body leaves as it is."""
+    async with open_services() as services:
+        owner = Owner(name, drain_timeout=drain_timeout, services=services)
+        async with owning(owner):
+            yield Scope(owner)
 
 
 @block
@@ -136,8 +181,8 @@ async def open_http_client(
     Cancellation: all connections are closed (`SCOPE_CANCELLED`).
     """
     async with open_services() as services:
-        owner = Owner("open_http_client", drain_timeout=drain_timeout, services=services)
-        async with hold_http_client(Scope(owner), options) as client:
+        scope = Scope(Owner("open_http_client", drain_timeout=drain_timeout, services=services))
+        async with hold_http_client(scope._owner, options) as client:
             yield client
 
 
@@ -203,6 +248,6 @@ async def open_websocket(
     Source: RFC 6455 §3, §4.1; RFC 9110 §15.4.
     """
     async with open_services() as services:
-        owner = Owner("open_websocket", drain_timeout=drain_timeout, services=services)
-        async with hold_websocket(Scope(owner), url, options) as websocket:
+        scope = Scope(Owner("open_websocket", drain_timeout=drain_timeout, services=services))
+        async with hold_websocket(scope._owner, url, options) as websocket:
             yield websocket

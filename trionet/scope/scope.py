@@ -1,20 +1,17 @@
 """The public scope: a nursery, the connections that it owns, and one deadline to let go of them.
 
-A façade: who owns what is decided in `trionet.owner`. This module gives the owner its nursery and the ways of opening
-connections, and sees to the order in which a scope is left.
+A façade: who owns what is decided in `custody`, and the order in which a scope is left is kept in `holding`. This is
+what a program sees of both, and the ways of opening connections.
 """
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Unpack, cast
 
-import trio
 from trio.lowlevel import enable_ki_protection
 
 from ..connection import Connection
 from ..custody import leaving
-from ..custody.background import open_services
 from ..custody.owner import Owner
 from ..handle.detached import Detached
 from ..support.block import block
@@ -25,17 +22,17 @@ from ..transport.addresses import check_host, shown_host
 from ..transport.socket import SocketTransport
 from ..transport.socket_options import check_socket_options, set_socket_options
 from .adopt import into_capsule
+from .holding import hold_http_client, hold_websocket, owned_nursery
 
 if TYPE_CHECKING:
     import os
     import socket
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-    from types import TracebackType
 
+    import trio
     from yarl import URL
 
     from ..custody.drain_report import DrainReport
-    from ..custody.member import Observer
     from ..handle import Handle
     from ..http.client.client import HTTPClient
     from ..http.client.options import ClientOptions
@@ -44,7 +41,7 @@ if TYPE_CHECKING:
     from ..websocket import WebSocket
     from ..websocket.handshake.opening import WebSocketOptions
 
-__all__ = ["Scope", "hold_http_client", "hold_websocket", "open_child", "open_scope", "open_single"]
+__all__ = ["Scope"]
 
 
 class Scope:
@@ -134,8 +131,9 @@ class Scope:
             ScopeClosedError: this scope is closing or closed.
         """
         self._owner.check_open("open_scope")
-        async with open_child(self._child_owner(name or "", drain_timeout)) as scope:
-            yield scope
+        owner = self._child_owner(name or "", drain_timeout)
+        async with owned_nursery(owner):
+            yield Scope(owner)
 
     def _child_owner(self, name: str, drain_timeout: float | None) -> Owner:
         """The owner of a scope inside this one, with this one's time to drain where none is given."""
@@ -259,8 +257,8 @@ class Scope:
         Cancellation: as for `trionet.open_http_client`.
         """
         self._owner.check_open("open_http_client")
-        owner = self._child_owner("open_http_client", drain_timeout)
-        async with hold_http_client(Scope(owner), options) as client:
+        scope = Scope(self._child_owner("open_http_client", drain_timeout))
+        async with hold_http_client(scope._owner, options) as client:
             yield client
 
     @block
@@ -282,8 +280,8 @@ class Scope:
         Cancellation: as for `trionet.open_websocket`.
         """
         self._owner.check_open("open_websocket")
-        owner = self._child_owner("open_websocket", drain_timeout)
-        async with hold_websocket(Scope(owner), url, options) as websocket:
+        scope = Scope(self._child_owner("open_websocket", drain_timeout))
+        async with hold_websocket(scope._owner, url, options) as websocket:
             yield websocket
 
     @enable_ki_protection
@@ -325,119 +323,3 @@ class Scope:
         if capsule._grace is not None:
             connection._retire(capsule._grace)
         return connection
-
-
-@block
-@enable_ki_protection
-async def open_scope(
-    *, name: str | None = None, drain_timeout: float = 5.0, observer: Observer | None = None
-) -> AsyncIterator[Scope]:
-    """Open a scope: a nursery that also owns connections.
-
-    Leaving it: the body ends; its tasks end; then nothing can be opened any more and all handles are closed gracefully
-    together, within `drain_timeout`; what is left is closed by force and listed in `Scope.report`. When the body or a
-    task fails, or the scope is cancelled, the handles are closed at once. Afterwards nothing of the scope is open.
-
-    Args:
-        name: What errors and reports call the scope.
-        drain_timeout: Seconds for the graceful close, at least 0; ``math.inf`` waits for ever.
-        observer: Called in each step in which a handle of this scope, or of a scope inside it, is opened or changes its
-            phase: with the handle, the old phase (None when it is opened) and the new phase. One that raises is logged
-            and asked no more.
-
-    Raises:
-        ExceptionGroup: what the body or the tasks raised, as from a Trio nursery.
-
-    Cancellation: closes every handle (`SCOPE_CANCELLED`).
-    """
-    if observer is not None and not callable(observer):
-        raise TypeError(f"observer must be a function of a handle and two phases, not {observer!r}")
-    async with open_services() as services:
-        owner = Owner(name or "", drain_timeout=drain_timeout, services=services, observer=observer)
-        async with open_child(owner) as scope:
-            yield scope
-
-
-class open_child:  # noqa: N801 - it is called, like `trio.open_nursery`
-    """The scope of `owner`, whose service tasks run elsewhere: an async context manager.
-
-    With `last_words`, handles whose protocol can tell the peer that the body failed do so, within the drain deadline.
-
-    A class, and no generator: a server keeps one for each connection, and a suspended generator costs a kilobyte.
-    """
-
-    __slots__ = ("_last_words", "_nursery", "_owner")
-
-    def __init__(self, owner: Owner, *, last_words: bool = False) -> None:
-        self._owner = owner
-        self._last_words = last_words
-        self._nursery = trio.open_nursery()
-
-    @enable_ki_protection
-    async def __aenter__(self) -> Scope:
-        self._owner.nursery = await self._nursery.__aenter__()
-        return Scope(self._owner)
-
-    @enable_ki_protection
-    async def __aexit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> bool:
-        owner = self._owner
-        nursery = owner.nursery
-        assert nursery is not None
-        try:
-            if not await self._nursery.__aexit__(kind, exc, traceback) and exc is not None:  # noqa: ASYNC102
-                raise exc
-            if nursery.cancel_scope.cancel_called:
-                leaving.abort_all(owner)
-        except BaseException as error:
-            await leaving.let_go(owner, error, last_words=self._last_words)  # noqa: ASYNC102, ASYNC120 - a scope's end
-            raise
-        await leaving.let_go(owner)  # noqa: ASYNC102 - this is the end of a scope
-        return True  # what the body raised was a cancellation that ends here
-
-
-@asynccontextmanager
-@enable_ki_protection
-async def _owning(owner: Owner) -> AsyncIterator[None]:
-    """Let go of the owner's handles at the end of the block, in the manner that the block's end calls for."""
-    try:
-        yield
-    except BaseException as error:
-        await leaving.let_go(owner, error)  # noqa: ASYNC102, ASYNC120 - a cancellation outranks the error, which stays its context
-        raise
-    await leaving.let_go(owner)
-
-
-@asynccontextmanager
-@enable_ki_protection
-async def open_single(name: str, drain_timeout: float) -> AsyncIterator[Scope]:
-    """A scope without a nursery: an exception of the body leaves as it is."""
-    async with open_services() as services:
-        owner = Owner(name, drain_timeout=drain_timeout, services=services)
-        async with _owning(owner):
-            yield Scope(owner)
-
-
-@asynccontextmanager
-@enable_ki_protection
-async def hold_http_client(scope: Scope, options: ClientOptions) -> AsyncIterator[HTTPClient]:
-    """An HTTP client for the length of a block, at whose end `scope` lets go of its connections."""
-    from ..http.client.client import HTTPClient  # it costs more than the rest together
-
-    async with _owning(scope._owner):
-        client = HTTPClient(scope._owner, **options)
-        try:
-            yield client
-        finally:
-            client._pool.shut()
-
-
-@asynccontextmanager
-@enable_ki_protection
-async def hold_websocket(scope: Scope, url: str | URL, options: WebSocketOptions) -> AsyncIterator[WebSocket]:
-    """A WebSocket for the length of a block, at whose end `scope` lets go of its connections."""
-    from ..websocket.handshake.opening import Opening  # it costs more than the rest together
-
-    async with _owning(scope._owner):
-        yield await Opening(scope._owner, url, **options).open()

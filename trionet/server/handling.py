@@ -17,7 +17,8 @@ from ..custody import leaving
 from ..custody.owner import Owner
 from ..errors import HandleClosedError
 from ..handle.detached import Detached
-from ..scope.scope import open_child
+from ..scope.holding import owned_nursery
+from ..scope.scope import Scope
 from ..support.texts import shown_address
 from ..tls import to_tls_server
 from .connections import ServedConnection
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from ..connection import Connection
-    from ..scope.scope import Scope
     from ..transport.socket import SocketTransport
     from .connections import Connections
     from .limits import Limits
@@ -96,7 +96,8 @@ class Handling:
     async def _handle(self, capsule: Detached, owner: Owner, served: ServedConnection) -> None:
         """Serve one connection: its scope ends with the handler, and its failure ends here."""
         try:
-            async with open_child(owner, last_words=True) as scope:
+            async with owned_nursery(owner, last_words=True):
+                scope = Scope(owner)
                 connection = await self._secured(scope.adopt(capsule), served)
                 del capsule
                 if connection is not None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from ..scope.scope import open_scope
+from ..scope.opening import open_scope
 from ..support.checks import check_flag
 from ..transport.listening import close_listener, tcp_listeners
 from ..transport.socket import take_socket

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import trio
 from trio_websocket import ConnectionTimeout, DisconnectionTimeout, HandshakeError
 
-from ...scope.scope import open_single
+from ...scope.opening import open_single
 from ...support.checks import check_seconds
 from .endpoint import endpoints_of
 from .options import CONN_TIMEOUT, MAX_MESSAGE_SIZE, MESSAGE_QUEUE_SIZE, RECEIVE_BYTES, Options

@@ -17,7 +17,7 @@ from ...errors import RemoteProtocolError
 from ...http.protocol.headers import split_list
 from ...http.server.connection import to_http_server
 from ...ownership import Phase
-from ...scope.scope import open_single
+from ...scope.opening import open_single
 from ...websocket.handshake import rules
 from ...websocket.handshake.server import WebSocketServerRecipe
 from .connection import WebSocketConnection

@@ -10,7 +10,7 @@ import trio
 from trio_websocket import Endpoint
 
 from ...custody import leaving
-from ...scope.scope import open_scope
+from ...scope.opening import open_scope
 from ...support.checks import check_seconds
 from ...tls import to_tls_server
 from .connection import logger
