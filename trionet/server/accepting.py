@@ -30,9 +30,9 @@ __all__ = ["Accepting"]
 _LOG = logging.getLogger("trionet.server")
 
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-"""Accept errors that last until something is freed: waited out."""
+"""Accept errors that last until something is freed. They are waited out."""
 _HOPELESS = frozenset({errno.EBADF, errno.EINVAL, errno.ENOTSOCK, errno.EFAULT})
-"""Accept errors of the listener itself, which come again for ever. All others are the single client's (accept(2))."""
+"""Accept errors of the listener itself, which would come again for ever. All others concern one client (accept(2))."""
 _BACK_OFF = 0.1
 """Seconds between two attempts while the system is exhausted."""
 _WARN_AGAIN = 1.0
@@ -77,7 +77,7 @@ class Accepting:
         Raises:
             OSError: no connection can be accepted on it any more, although it was not closed.
 
-        Cancellation: whoever was accepted is served.
+        Cancellation: every connection that was accepted is handed on.
         """
         try:
             while await self._room_for(listener):
@@ -96,7 +96,7 @@ class Accepting:
 
     @enable_ki_protection
     def _batch(self, listener: socket.socket, most: int = _BATCH, *, beyond_limit: bool = False) -> int | None:
-        """Accept who waits, `most` of them: how many have left the backlog; None if the system is exhausted. A step."""
+        """Accept up to `most` clients: how many have left the backlog; None if the system is exhausted. A step."""
         connections = self._connections
         for count in range(most):
             if len(connections.opened) >= connections.most and not beyond_limit:
@@ -118,7 +118,7 @@ class Accepting:
         return most
 
     def _is_exhausted(self, exc: OSError, listener: socket.socket) -> bool:
-        """Whether an error of `accept` is the system's, which says so, and not a client's. Raise if the listener's."""
+        """Whether the system is exhausted, which is logged; False for one client's error. A listener's is raised."""
         if listener.fileno() < 0:
             raise trio.ClosedResourceError("the listener was closed") from None
         if exc.errno in _HOPELESS:
@@ -132,10 +132,10 @@ class Accepting:
         return True
 
     async def accept_rest(self, meanwhile: Callable[[], Awaitable[None]]) -> None:
-        """Accept who waits in the backlog: closing the listener resets them, and what they have sent with them.
+        """Accept the clients in the backlog: closing the listener would reset them, and lose what they have sent.
 
         Args:
-            meanwhile: Called while the system is exhausted, and each connection that ends frees something.
+            meanwhile: Awaited while the system is exhausted: each connection that ends then frees something.
 
         Cancellation: the others stay in the backlog.
         """

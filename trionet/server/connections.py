@@ -36,11 +36,11 @@ class Connections:
         self.accepted = 0
         """How many there were since the server began."""
         self.faults = dict.fromkeys(Fault, 0)
-        """What they did wrong, or their handlers."""
+        """How many errors there were on them, by whose fault it was."""
         self.room = ParkingLot()
         """Where accept loops wait until there may be one more."""
         self.stopped = ParkingLot()
-        """Where drains wait until nobody is left that they wait for."""
+        """Where drains wait until the connections that they wait for have ended."""
         self.asking: set[Owner] = set()
         """The connections whose own handlers wait in `Server.drain`, which cannot wait for them."""
         self.draining = False
@@ -61,7 +61,7 @@ class Connections:
         self.look_again()
 
     def look_again(self) -> None:
-        """Wake the drains, if there may be nobody left to wait for. A step."""
+        """Wake the drains, if all connections that they wait for may have ended. A step."""
         if len(self.opened) <= len(self.asking):
             self.stopped.unpark_all()
 
@@ -120,7 +120,7 @@ class ServedConnection(Follower):
     def _done(self) -> None:
         self._parts -= 1
         if not self._parts:
-            # Who knew each other forget each other: no cycle of garbage.
+            # The parts that knew each other forget each other, so that they do not make a cycle of garbage.
             self._member._forget_work()
             self._member = None
             self._connections.remove(self._owner)

@@ -1,9 +1,10 @@
 """Draining a server: how all its connections come to their end together.
 
-In this order. Every connection is told to end; then who waits in the backlog is accepted, since closing a listener
-resets them, and told too. The listeners are closed. For the grace, a connection between two requests is kept, as its
-client may have sent a next one before it learned of the drain; then it is told again, that the grace is over. What is
-left at the deadline is cut off: the handler is cancelled, and the endpoints are closed, wherever they were moved to.
+In this order. Every connection is told to end. The clients that wait in the backlog are accepted and told too, since
+closing a listener would reset them. The listeners are closed. For the grace, a connection between two requests is
+kept, as its client may have sent a next one before it learned of the drain; then it is told again, that the grace is
+over. What is left at the deadline is cut off: the handler is cancelled, and the endpoints are closed, wherever they
+were moved to.
 
 A handler may drain its own server. Nobody waits for such a connection, which would wait for itself: those are
 `Connections.asking`.

@@ -1,9 +1,9 @@
 """Whose fault it was that a handler ended with an exception: the peer's, the program's, or nobody's.
 
 That is told by the handle that failed, not by the place where the exception came out. A handler uses many connections:
-the one that it serves, and others that its client knows nothing of. Every error that a connection or its peer has
+the one that it serves, and others of which its client knows nothing. Every error that a connection or its peer has
 caused names its handle (`TrionetError.handle`). If that is the connection being served, in whatever protocol it was
-then, the peer has done it: that is no failure of the handler, and no traceback would help anybody.
+then, the peer has done it: the handler has not failed, and a traceback would help nobody.
 
 Everything else is the program's: what another connection, a memory channel or the handler itself has raised, also
 where it was raised *from* an error of the peer's; and errors of the served connection that come of what the program
@@ -37,7 +37,7 @@ __all__ = ["Fault", "Judged", "Verdict", "fault_of_end", "judge", "only", "said"
 
 
 class Judged(Protocol):
-    """What a handle tells its server of its end, and of who follows its connection."""
+    """What a handle tells its server: how it ended, and which follower its connection has."""
 
     _watcher: Watcher | None
 
@@ -56,7 +56,7 @@ class Fault(StrEnum):
     RESET = "reset"
     """The connection was reset, or failed."""
     LEFT = "left"
-    """The peer left in the middle: EOF in a line, a body or a frame; no close, or one that is not the usual end."""
+    """The peer left in the middle: EOF in a line, a body or a frame, or no close that tells of a normal end."""
     SILENT = "silent"
     """The peer said, read or answered nothing for too long."""
     PROTOCOL = "protocol"
@@ -111,13 +111,13 @@ _BY_STATUS: Final = {
 
 
 def judge(exc: BaseException, watcher: Watcher, *, draining: bool = False) -> Verdict:
-    """Whose fault `exc` is, with which the handler of the connection that `watcher` follows has ended.
+    """Whose fault it is that the handler of the connection that `watcher` follows has raised `exc`.
 
     Of several errors at once, the program's count before the peer's, and the peer's before nobody's.
 
     Args:
         exc: What the handler raised; a group is judged by what is in it.
-        watcher: Who follows the connection through all its handles: by that they are known.
+        watcher: The connection's follower, which all its handles have: by that they are recognised.
         draining: Whether the server drains: then a closed error is how a handler notices that.
     """
 

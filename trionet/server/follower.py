@@ -1,7 +1,7 @@
-"""Who decides about the errors of a connection: whose they are, what is counted, and what the log says.
+"""The follower of a connection decides about its errors: whose fault they are, what is counted, what the log says.
 
 Each connection has one `Follower`, which all of its handles hand on as they are upgraded and moved. On a server that
-is its `ServedConnection`, which counts for the server; elsewhere a `Unserved`, which counts nothing.
+is its `ServedConnection`, which counts for the server; elsewhere an `Unserved`, which counts nothing.
 """
 
 from __future__ import annotations
@@ -67,13 +67,13 @@ class Follower:
 
 
 class Unserved(Follower):
-    """Follows a connection that no server has accepted, such as one that a handler was called with by hand."""
+    """Follows a connection that no server has accepted, such as one that a program gave to a handler by itself."""
 
     __slots__ = ("__weakref__",)
 
 
 def followed(handle: Judged) -> Follower:
-    """Who follows this handle's connection. A step."""
+    """The follower of this handle's connection; a new one if there is none. A step."""
     follower = handle._watcher
     if not isinstance(follower, Follower):
         follower = handle._watcher = Unserved()

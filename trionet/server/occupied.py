@@ -1,7 +1,7 @@
-"""Which listening sockets are in use: a socket has one accept loop, and whoever has that closes it at its end.
+"""Which listening sockets are in use: a socket has one accept loop, and the server of that loop closes it at its end.
 
 Two servers on one socket object would end each other: the first that ends closes what the other accepts on. Two
-descriptors of one listening socket (`socket.dup`, or processes that share it) are no such case: each has its own.
+descriptors of one listening socket (`socket.dup`, or processes that share it) may be served: each has its own loop.
 """
 
 from __future__ import annotations

@@ -54,21 +54,21 @@ async def serve(
     Args:
         handler: Called with the `Connection`, in a task and a scope (``connection.scope``) of its own. What it raises
             is logged (logger ``trionet.server``) and ends that connection only: as an error, or where the client was at
-            fault in one line as INFO. What is no `Exception`, such as `SystemExit`, ends the server.
+            fault in one line as INFO. What is not an `Exception`, such as `SystemExit`, ends the server.
         listeners: Listening stream sockets (of `socket` or `trio.socket`, or Trio's listeners). The server owns them
             from now on, unless it raises ValueError or TypeError. Socket files that it did not make stay.
         ssl_context: If given, `handler` gets TLS connections.
         limits: Bounds.
         inherited: Whether other processes go on accepting on these sockets, such as the next worker. Then a drain
-            leaves them who waits in the backlog; else it accepts those first, as closing would reset them.
+            leaves the clients in the backlog to them; else it accepts those first, as closing would reset them.
         observer: As for `open_scope`, for all connections.
         task_status: Reports the `Server`.
 
     Raises:
         ValueError, TypeError: a listener does not listen, is in use, or another argument cannot be right.
         OSError: a listener has failed for good, for instance because it was shut down.
-        BaseExceptionGroup: several things at once: listeners that failed, or from handlers what is no `Exception`. One
-            alone leaves as it is.
+        BaseExceptionGroup: several errors at once: of listeners, or of handlers where they are not an `Exception`. A
+            single one leaves as it is.
 
     Cancellation: handlers are cancelled, connections and listeners closed. For a graceful end, call `Server.drain`
     first.

@@ -39,7 +39,7 @@ class ServerStatistics:
     open: int
     """Connections whose handler has not ended yet, or whose endpoint is open, wherever it was moved to."""
     failed: int
-    """Handlers that failed: that raised what is not the client's fault, or left a request without an answer."""
+    """Handlers that failed: by an error that is not the client's fault, or by leaving a request without a response."""
     accept_errors: int
     """Pauses in accepting because the system was exhausted."""
     peer_faults: Mapping[str, int]

@@ -1,6 +1,6 @@
 """What `open_scope`, `open_tcp` and their kin return: a block, which has to be entered.
 
-Each is written as a generator. Around it stands what tells those who forget ``async with``, or Trio, what to write.
+Each is written as a generator. The `Block` around it tells people who forget ``async with``, or Trio, what to write.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ Arguments = ParamSpec("Arguments")
 
 
 class NeedsAsyncWith:
-    """What gives something else when it is entered: tells those who await it, forget ``async``, or use it as that."""
+    """Has to be entered with ``async with``: an error says so if it is awaited, entered with ``with``, or used."""
 
     __slots__ = ()
 
     def _usage(self) -> str:
-        """What it is, and what has to be written."""
+        """What it is and what to write, for errors."""
         raise NotImplementedError
 
     def __await__(self) -> NoReturn:

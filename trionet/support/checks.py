@@ -91,14 +91,14 @@ def check_kind(name: str, value: Any, kind: type[Kind], example: str) -> Kind:
 
 
 def flat_view(view: memoryview) -> memoryview | bytes:
-    """What `view` shows as a row of bytes, copied only where it has gaps, as ``view[::2]`` has."""
+    """The bytes of `view` in a row, copied only where it has gaps, as ``view[::2]`` has."""
     if not view.c_contiguous:
         return view.tobytes()
     return view if view.format == "B" and view.ndim == 1 else view.cast("B")
 
 
 def refuse_copy(self: object, protocol: object = None) -> NoReturn:
-    """What stands for ``__reduce_ex__`` in classes whose objects exist once: `copy` and `pickle` ask for that.
+    """The ``__reduce_ex__`` of classes whose objects must not be copied: `copy` and `pickle` call it.
 
     A copy of a handle would be a second owner of its connection.
 

@@ -1,11 +1,11 @@
 """Generators that a program gives to be sent: closed when they are not needed any more, whatever became of them.
 
 A generator that is left alone is finalized by the garbage collector: some time later, for an asynchronous one without
-being able to await, and Python warns. What it holds open (files, connections, locks) has to be let go of when the call
-that it was given to returns, also where that was refused before it began. Nothing else is closed: a channel or a file
+being able to await, and Python warns. What it holds open (files, connections, locks) has to be released when the call
+that it was given to returns, also if that call was refused before it began. Nothing else is closed: a channel or a file
 that was given to be iterated over is still its owner's.
 
-Who gives the same generator again, to a second attempt, would send nothing, and take it for sent.
+A program that gives the same generator again, to a second attempt, would send nothing, and take it for sent.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def has_ended(source: Any) -> bool:
 async def close_generator(source: Any) -> None:
     """Close `source` if it is a generator; nothing happens if it has ended already.
 
-    Cancellation: is the generator's business.
+    Cancellation: reaches the generator, which decides.
     """
     if isinstance(source, AsyncGenerator):
         await source.aclose()

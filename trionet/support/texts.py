@@ -1,6 +1,6 @@
-"""How errors, logs and reprs say things: what a peer has sent, an address, an amount.
+"""How errors, logs and reprs show things: what a peer has sent, an address, an amount.
 
-A text stays on one line, whatever a peer has chosen of it, and shows no more of that than helps.
+A text stays on one line and short, even where a peer has chosen a part of it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def printable(thing: object) -> str:
-    """What `thing` says, on one line: a peer that may choose a part of it must not write lines of the log."""
+    """`str(thing)` on one line: a peer that can choose a part of it must not be able to write lines of the log."""
     return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], str(thing))
 
 
@@ -24,7 +24,7 @@ def shown_bytes(data: bytes | bytearray, most: int = 32) -> str:
 
 
 def shown_address(address: Any) -> str:
-    """A socket address as people write it, on one line: who binds a Unix socket may give it any name."""
+    """A socket address as people write it, on one line: a Unix socket may have any name."""
     if address is None:
         return "?"
     if isinstance(address, tuple) and len(address) > 1:

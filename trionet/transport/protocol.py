@@ -25,7 +25,7 @@ MAX_RECEIVE = 65536
 
 
 class CutOffError(trio.BrokenResourceError):
-    """The peer ended the connection by an EOF where its protocol has an end of its own: TLS without close_notify."""
+    """The peer ended the connection by an EOF although its protocol has an end of its own: TLS without close_notify."""
 
 
 class Transport(Protocol):
@@ -124,7 +124,7 @@ class Transport(Protocol):
     def send_some(self, data: Buffer) -> int:
         """How many bytes of `data` the operating system took at once, in one step; 0 if it would have to wait.
 
-        Whoever is told fewer than ``len(data)`` sends the rest with `send_all`, before anything else.
+        If that is fewer than ``len(data)``, the caller sends the rest with `send_all`, before anything else.
         """
         ...
 
@@ -161,12 +161,12 @@ class Transport(Protocol):
     def input_waits(self) -> bool:
         """Whether something has come for a pending `receive_some` whose task has had no turn since. A step.
 
-        Bytes, EOF or a reset; over TLS also what is no data of the application. False where the transport cannot tell.
+        Bytes, EOF or a reset; over TLS also records without application data. False where the transport cannot tell.
         """
         ...
 
     def wake_receiver(self) -> None:
-        """A pending `receive_some` takes what has arrived, else it raises `trio.ClosedResourceError`. A step.
+        """A pending `receive_some` takes what has arrived, or raises `trio.ClosedResourceError` if nothing has. A step.
 
         A pending send goes on.
         """

@@ -95,7 +95,7 @@ class SocketTransport:
 
     @property
     def socket(self) -> socket.socket:
-        """The socket itself, for options and for tests."""
+        """The socket itself, for its options; reading from it or writing to it would disturb the transport."""
         return self._sock
 
     @property
@@ -156,7 +156,7 @@ class SocketTransport:
     def unread_size(self) -> int:
         try:
             return len(self._sock.recv(MAX_RECEIVE, socket.MSG_PEEK))
-        except OSError:  # nothing has come; or it was reset, and whoever sent it has gone
+        except OSError:  # nothing has come; or the connection was reset, and the peer has gone
             return 0
 
     def peer_gone(self) -> Literal["reset", "eof"] | None:

@@ -132,7 +132,7 @@ class StreamTransport:
         return False
 
     def _check_open(self) -> None:
-        # The stream itself is closed a little later, by a service task, and need not wake whoever waits on it then.
+        # The stream itself is closed a little later, by a service task, and need not wake the tasks that wait on it.
         if self._closed:
             raise trio.ClosedResourceError("this stream was already closed")
 

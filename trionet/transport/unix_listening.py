@@ -109,7 +109,7 @@ def _identity(name: bytes | str) -> tuple[int, int]:
 def hide_listener(listener: socket.socket) -> None:
     """Remove the socket file that `unix_listener` made, unless something else has taken its place. A step.
 
-    Nobody finds the listener any more; those who have connected wait in its backlog.
+    No further client finds the listener; those that have connected wait in its backlog.
     """
     if not isinstance(listener, _UnixListener) or listener.file is None:
         return

@@ -222,7 +222,7 @@ class TLSTransport:
         return self.engine.close_notify()
 
     def spoil(self) -> None:
-        """A close without close_notify is no good end already."""
+        """A close without close_notify is a failure to the peer already."""
 
     async def goodbye(self) -> None:
         """Send close_notify, also to a peer that sent its own, and linger for the peer's: 1 s and 64 KiB at most.
