@@ -1,7 +1,7 @@
 """Writing bodies: a writer for each framing, which turns data into bytes for the wire and keeps count.
 
-`data` gives the bytes of a piece, `end` those that complete the body. A body whose producer failed gets no `end`, so
-the peer sees that it is torn: no writer completes one by itself.
+`data` gives the bytes of a piece, `end` those that complete the body. If the producer of a body fails, nobody calls
+`end`, and the peer sees that the body is truncated: no writer completes one by itself.
 """
 
 from __future__ import annotations

@@ -1,7 +1,11 @@
 """The client's side of an HTTP/1.1 connection, without I/O: requests out, responses in.
 
 A connection that is used again has to be proved fit for it: both messages complete, nothing behind the response, no
-objection of either side. Whatever comes unasked is a fault, for it would be taken for the answer to the next request.
+objection of either side. Bytes that come without a request are a fault, for they would be taken for the response to the
+next one: that is how one user is given what is meant for another.
+
+The server may respond before it has read the request, and the connection cannot be used again then unless the request
+is sent to its end all the same; so the two directions are followed apart, and `reusable` asks for both.
 """
 
 from __future__ import annotations
@@ -32,7 +36,7 @@ _IDLE: Final = H1State.IDLE
 _HEAD: Final = H1State.HEAD
 _BODY: Final = H1State.BODY
 _DONE: Final = H1State.DONE
-_NOTHING: Final = make_writer(NO_BODY)  # it has no state that could change
+_NOTHING: Final = make_writer(NO_BODY)  # stateless, so one does for all
 
 
 class H1Client(H1Machine):
@@ -181,7 +185,7 @@ class H1Client(H1Machine):
         if framing == UNTIL_EOF or not fields.persists(head.http_version):
             self.keep_alive = False
         if head.status == 204 and (fields.chunked or fields.length):
-            self.keep_alive = False  # it has no body, but who knows whether the server thinks so (RFC 9112 §6.3)
+            self.keep_alive = False  # it has no body, but its server may think otherwise (RFC 9112 §6.3)
         if framing == NO_BODY:
             self._reader = EMPTY
         else:

@@ -1,8 +1,17 @@
 """How a body is framed: from method, status and fields to a number of bytes, or to a way to find its end.
 
-This is where requests are smuggled: two readers who find the end of a message in different places see different
-messages. So nothing is repaired here. Whatever leaves a choice (two lengths, a length and a coding, a coding that is
-not `chunked` once) is refused, also where a body could not follow anyway (RFC 9112 §6.3, §11.2).
+This is where requests are smuggled. Two readers that find the end of a message in different places see different
+messages: what the first takes for the end of a body, the second takes for the next request, which nobody has checked.
+The classic ways there are a Content-Length beside a Transfer-Encoding, of which each reader believes another one; two
+different lengths; a length with a sign, a comma or a space; and a coding that only one of them recognises.
+
+RFC 9112 §6.3 ranks the fields so that a recipient could go on in most of these cases. Here nothing is ranked. Whatever
+leaves a choice is refused, also where no body could follow anyway, and the connection ends with the error: only a
+sender that is broken or hostile writes such a head, and no later byte from it can be trusted. To accept two lengths
+that are equal, for example, is safe only as long as every other reader compares them too.
+
+`FieldSummary` reads all that fields say about framing and the connection, in one pass; `of_request` and `of_response`
+apply the rules for one kind of message. How bodies are found in the bytes is for `body_reader`.
 """
 
 from __future__ import annotations

@@ -1,12 +1,18 @@
-"""Heads of HTTP/1.x messages, without I/O: from exactly one slice of bytes to a value, and back.
+"""Heads of HTTP/1.x messages: from exactly one slice of bytes, which ends with the blank line, to a value.
 
-The slice ends with the blank line. One pattern matches a whole head, each byte of it, and takes the first line apart;
-what it does not match is an error, and never a guess: other versions than 1.0 and 1.1, more than one space in the
-request line, bare CR or LF, obsolete folding, control characters, white space before a colon. Two readers who
-understand a head differently are how requests are smuggled (RFC 9112 §11.2). Only an error looks again, for the reason.
+Why it is so strict. A proxy and the server behind it read the same bytes. Where they come to different opinions of a
+head, one of them sees a request that the other one does not, and whatever the first was there to check is passed by
+(request smuggling, RFC 9112 §11.2). RFC 9112 permits leniency in many places: a bare LF as the end of a line, white
+space in the request line, folded fields. Each such place is one where the neighbour may have chosen otherwise. So
+nothing is repaired: a head either matches the grammar, or it is an error.
 
-Regular expressions, and no parser in C: the calls into one and back cost more than the match (benchmarks/h1.py), and
-the strictest of them lets pass what has to be refused here.
+How. One pattern matches a whole head, each byte of it, and takes the first line apart. What it does not match is an
+error, never a guess: versions other than 1.0 and 1.1, more than one space in the request line, bare CR or LF, folding,
+control characters, white space before a colon. Only after the match has failed does `_fault` look at the lines one by
+one, to say why. It has no say in what is accepted, so a mistake in it costs a wrong explanation and nothing else.
+
+Rejected: a parser in C. The calls into one and back cost more than the match (benchmarks/h1.py), and the strictest of
+them accepts what has to be refused here.
 """
 
 from __future__ import annotations

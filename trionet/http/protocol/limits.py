@@ -35,11 +35,11 @@ class HTTPLimits:
         send_timeout: How long a peer may take nothing of what is sent to it.
         drain_bytes: Bytes of an unread body that are read and dropped, so that the connection can be used again.
         drain_timeout: How long that may take. Beyond either bound the connection is closed.
-        eof_is_gone: Whether a client that ends its direction counts as gone while it is being answered, so that the
+        eof_is_gone: Whether a client that ends its direction counts as gone while it waits for a response, so that the
             connection's scope is cancelled: always, never (for clients that half-close and wait), or, if None, where
             nothing is lost by that (GET, HEAD, OPTIONS and TRACE: RFC 9110 §9.2.1) and for `stream`. A reset always
             counts. See `Exchange.eof_is_gone`.
-        any_method: Whether a server hands methods that are in no standard to the handler, instead of answering 501.
+        any_method: Whether a server gives methods that no standard has to its handler, and does not respond with 501.
     """
 
     max_head: int = MAX_HEAD

@@ -1,9 +1,18 @@
-"""An HTTP/1.1 connection without I/O: what both sides of it share.
+"""An HTTP/1.1 connection without I/O: what the machines of both sides share.
 
-A machine is given the bytes that arrive, and asked for events, one at a time (`next_event`); it gives out the bytes to
-send. It holds two states, `peer_state` for what is read and `our_state` for what is written, moved by the table in
-`states`. The server's and the client's machine stand above it: they differ in which heads they read and write, and in
-what a head decides about the connection.
+A machine is given the bytes that arrive, and is asked for events, one at a time (`next_event`); it is told what to say,
+and gives out the bytes to send. It holds two states, `peer_state` for what is read and `our_state` for what is written,
+which change as the table in `states` says.
+
+Events are asked for, not pushed, because the next one may depend on what is written first: behind a request that offers
+an upgrade the bytes are another request or another protocol, and only the response decides. So a machine never reads
+ahead of a message that is not over on both sides: it says `PAUSED`, and leaves the bytes where they are.
+
+A fault is remembered. Once the peer has broken the protocol, the place where a next message would begin is unknown, so
+every later call raises the same again; a server can still send its response, and then the connection ends.
+
+`H1Server` and `H1Client` derive from this class. They differ in which heads they read and write and in what a head
+decides about the connection, which are the methods that they override.
 
 Events are plain values: a head, bytes of a body, `EndOfMessage`, or a `Signal`.
 """
@@ -94,7 +103,7 @@ class H1Machine:
     # --- reading -------------------------------------------------------------------------------------------------
 
     def receive(self, data: bytes) -> None:
-        """Take bytes from the peer. What comes behind the last message is dropped (RFC 9112 §9.6)."""
+        """Take bytes from the peer. Bytes behind the last message are dropped (RFC 9112 §9.6)."""
         if self.peer_state in _DISCARDING:
             return
         if self.received_eof:
@@ -129,8 +138,8 @@ class H1Machine:
         """What comes next in the bytes received.
 
         Raises:
-            RemoteProtocolError: the peer broke the protocol or a bound; so does every later call. What was written is
-                not undone, and a server can still answer.
+            RemoteProtocolError: the peer broke the protocol, or exceeded a bound; so does every later call. What was
+                written is not undone, and a server can still send its response.
         """
         try:
             if self.peer_state is _BODY:
@@ -169,7 +178,7 @@ class H1Machine:
         return Signal.ENDED if self.peer_state is H1State.CLOSED else _NEED_DATA
 
     def _cut_head(self) -> bytes | None:
-        """The next head, exactly; None if it is not all there yet. What cannot become a head is refused at once."""
+        """The bytes of the next head; None if it is not all there yet. What cannot become a head is refused at once."""
         buffer, limits = self._buffer, self.limits
         data = buffer.cut(b"\r\n\r\n", limits.max_head)
         if data is not None:
@@ -250,7 +259,7 @@ class H1Machine:
         return data
 
     def abandon(self) -> None:
-        """Give up the message that is being written: it is never completed, so the peer sees that it is torn."""
+        """Give up the message that is being written. It is never completed, so the peer sees that it is truncated."""
         self._move_ours(Transition.FAULT)
         self.disable_keep_alive()
 

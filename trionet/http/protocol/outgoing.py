@@ -139,7 +139,7 @@ def _check_new_name(name: str | bytes) -> tuple[bytes, bytes | None]:
 def cached_lines(headers: object) -> bytes | None:
     """The lines of these fields, if all of them were sent before and none decides about the connection; else None.
 
-    That is so for most of what a server says: Content-Type and its like. They need not be checked again.
+    A server sends few different fields, Content-Type and its like, again and again; they need not be checked again.
     """
     if not headers:
         return b""

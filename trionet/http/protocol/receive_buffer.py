@@ -1,8 +1,13 @@
-"""Bytes received and not read yet: what a parser without I/O takes its input from.
+"""Bytes that were received and not read yet: what a parser without I/O takes its input from.
 
-The fast path copies nothing: what arrives while nothing is left over is kept as it is, and read by moving a place in
-it. Only when a rest is continued do bytes get copied, into a buffer that grows in place; so a head that trickles in
-byte by byte costs no more than its length, and a search for its end goes on where it stopped.
+Two things would make such a buffer slow. One is copying: nearly always a receive brings a whole message, and nothing is
+left of the last one. Then the bytes are kept as they came, and read by moving a place in them; only where new bytes
+continue a rest do they get copied, into a bytearray that grows in place. The other is searching: a head that trickles
+in byte by byte must not be searched from its beginning with each of them, or 64 KiB of it would cost 2 GiB of
+comparisons. So `cut` and `has_bare_newline` remember how far they have looked in vain, and go on from there.
+
+The attributes are public because the fast path for request heads reads them in place; only this class and that path
+move `at`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,18 @@
 """The server's side of an HTTP/1.1 connection, without I/O: requests in, responses out.
 
-It decides what a program should not have to: how a response is framed (by version, method and status), whether the
-connection goes on after it, and which of the bytes behind a request are another one.
+It decides what a program should not have to: which of the bytes behind a request are another one, when a response may
+be sent, and whether the connection goes on after it. How a head is read or framed is for the modules below.
+
+Nearly all requests are alike: HTTP/1.1, no upgrade, no Expect, a body of a known length or none, and a response with a
+common status and fields that were sent before. For those there is a fast path, which is a part of each of four methods:
+`next_event`, `take_body`, `respond` and `start_next_cycle` first ask whether it is open, and otherwise go the careful
+way, which has all the rules and could do without the fast path. What the careful way has found out about a request is
+in `_fast`; whatever closes the fast path for good (`end_soon`) closes it there. `tests/http/protocol/test_states.py`
+runs a machine with the fast path beside one without, and compares all that they say and all their states.
+
+A response can be taken back as long as not a byte of it was sent (`snapshot`, `restore`): a handler that fails before
+the first piece of its stream left can still respond with an error. Taking back must not forget what was read meanwhile,
+so `restore` puts the writing direction back, and of the reading direction only what the response had done to it.
 """
 
 from __future__ import annotations
@@ -51,8 +62,8 @@ class H1Server(H1Machine):
             HTTP/1.1, no body, `Connection: upgrade` (RFC 9110 §7.8).
         awaits_continue: Whether the client may be waiting for 100 (Continue): it has asked for that, it has not got it,
             and it has not sent a byte of its body (RFC 9110 §10.1.1).
-        head_held: Whether the final head is made, and held back by whoever made it: a 100 can still go ahead of it.
-        ending: Whether the connection ends with the last of the requests that have come.
+        head_held: Whether the final head was made, and is held back by the caller: a 100 can still go ahead of it.
+        ending: Whether the connection ends with the last of the requests that have arrived.
         with_date: Whether Date is added to a response that goes the careful way.
     """
 
@@ -84,8 +95,8 @@ class H1Server(H1Machine):
         self.awaits_continue = False
         self._blank_lines = 0
         self._framing: Framing = NO_BODY
-        # Whether nothing about the request keeps the fast path from being right; then there is no upgrade
-        # to forget either, and nobody waits for 100 (Continue).
+        # Whether the fast path is open: nothing about the request needs a closer look. Then it offers no upgrade, and
+        # its client does not wait for 100 (Continue), so that `start_next_cycle` has nothing of that to forget.
         self._fast = False
 
     def start_next_cycle(self) -> None:
@@ -99,12 +110,13 @@ class H1Server(H1Machine):
             super().start_next_cycle()
 
     def end_soon(self) -> None:
-        """The answer to the last of the requests that have come says so (``Connection: close``), and ends this.
+        """End the connection with the last of the requests that have arrived; its response says ``Connection: close``.
 
-        One behind which another has begun does not: its client would take that for not received (RFC 9112 §9.6).
+        A response behind whose request another one has begun does not say it: the client would conclude that the next
+        request was not received (RFC 9112 §9.6).
         """
         self.ending = True
-        self._fast = False  # the short ways ask for no such thing
+        self._fast = False  # the fast path does not look at `ending`
         self._small_head = -1
 
     @property
@@ -123,15 +135,15 @@ class H1Server(H1Machine):
 
     @property
     def ends_with_connection(self) -> bool:
-        """Whether nothing but the end of the connection ends the present answer (RFC 9112 §6.3)."""
+        """Whether nothing but the end of the connection ends the present response (RFC 9112 §6.3)."""
         return self.our_state is _BODY and isinstance(self._writer, UntilEOFWriter)
 
     def snapshot(self) -> tuple[Any, ...]:
-        """What `restore` needs to take an answer back of which not a byte was sent."""
+        """What `restore` needs to take back a response of which not a byte was sent."""
         return (self.our_state, self.peer_state, self.keep_alive, self._fast, self._writer)
 
     def restore(self, before: tuple[Any, ...]) -> None:
-        """Take back the answer that was begun since the snapshot; what was read since stays read.
+        """Take back the response that was begun since the snapshot; what was read since stays read.
 
         Above all a request that turned out to be malformed stays that: its end cannot be found.
         """
@@ -164,12 +176,12 @@ class H1Server(H1Machine):
             if at == len(data):
                 if not self.received_eof:
                     return _NEED_DATA
-            # A head in one piece; what trickles in is for a search that is resumed, not begun anew with each piece.
+            # A head in one piece. One that trickles in is for a search that is resumed, not begun anew with each piece.
             elif not buffer.searched and type(data) is bytes and (fast := fast_request(data, at)) is not None:
                 head, end = fast
                 if end - at <= self._small_head or self._within_limits(head, end - at):
                     buffer.at = end
-                    self.request = head  # from here on `_begin`, with nothing but a Content-Length to be looked at
+                    self.request = head  # from here on as `_begin`, with nothing to look at but a Content-Length
                     fields = head.fields
                     self._framing = NO_BODY if fields is NO_FIELDS or fields is None else fields.length or NO_BODY
                     self._reader = None
@@ -192,7 +204,7 @@ class H1Server(H1Machine):
         return buffer.take(size)
 
     def _read_body(self) -> H1Event:
-        if self._reader is None:  # made when it is needed: for a body that `take_body` gives it never is
+        if self._reader is None:  # not before it is needed: `take_body` does without
             self._expect_body(self._framing)
         return super()._read_body()
 
@@ -228,7 +240,7 @@ class H1Server(H1Machine):
         self._framing = framing
         self._reader = None
         if not fields.persists(head.http_version) and head.method != "CONNECT":
-            self.keep_alive = False  # CONNECT: its answer decides
+            self.keep_alive = False  # CONNECT: its response decides
         if head.http_version == "1.1" and framing == NO_BODY and self.keep_alive and b"upgrade" in fields.options:
             self.upgrade = tuple(name.decode("latin-1") for name in fields.upgrade)
         if fields.expect and framing != NO_BODY and head.http_version == "1.1":
@@ -273,7 +285,7 @@ class H1Server(H1Machine):
     # --- writing -------------------------------------------------------------------------------------------------
 
     def invite_body(self) -> bytes:
-        """The bytes of 100 (Continue), for a client that `awaits_continue`: they go ahead of a head that is held back.
+        """The bytes of 100 (Continue), for a client that `awaits_continue`. They go ahead of a head that is held back.
 
         Raises:
             LocalProtocolError: the final head has left without it, so that the client need not send the body any more.
@@ -287,10 +299,10 @@ class H1Server(H1Machine):
         return CONTINUE
 
     def inform(self, status: int, headers: HeaderInput | Headers = ()) -> bytes:
-        """The bytes of an informational response; none to HTTP/1.0, which knows none (RFC 9110 §15.2).
+        """The bytes of an informational response; none for HTTP/1.0, which has no such responses (RFC 9110 §15.2).
 
         Raises:
-            LocalProtocolError: no request waits for its answer, or this is no informational status. For 101: `switch`.
+            LocalProtocolError: no request waits for its response, or the status is not 1xx. For 101: `switch`.
             ValueError, TypeError: a field cannot be sent; see `Headers`.
         """
         head = informational_head(status, headers)
@@ -311,11 +323,10 @@ class H1Server(H1Machine):
     ) -> bytes:
         """The bytes of a whole response. Raises what `send_head` raises.
 
-        Where more of the request's body is unread than is dropped behind a response, the connection ends with it. It
-        says so, since a client that has sent all of that body would send the next request behind it (RFC 9112 §9.6).
+        If more of the request's body is unread than would be read and dropped, the connection ends with the response,
+        which says so: a client that has sent all of that body would send its next request behind it (RFC 9112 §9.6).
         """
-        # The fast path. Nothing here depends on the request but whether its body is unread, nor on the fields; what has
-        # to be looked at any closer is for `_respond`.
+        # The fast path: a plain response to a plain request. `_respond` has the rules.
         if (
             self._fast
             and self.our_state is _HEAD
@@ -337,7 +348,7 @@ class H1Server(H1Machine):
         size = body.nbytes if isinstance(body, memoryview) else len(body)
         last = self.body_left > self.limits.drain_bytes
         parts, framing = self._begin_response(status, headers, size, reason, last=last)
-        if framing:  # without a body's writer: all of it is here
+        if framing:  # all of it is here, so it needs no writer
             parts.append(body)
         self.our_state = COMPLETE
         if self._framing == NO_BODY and self.peer_state is _BODY:
@@ -364,7 +375,7 @@ class H1Server(H1Machine):
             reason: The reason phrase; that of the status if None.
 
         Raises:
-            LocalProtocolError: no request waits for its answer, or the fields do not fit the status or the length.
+            LocalProtocolError: no request waits for its response, or the fields do not fit the status or the length.
             ValueError, TypeError: a field cannot be sent; see `Headers`.
         """
         parts, framing = self._begin_response(status, headers, length, reason)
@@ -376,10 +387,7 @@ class H1Server(H1Machine):
     def _begin_response(
         self, status: int, headers: HeaderInput | Headers, length: int | None, reason: str | None, *, last: bool = False
     ) -> tuple[list[Buffer], Framing]:
-        """Take the step to a response's body: the parts of the head, and how the body is framed.
-
-        The connection ends with the `last` one.
-        """
+        """Begin a response: the parts of its head, and how its body is framed. If it is the `last`, it says so."""
         if self.our_state is not H1State.HEAD:
             raise LocalProtocolError(f"no request waits for a response: our side is {self.our_state.value}")
         parts, fields, framing = compose(self.request, status, headers, length, reason)
@@ -402,7 +410,7 @@ class H1Server(H1Machine):
         if not self.keep_alive or framing == UNTIL_EOF or b"close" in fields.tokens(b"connection"):
             return False
         if self.awaits_continue:
-            return False  # whether the body comes after all, nobody knows (RFC 9110 §10.1.1)
+            return False  # the body may come after all, or not (RFC 9110 §10.1.1)
         if self.ending and not (self.has_unread and (self._framing == NO_BODY or self.peer_state is _DONE)):
             return False
         if self.received_eof and not len(self._buffer):
@@ -421,14 +429,14 @@ class H1Server(H1Machine):
         return data
 
     def switch_head(self, headers: HeaderInput | Headers = (), *, status: int = 101) -> bytes:
-        """The bytes that accept an upgrade (101) or CONNECT (2xx), without taking the step.
+        """The bytes that accept an upgrade (101) or CONNECT (2xx), and leave the states as they are.
 
         Args:
             headers: For 101 they name the protocol in Upgrade, one that `upgrade` offers; Connection is added.
             status: 101, or a 2xx for CONNECT.
 
         Raises:
-            LocalProtocolError: the request does not allow it, is not read to its end, or is answered already.
+            LocalProtocolError: the request does not allow it, is not read to its end, or has a response already.
             ValueError, TypeError: a field cannot be sent; see `Headers`.
         """
         head = switching_head(self.request, self.upgrade, status, headers)
