@@ -14,6 +14,9 @@ from trionet.http.server.connection import HTTPServerConnection, to_http_server
 
 from .pairs import tcp_pair
 
+HUGE = bytes(range(256)) * 4096
+"""1 MiB of a body."""
+
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n"
 CHUNKED = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"

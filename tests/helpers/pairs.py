@@ -90,3 +90,29 @@ async def receive_all(connection: trio.abc.ReceiveStream) -> bytes:
     while chunk := await connection.receive_some():
         data += chunk
     return bytes(data)
+
+
+class Stingy:
+    """A transport that takes only so many bytes at once, and lets nobody send the rest before `go_on`."""
+
+    def __init__(self, inner, most, fails=None):
+        self.inner, self.most, self.fails = inner, most, fails
+        self.go_on = trio.Event()
+
+    def __getattr__(self, name):
+        return getattr(self.inner, name)
+
+    def __setattr__(self, name, value):
+        if name == "bytes_sent":
+            self.inner.bytes_sent = value
+        else:
+            object.__setattr__(self, name, value)
+
+    def send_some(self, data):
+        return self.inner.send_some(data[: self.most])
+
+    async def send_all(self, data):
+        if self.fails:
+            raise self.fails
+        await self.go_on.wait()
+        await self.inner.send_all(data)

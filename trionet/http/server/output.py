@@ -56,15 +56,19 @@ _DONE: Final = H1State.DONE
 
 
 class ResponseOutput:
-    """The part of a connection that sends."""
+    """The part of a connection that sends.
 
-    __slots__ = ("_cycle", "_held_back", "_life", "_size", "_turn")
+    Attributes:
+        size: Bytes that are held back.
+    """
+
+    __slots__ = ("_cycle", "_held_back", "_life", "_turn", "size")
 
     def __init__(self, cycle: Cycle) -> None:
         self._cycle = cycle
         self._life = cycle.handle._life
         self._held_back: list[bytes] = []
-        self._size = 0
+        self.size = 0
         self._turn = Turn()  # whose turn it is to send
 
     # --- whole responses -----------------------------------------------------------------------------------------
@@ -94,7 +98,7 @@ class ResponseOutput:
         if life.state.phase is not _OPEN or life.state.reset or self._turn.held:
             return data, 0
         if life.state.unsent or machine.has_unread:
-            if self._size > MAX_HELD_BACK:
+            if self.size > MAX_HELD_BACK:
                 return data, 0
             self.hold_back(data)
         else:
@@ -239,20 +243,20 @@ class ResponseOutput:
             self._life.state = unsent
             self._cycle.handle._owner.caretaker.flush_soon(self)
         self._held_back.append(data)
-        self._size += len(data)
+        self.size += len(data)
 
     @enable_ki_protection
     def put_first(self, data: bytes) -> None:
         """Send `data` with whatever is sent next: the caller sees to that. A step."""
         self._held_back.append(data)
-        self._size += len(data)
+        self.size += len(data)
         self._cycle.handle._take(Event.BUFFERED)
 
     @enable_ki_protection
     def _forget(self, count: int) -> None:
         """The first `count` entries are sent; what has come meanwhile goes out in the next turn."""
         del self._held_back[: None if self._life.state.poisoned else count]
-        self._size = sum(map(len, self._held_back))
+        self.size = sum(map(len, self._held_back))
         if self._held_back:
             self._cycle.handle._owner.caretaker.flush_soon(self)
         else:
@@ -262,7 +266,7 @@ class ResponseOutput:
     def clear(self) -> None:
         """The connection has ended: nothing is sent any more. A step."""
         self._held_back = []
-        self._size = 0
+        self.size = 0
 
     async def flush_all(self, exchange: ExchangeUnderWay | None) -> None:
         """Send what is held back; wait for who is sending it already."""
@@ -290,7 +294,7 @@ class ResponseOutput:
             sent = len(data)
         handle._bytes_sent += sent
         if sent < len(data):
-            self._held_back, self._size = [data[sent:]], len(data) - sent
+            self._held_back, self.size = [data[sent:]], len(data) - sent
             handle._owner.start_service(self._flush_service, handle)
             return
         self._forget(len(self._held_back))

@@ -1,151 +1,148 @@
-"""The server's rare turns: sends that are taken in part, doors that shut between two requests, random conversations."""
+"""How exchanges end that their handlers have left, and connections that are told to end between two requests."""
 
-import random
+import contextlib
+import math
 
 import pytest
 import trio
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from trio.testing import wait_all_tasks_blocked
 
 import trionet
 from trionet import HTTPLimits, LocalProtocolError, Phase, Reason
 
-from ...helpers.http_served import GET, POST, WEBSOCKET, ask, get, read_answer, replying, served, vanish
-from ...helpers.pairs import clog, receive_all, tcp_pair, unix_pair
-from .conversations import TALKS, converse, request_of
+from ...helpers.http_served import (
+    CHUNKED,
+    GET,
+    POST,
+    WEBSOCKET,
+    ask,
+    get,
+    read_answer,
+    replying,
+    served,
+    vanish,
+)
+from ...helpers.pairs import Stingy, clog, receive_all, tcp_pair, unix_pair
+
+# --- handlers that leave their exchange --------------------------------------------------------------------------
 
 
-class Stingy:
-    """A transport that takes only so many bytes at once, and lets nobody send the rest before `go_on`."""
-
-    def __init__(self, inner, most, fails=None):
-        self.inner, self.most, self.fails = inner, most, fails
-        self.go_on = trio.Event()
-
-    def __getattr__(self, name):
-        return getattr(self.inner, name)
-
-    def __setattr__(self, name, value):
-        if name == "bytes_sent":
-            self.inner.bytes_sent = value
-        else:
-            object.__setattr__(self, name, value)
-
-    def send_some(self, data):
-        return self.inner.send_some(data[: self.most])
-
-    async def send_all(self, data):
-        if self.fails:
-            raise self.fails
-        await self.go_on.wait()
-        await self.inner.send_all(data)
-
-
-# --- sends that are taken in part -----------------------------------------------------------------------------------
-
-
-async def test_the_rest_of_a_small_answer_follows_when_the_system_takes_it():
-    async with served(replying(body=b"x" * 1000)) as it:
-        it.http._transport = stingy = Stingy(it.http._transport, 500)
-        await it.client.send_all(GET)
-        await wait_all_tasks_blocked()
-        with pytest.raises(trionet.HandleBusyError, match="send by task"):
-            it.http.detach()
-        stingy.go_on.set()
-        assert (await read_answer(it.client)).body == b"x" * 1000
-        assert (await ask(it.client, GET)).body == b"x" * 1000
-        assert it.http.statistics().bytes_sent == it.client.statistics().bytes_received
-
-
-async def test_a_small_answer_that_is_cancelled_half_way_ends_the_connection(autojump_clock):
-    """It was once left open: its client waited for the rest, and the next handler answered in vain."""
-
+async def test_a_handler_that_does_not_answer_gives_a_500_and_the_connection_goes_on():
     async def handler(exchange):
-        with trio.move_on_after(1):
-            await exchange.respond(200, b"x" * 1000)
-        assert it.http.phase is Phase.CLOSED
+        if exchange.path == "/good":
+            await exchange.respond(200)
 
     async with served(handler) as it:
-        it.http._transport = Stingy(it.http._transport, 500)
-        await it.client.send_all(GET)
-        assert len(await receive_all(it.client)) == 500
+        for target in ("/bad", "/good", "/bad"):
+            assert (await ask(it.client, get(target))).status == (200 if target == "/good" else 500)
+        assert it.failure is None
+        assert [exchange.status for exchange in it.exchanges] == [500, 200, 500]
+
+
+async def test_an_answer_that_is_left_in_the_middle_is_cut_off():
+    async def handler(exchange):
+        stream = exchange.stream(200)
+        await stream.__aenter__()
+        await stream.send(b"abc")
+
+    async with served(handler) as it:
+        await it.client.send_all(GET * 2)
+        assert (await receive_all(it.client)).endswith(b"\r\n3\r\nabc\r\n")
         assert (await it.ended()).reason is Reason.ABORTED
         assert it.failure is None
         assert len(it.exchanges) == 1
 
 
-async def test_a_client_that_resets_in_the_middle_of_a_small_answer_breaks_it():
-    async def handler(exchange):
-        with pytest.raises(trionet.HandleBrokenError) as caught:
-            await exchange.respond(200, b"x" * 1000)
-        assert caught.value.bytes_sent == 500
-
-    async with served(handler) as it:
-        it.http._transport = Stingy(it.http._transport, 500, trio.BrokenResourceError("reset"))
-        it.http._transport.inner.bytes_sent = 0
-        await it.client.send_all(GET)
-        assert (await it.ended()).reason is Reason.PEER_RESET
+@pytest.mark.parametrize("size", [1000, 60000])
+async def test_a_body_that_nobody_reads_is_dropped_and_the_connection_goes_on(size):
+    async with served(replying()) as it:
+        for _ in range(2):
+            await it.client.send_all(POST % size)
+            assert (await read_answer(it.client)).status == 200
+            await it.client.send_all(b"x" * size)
+        assert (await ask(it.client, GET)).status == 200
         assert it.failure is None
 
 
-async def test_answers_that_were_put_off_and_taken_in_part_are_sent_by_a_service_task():
-    go_on = trio.Event()
+@pytest.mark.parametrize("size", [70000, 10**6, 10**7])
+async def test_a_longer_one_ends_the_connection_and_the_answer_can_be_read(size, autojump_clock):
+    async with served(replying(413, b"too long")) as it:
+        async with trio.open_nursery() as nursery:
 
-    async def handler(exchange):
-        if exchange.path == "/slow":
-            await go_on.wait()
-        await exchange.respond(200, b"x" * 1000)
+            async def send():
+                with contextlib.suppress(trio.BrokenResourceError):
+                    await it.client.send_all(POST % size + b"x" * size)
 
-    async with served(handler) as it:
-        it.http._transport = stingy = Stingy(it.http._transport, 100)
-        await it.client.send_all(GET * 2 + get("/slow"))
-        await wait_all_tasks_blocked()
-        assert it.http._output._turn.held
-        stingy.go_on.set()
-        assert [len((await read_answer(it.client)).body) for _ in range(2)] == [1000, 1000]
-        go_on.set()
-        assert (await read_answer(it.client)).status == 200
+            nursery.start_soon(send)
+            assert (await read_answer(it.client)).body == b"too long"
+        assert (await it.ended()).reason in (Reason.LOCAL, Reason.PEER_RESET)
+        assert it.failure is None
 
 
-async def test_a_500_for_a_handler_that_closes_comes_behind_what_is_being_sent():
-    """The 500 was once lost if it came while a service task was sending the answers before it."""
-
-    async def handler(exchange):
-        if exchange.path == "/close":
-            await wait_all_tasks_blocked()
-            assert it.http._output._turn.held
-            it.scope.start_soon(later)
-            await it.http.aclose()
-        else:
-            await exchange.respond(200, b"x" * 1000)
-
-    async def later():
-        await wait_all_tasks_blocked()
-        stingy.go_on.set()
-
-    async with served(handler) as it:
-        it.http._transport = stingy = Stingy(it.http._transport, 100)
-        await it.client.send_all(GET + get("/close"))
-        assert (await read_answer(it.client)).status == 200
-        answer = await read_answer(it.client)
-        assert (answer.status, answer.fields["connection"]) == (500, "close")
+async def test_a_body_that_does_not_come_is_waited_for_a_second(autojump_clock):
+    async with served(replying()) as it:
+        assert (await ask(it.client, POST % 10)).status == 200
+        began = trio.current_time()
+        assert await it.client.receive_some() == b""
+        assert trio.current_time() - began == pytest.approx(1, abs=0.01)
         assert (await it.ended()).reason is Reason.LOCAL
+        assert it.failure is None
 
 
-async def test_answers_that_nobody_takes_any_more_are_dropped_with_the_connection():
+async def test_the_bounds_on_an_unread_body_can_be_set(autojump_clock):
+    async with served(replying(), limits=HTTPLimits(drain_bytes=0, drain_timeout=math.inf)) as it:
+        await it.client.send_all(CHUNKED)
+        assert (await read_answer(it.client)).status == 200
+        await trio.sleep(10)
+        assert it.http.phase is Phase.OPEN
+        await it.client.send_all(b"1\r\nx\r\n")
+        assert await it.client.receive_some() == b""
+    async with served(replying(), limits=HTTPLimits(drain_timeout=0)) as it:
+        assert (await ask(it.client, POST % 2 + b"xx")).status == 200
+        assert (await ask(it.client, POST % 2 + b"x")).status == 200
+        assert await it.client.receive_some() == b""
+
+
+@pytest.mark.parametrize(("size", "says"), [(100, None), (101, "close")])
+async def test_an_answer_says_close_where_more_of_the_body_is_unread_than_is_dropped(size, says):
+    """Its client would send the next request behind the body, and lose it."""
+    async with served(replying(), limits=HTTPLimits(drain_bytes=100)) as it:
+        assert (await ask(it.client, POST % size)).fields.get("connection") == says
+        await it.client.send_all(bytes(size))
+        if says is None:
+            assert (await ask(it.client, GET)).status == 200
+        else:
+            assert await it.client.receive_some() == b""
+
+
+async def test_an_answer_behind_a_long_body_that_was_read_does_not_end_the_connection():
     async def handler(exchange):
+        if exchange.path == "/begins":
+            assert await anext(exchange)
+        else:
+            await exchange.read()
         await exchange.respond(200)
-        if exchange.path == "/last":
-            vanish(it.client)
 
-    async with served(handler) as it:
-        await it.client.send_all(GET + get("/last") + GET[:5])
-        await it.over.wait()
-        assert it.http.end.reason is Reason.PEER_RESET
+    async with served(handler, limits=HTTPLimits(drain_bytes=100)) as it:
+        begins = (POST % 150).replace(b"POST /", b"POST /begins")
+        for request in (POST % 150, begins):
+            await it.client.send_all(request + bytes(60))
+            await wait_all_tasks_blocked()
+            await it.client.send_all(bytes(90))
+            assert "connection" not in (await read_answer(it.client)).fields
 
 
-# --- doors that shut between two requests ---------------------------------------------------------------------------
+async def test_a_malformed_body_that_nobody_reads_is_no_request_either():
+    async with served(replying()) as it:
+        await it.client.send_all(CHUNKED + b"zz\r\n\r\n" + GET)
+        assert (await read_answer(it.client)).status == 200
+        await it.client.send_eof()
+        assert await it.client.receive_some() == b""
+        assert (await it.ended()).reason is Reason.PROTOCOL_ERROR
+        assert len(it.exchanges) == 1
+
+
+# --- doors that shut between two requests ------------------------------------------------------------------------
 
 
 async def test_a_connection_that_retires_between_pipelined_requests_answers_them_and_says_which_was_the_last():
@@ -509,97 +506,3 @@ async def test_a_client_is_looked_at_only_when_its_handler_has_taken_a_tick_sinc
         vanish(it.client)
         await it.over.wait()
         assert it.failure is None
-
-
-# --- random conversations -------------------------------------------------------------------------------------------
-
-
-@given(talk=TALKS, seed=st.integers(0, 2**32))
-@settings(deadline=None, max_examples=150)
-def test_every_request_of_a_random_conversation_is_answered_in_order_and_once(talk, seed):
-    """Pipelined, in pieces of any size, whatever the handlers do: nobody's answer is another's."""
-
-    async def main():
-        handler = trionet.http_handler(converse, on_error=lambda *_: None)
-        data = b"".join(request_of(number, *turn) for number, turn in enumerate(talk))
-        rng = random.Random(seed)
-        cuts = sorted(rng.randrange(len(data) + 1) for _ in range(rng.choice([0, 0, 1, 3, 8])))
-        async with trionet.open_scope() as scope:
-            one, client = unix_pair(scope)
-            scope.start_soon(handler, one)
-
-            async def send():
-                for start, end in zip([0, *cuts], [*cuts, len(data)], strict=True):
-                    await client.send_all(data[start:end])
-                    for _ in range(rng.randrange(6)):
-                        await trio.lowlevel.checkpoint()
-
-            scope.start_soon(send)
-            with trio.fail_after(30):
-                for number, (manner, body, _) in enumerate(talk):
-                    if manner == "hint":
-                        assert (await read_answer(client)).status == 103
-                    answer = await read_answer(client)
-                    if manner in ("none", "raise"):
-                        assert answer.status == 500
-                        continue
-                    expected = body or b"" if manner in ("read", "iterate", "watch") else b""
-                    if manner == "large":
-                        expected = b"z" * 30000
-                    assert (answer.status, answer.body) == (200, b"%d:%b" % (number, expected))
-                await wait_all_tasks_blocked()
-                assert client._transport.receive_nowait(9) is None
-                assert one.end.successor._cycle.exchange is None
-            scope.cancel()
-
-    trio.run(main)
-
-
-@given(data=st.binary(max_size=40), at=st.integers(0, 200), seed=st.integers(0, 2**32))
-@settings(deadline=None, max_examples=150)
-def test_garbage_anywhere_ends_a_connection_and_nothing_else(data, at, seed):
-    async def main():
-        rng = random.Random(seed)
-        turns = [
-            (rng.choice(["plain", "read", "none", "stream"]), rng.choice([None, b"x", b"y" * 99]), rng.random() < 0.5)
-        ]
-        whole = b"".join(request_of(number, *turn) for number, turn in enumerate(turns * 4))
-        bad = whole[:at] + data + whole[at:]
-        async with trionet.open_scope() as scope:
-            one, client = unix_pair(scope)
-            handler = trionet.http_handler(converse, on_error=lambda *_: None, limits=HTTPLimits(drain_timeout=0.05))
-            done = trio.Event()
-
-            async def serve():
-                await handler(one)
-                done.set()
-
-            scope.start_soon(serve)
-            await client.send_all(bad)
-            await client.send_eof()
-            with trio.fail_after(30):
-                try:
-                    said = await receive_all(client)
-                except trio.BrokenResourceError:
-                    said = b""
-                await done.wait()
-            assert said.startswith(b"HTTP/1.1 ") or not said
-            scope.cancel()
-
-    trio.run(main)
-
-
-async def test_what_a_client_sends_behind_its_last_request_does_not_reset_the_answer_away():
-    """It is still in the kernel when the connection ends, and a close without reading it would be a reset."""
-
-    async def handler(exchange):
-        await it.client.send_all(GET)
-        await exchange.respond(200, b"the last", headers=[("Connection", "close")])
-
-    async with served(handler) as it:
-        await it.client.send_all(GET)
-        answer = await read_answer(it.client)
-        assert (answer.status, answer.body) == (200, b"the last")
-        assert await it.client.receive_some() == b""
-        await it.client.aclose()
-        assert (await it.ended()).reason is Reason.LOCAL
