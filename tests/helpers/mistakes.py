@@ -240,7 +240,7 @@ TABLES = {
         ),
         (
             "conn.upgrade(trionet.to_http_client(limits=5))",
-            "TypeError: to_http_client: limits must be HTTPLimits, not 5",
+            "TypeError: limits must be a trionet.HTTPLimits, not 5",
         ),
         (
             'conn.upgrade(trionet.to_http_server(limits={"max_head": 5}))',
@@ -939,7 +939,7 @@ TABLES = {
         ),
         (
             'trionet.open_http_client(event_hooks={"request": [5]})',
-            "TypeError: an event hook must be a function, async or not, and not 5",
+            "TypeError: an event hook must be a function (async or not), not 5",
         ),
         (
             "trionet.open_http_client(event_hooks=[nothing])",

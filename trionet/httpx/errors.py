@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import httpx
 import trio
@@ -24,6 +24,13 @@ if TYPE_CHECKING:
 
 __all__ = ["errors", "within"]
 
+_WHAT: Final[dict[type[httpx.TimeoutException], str]] = {
+    httpx.PoolTimeout: "no connection of the pool was free",
+    httpx.ConnectTimeout: "the connection was not made",
+    httpx.ReadTimeout: "nothing of the body was received",
+}
+"""What did not happen in time."""
+
 
 @contextmanager
 def within(seconds: float, error: type[httpx.TimeoutException]) -> Iterator[None]:
@@ -34,12 +41,12 @@ def within(seconds: float, error: type[httpx.TimeoutException]) -> Iterator[None
     with trio.move_on_after(seconds) as scope:
         yield
     if scope.cancelled_caught:
-        raise error(f"not within {seconds:g} s")
+        raise error(f"{_WHAT[error]} within {seconds:g} s")
 
 
 @contextmanager
-def errors(usual: type[httpx.TransportError], body: Paced | None = None) -> Iterator[None]:
-    """Raise trionet's and the system's errors as HTTPX's; `usual` is what a broken connection means here.
+def errors(broken: type[httpx.TransportError], body: Paced | None = None) -> Iterator[None]:
+    """Raise trionet's and the system's errors as HTTPX's; a broken connection is `broken`.
 
     What the program's own body has raised stays what it is.
     """
@@ -48,21 +55,21 @@ def errors(usual: type[httpx.TransportError], body: Paced | None = None) -> Iter
     except Exception as exc:
         if body is not None and exc is body.error:
             raise
-        kind = _kind(exc, usual)
+        kind = _kind(exc, broken)
         if kind is None:
             raise
         raise kind(str(exc)) from exc
 
 
-def _kind(exc: Exception, usual: type[httpx.TransportError]) -> type[httpx.TransportError] | None:
+def _kind(exc: Exception, broken: type[httpx.TransportError]) -> type[httpx.TransportError] | None:
     if isinstance(exc, UpgradeRefusedError) or isinstance(exc.__cause__, UpgradeRefusedError):
         return httpx.ProxyError  # only a proxy's way to somebody else is refused
     if isinstance(exc, UpgradeFailedError):
-        return usual
+        return broken
     if isinstance(exc, (RemoteProtocolError, LimitExceededError)):
         return httpx.RemoteProtocolError
     if isinstance(exc, LocalProtocolError):
         return httpx.LocalProtocolError
     if isinstance(exc, (OSError, trio.BrokenResourceError, trio.ClosedResourceError)):
-        return usual
+        return broken
     return None

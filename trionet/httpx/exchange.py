@@ -81,7 +81,7 @@ class HTTPXExchange:
             except httpx.TransportError as exc:
                 dead = isinstance(exc.__cause__, trio.BrokenResourceError)
                 repeatable = prepared.method in IDEMPOTENT and self._sending.replayable
-                if not dead or connection._io.answered or not repeatable:
+                if not dead or connection._io.response_begun or not repeatable:
                     raise
             self._pool.retried += 1
         self._connection = connection = await self._open(site)

@@ -137,6 +137,6 @@ def _mapped(error: type[Exception], too_slow: type[Exception], timeout: float | 
         with trio.fail_after(math.inf if timeout is None else timeout):
             yield
     except trio.TooSlowError as exc:
-        raise too_slow(f"not within {timeout:g} s") from exc
+        raise too_slow(f"the operation did not finish within {timeout:g} s") from exc
     except (trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError, UpgradeFailedError) as exc:
         raise error(str(exc)) from exc

@@ -50,7 +50,7 @@ class Trace:
             return
         told = self._callback(event, info)
         if not inspect.isawaitable(told):
-            raise TypeError("the callback of the trace extension must be an async function with an AsyncClient")
+            raise TypeError(f"the callback of the trace extension must be an async function, not {self._callback!r}")
         await told
 
 

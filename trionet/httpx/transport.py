@@ -126,7 +126,9 @@ class TrionetTransport(httpx.AsyncBaseTransport):
             RuntimeError: there are none: nothing was requested yet, or the transport was closed.
         """
         if self._home is None or self._home.over:
-            raise RuntimeError("a TrionetTransport has connections from its first request to its close")
+            raise RuntimeError(
+                "there are no connections now: a TrionetTransport has them from its first request to its close"
+            )
         return self._home.pool
 
     async def _opened(self) -> Home:

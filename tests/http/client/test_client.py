@@ -878,7 +878,7 @@ async def test_credentials_for_a_socks_proxy_are_for_it_alone():
 
 async def test_a_socks_proxy_that_refuses_was_sent_nothing():
     async with socks(b"\5\xff") as (port, _), open_http_client(proxy=f"socks5h://127.0.0.1:{port}") as client:
-        with pytest.raises(trionet.UpgradeFailedError, match="accepts no way of authentication") as caught:
+        with pytest.raises(trionet.UpgradeFailedError, match="accepts none of the ways of authentication") as caught:
             await get(client, "http://host.example/")
         assert caught.value.retry_safe is None
         assert client.statistics().open == client.statistics().running == 0

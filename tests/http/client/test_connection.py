@@ -96,9 +96,15 @@ async def test_a_cancelled_recipe_changes_nothing():
         assert one.phase is Phase.OPEN
 
 
-@pytest.mark.parametrize(("options", "error"), [({"host": ""}, ValueError), ({"limits": 7}, TypeError)])
-def test_arguments_of_the_recipe_are_checked(options, error):
-    with pytest.raises(error, match="to_http_client"):
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"host": ""}, ValueError, "to_http_client: host must be"),
+        ({"limits": 7}, TypeError, "limits must be a trionet.HTTPLimits, not 7"),
+    ],
+)
+def test_arguments_of_the_recipe_are_checked(options, error, message):
+    with pytest.raises(error, match=message):
         to_http_client(**options)
 
 
@@ -599,7 +605,7 @@ async def test_what_comes_unasked_is_not_taken_for_an_answer():
         with pytest.raises(trionet.LimitExceededError):
             await http.upgrade(Chat(say=b""))
         assert http.phase is Phase.OPEN  # and what the handshake had received is unread again
-        with pytest.raises(trionet.RemoteProtocolError, match="unasked bytes") as caught:
+        with pytest.raises(trionet.RemoteProtocolError, match="sent bytes before a request was sent") as caught:
             await exchange(http, "POST")
         assert caught.value.retry_safe is True
         assert http.end.reason is Reason.PROTOCOL_ERROR

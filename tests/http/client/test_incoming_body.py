@@ -96,7 +96,7 @@ async def test_a_response_has_its_connection_until_its_end_and_no_longer():
             assert response.connection.phase is Phase.OPEN
             assert await response.read() == b"hello"
             assert slots(client) == (0, 1, 1)
-            with pytest.raises(trionet.LocalProtocolError, match="gone back to the pool"):
+            with pytest.raises(trionet.LocalProtocolError, match="back in the pool"):
                 _ = response.connection
             assert str(response.url) == f"{server.url}"
             assert await response.read() == b"hello"  # it is the response's, and not the connection's

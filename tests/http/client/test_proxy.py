@@ -452,17 +452,17 @@ async def test_socks_answers_in_every_split_and_what_comes_behind_them(reply: by
 @pytest.mark.parametrize(
     ("answers", "says"),
     [
-        ([b"\x05\xff"], "accepts no way of authentication.*may want username and password"),
-        ([b"\x05\x02"], "chose method 2"),
-        ([b"\x04\x00"], "no SOCKS5 proxy"),
-        ([b"HTTP/1.1 400 Bad Request\r\n\r\n"], "no SOCKS5 proxy: its answer begins with b'H'"),
-        ([b"\x05"], "ended the connection in its answer, after b'\\\\x05'"),
+        ([b"\x05\xff"], "accepts none of the ways of authentication.*may want username and password"),
+        ([b"\x05\x02"], "chose 2, which is none"),
+        ([b"\x04\x00"], "not a SOCKS5 proxy"),
+        ([b"HTTP/1.1 400 Bad Request\r\n\r\n"], "not a SOCKS5 proxy: its reply begins with b'H'"),
+        ([b"\x05"], "ended the connection in the middle of its reply, after b'\\\\x05'"),
         ([CHOSE_NONE, b"\x05\x01\x00\x01" + bytes(6)], "general failure"),
         ([CHOSE_NONE, b"\x05\x02\x00\x01" + bytes(6)], "rules do not allow"),
         ([CHOSE_NONE, b"\x05\x05\x00\x01" + bytes(6)], "did not connect to host.example:443: connection refused"),
         ([CHOSE_NONE, b"\x05\x63\x00\x01" + bytes(6)], "reply 99"),
         ([CHOSE_NONE, b"\x05\x00\x00\x02"], "kind 2"),
-        ([CHOSE_NONE, b"\x04\x00\x00\x01"], "no SOCKS5 proxy"),
+        ([CHOSE_NONE, b"\x04\x00\x00\x01"], "not a SOCKS5 proxy"),
         ([CHOSE_NONE, IPV4_REPLY[:-1]], "ended the connection"),
     ],
 )

@@ -123,26 +123,27 @@ class HTTPClient:
     ) -> ClientRequest:
         """Send a request and receive the head of its response: ``async with client.request(...) as response``.
 
-        The request has its slot and its connection until the response has been received to its end; a response without
-        a body has ended with its head. What is unread when the block is left is read and dropped within
-        ``limits.drain_bytes`` and ``limits.drain_timeout``; otherwise, or if the block is left by an exception, the
-        connection is closed. What happens in the block behind the end of the response is no concern of the connection.
+        The request holds a slot and a connection until its response has been received to the end; a response without a
+        body ends with its head. What is left unread at the end of the block is read and dropped within
+        ``limits.drain_bytes`` and ``limits.drain_timeout``. If that is not enough, or if the block is left by an
+        exception, the connection is closed. After the end of the response the block has no effect on the connection.
 
         Args:
             method: A token, as upper case as it is meant.
             url: ``http://`` or ``https://``, or what is appended to the client's `base_url`. It is sent as it is
                 spelled; only what may not stand in a URL is percent-encoded, as spaces and é are. User name and
                 password in it become Basic authorization.
-            headers: Pairs or a mapping, in the place of the client's own fields of the same name.
+            headers: Pairs or a mapping. They replace the client's own fields of the same name.
             content: The body: bytes, str, a binary file, an iterable or an async iterable of bytes.
-            json: The body as a value to be written as JSON; instead of `content`.
-            params: Put behind the query of `url`: a mapping or pairs, which are quoted, or a str, which is not.
+            json: A value to be sent as JSON, instead of `content`.
+            params: Appended to the query of `url`: a mapping or pairs, which are quoted, or a str, which is not.
             follow_redirects: Whether to follow redirects; the client's own setting by default.
-            auth: User name and password for Basic authorization; for this URL's origin alone, as all credentials are.
+            auth: User name and password for Basic authorization. Like all credentials, they are for this URL's origin
+                alone: a redirect to another origin does not get them.
             expect_continue: Ask the server whether it wants the body: wait up to 1 s for 100 (Continue) with it.
             keep_connection: Keep slot and connection until the block is left, so that `Response.connection` can be
-                used, detached, upgraded, in all of it. Else that raises `LocalProtocolError` once the response has
-                ended; where the response switches protocols (101), it is kept in any case.
+                used, detached or upgraded anywhere in the block. Otherwise it raises `LocalProtocolError` once the
+                response has ended. A response that switches protocols (101) always keeps its connection.
 
         Raises (in the block's beginning):
             OSError: the server could not be reached; nothing was sent.
@@ -153,12 +154,12 @@ class HTTPClient:
             HandleClosedError: the client was closed meanwhile.
             TooManyRedirectsError, BodyNotReplayableError: a redirect was not followed.
             LocalProtocolError, ValueError, TypeError: the request cannot be sent, or would go from https to http.
-            Whatever the producer of the body, or a hook, raises.
+            Whatever the producer of the body or a hook raises.
 
-        What a request fails with is an `HTTPClientError` besides, unless it is a mistake of the program (the last line
-        of errors) or somebody else's exception. Errors of the network say whether a retry is safe, in words and as
-        ``retry_safe``. One retry is made here: of an idempotent request with its body in memory, that failed before any
-        byte of a response on a connection that had been used before.
+        Every error is an `HTTPClientError` too, except mistakes of the program (`LocalProtocolError`, `ValueError`,
+        `TypeError`) and what its own functions raise. Errors of the network say whether a retry is safe, in words and
+        as ``retry_safe``. The client itself makes one retry: of an idempotent request with its body in memory that
+        failed before any byte of a response, on a connection that had been used before.
 
         Cancellation: the connection is closed (`ABORTED`) if anything of the request had been sent.
 
@@ -181,8 +182,8 @@ class HTTPClient:
     async def aclose(self) -> None:
         """Refuse new requests, wait for those that are running, then close every connection.
 
-        What has not ended within the `drain_timeout` is cut off. Afterwards requests raise `ScopeClosedError`, and so
-        do those that were waiting for a slot or a connection.
+        Requests that have not ended within the `drain_timeout` are cut off. New requests, and those that wait for a
+        slot or a connection, raise `ScopeClosedError`.
 
         Cancellation: the connections are closed at once.
         """

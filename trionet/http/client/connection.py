@@ -61,7 +61,7 @@ class HTTPClientConnection(Handle, trio.abc.AsyncResource):
 
     @property
     def host(self) -> str:
-        """What the Host field says of requests that have none of their own."""
+        """The value of the Host field in requests that have none of their own."""
         if self._host is None:
             match self._remote_address:
                 case (str(host), int(port), *_):
@@ -79,9 +79,9 @@ class HTTPClientConnection(Handle, trio.abc.AsyncResource):
     def is_silent(self) -> bool:
         """Whether the server has sent nothing since the last exchange, not even EOF: told without waiting. A step.
 
-        What it sends then is either the end of the connection or would be taken for the response to the next request,
-        so a connection that is not silent must not be used again. False also over a stream that cannot tell, while a
-        request is under way, and on a handle that is being taken away or has ended.
+        What a server sends between two exchanges is either the end of the connection, or would be taken for the
+        response to the next request. So a connection that is not silent must not be used again. False also on a stream
+        that cannot tell, while a request is under way, and on a handle that is being taken away or has ended.
         """
         return self._reuse.is_silent()
 
@@ -99,16 +99,16 @@ class HTTPClientConnection(Handle, trio.abc.AsyncResource):
     ) -> RequestContext:
         """Send a request and receive the head of its response: ``async with http.request(...) as response``.
 
-        The block holds the connection: it can carry the next request when the response has been read to its end. What
-        is unread when the block is left goes: within ``limits.drain_bytes`` and ``limits.drain_timeout`` it is read and
-        dropped, otherwise, or if the block is left by an exception, the connection is closed.
+        The connection can carry the next request when the response has been read to its end. What is left unread at the
+        end of the block is read and dropped within ``limits.drain_bytes`` and ``limits.drain_timeout``. If that is not
+        enough, or if the block is left by an exception, the connection is closed.
 
         Args:
             method: A token, as upper case as it is meant.
             target: A path with its query; or an absolute URL for a proxy, ``*``, ``host:port`` for CONNECT.
-            headers: Pairs or a mapping. Host, Content-Length and Transfer-Encoding are added as they are needed.
+            headers: Pairs or a mapping. Host, Content-Length and Transfer-Encoding are added where they are needed.
             content: The body: bytes, str, a binary file, an iterable or an async iterable of bytes.
-            json: The body as a value to be written as JSON; instead of `content`.
+            json: A value to be sent as JSON, instead of `content`.
             expect_continue: Ask the server whether it wants the body: wait up to 1 s for 100 (Continue) with it.
 
         Raises (in the block's beginning):
@@ -117,7 +117,7 @@ class HTTPClientConnection(Handle, trio.abc.AsyncResource):
             RemoteProtocolError: the server broke the protocol, or ended the connection instead of answering.
             HandleClosedError, HandleMovedError: the handle has ended, or was closed meanwhile.
             LocalProtocolError, ValueError, TypeError: the request cannot be sent; nothing was.
-            Whatever the producer of the body raises: the message is then never completed, the connection closed.
+            Whatever the producer of the body raises; the message is then never completed, and the connection closed.
 
         Errors of the network say whether a retry is safe, in words and as ``retry_safe``.
 
@@ -145,8 +145,9 @@ class HTTPClientConnection(Handle, trio.abc.AsyncResource):
     async def aclose(self) -> None:
         """Close gracefully: wait for the exchange under way, say goodbye, release.
 
-        A task that calls it inside the block of its own response gives that up: nobody else would read the rest. So
-        does the producer of a body, without which its request cannot be completed. See `Handle.aclose`.
+        A task that calls it inside the block of its own response gives that response up, because no other task would
+        read the rest; so does the producer of a body, because its request cannot be completed without it. See
+        `Handle.aclose`.
 
         Cancellation: the handle is aborted (`ABORTED`).
         """

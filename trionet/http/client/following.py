@@ -91,7 +91,12 @@ class Following(NamedTuple):
         if onward is None:
             return None
         if len(locations) > 1:
-            raise RemoteProtocolError(f"redirect ({response.status}) with {len(locations)} Location fields", 502)
+            shown = ", ".join(repr(for_people(each)) for each in locations)
+            raise RemoteProtocolError(
+                f"redirect ({response.status}) from {for_people(plan.target.url)} cannot be followed: it has "
+                f"{len(locations)} Location fields ({shown}), and only one is allowed",
+                502,
+            )
         if followed >= self.max_redirects:
             raise TooManyRedirectsError(
                 f"{method} {for_people(plan.target.url)} leads on to {for_people(location)!r}, "

@@ -55,14 +55,14 @@ def check_hooks(hooks: Any) -> Hooks:
         raise TypeError(f"event_hooks must be a mapping like {{'request': [function]}}, not {hooks!r}")
     for name, functions in hooks.items():
         if callable(functions):
-            raise TypeError(f"event_hooks must have lists; for {name!r} write [{functions!r}]")
+            raise TypeError(f"event_hooks must have lists of functions; for {name!r} write [{functions!r}]")
     unknown = set(hooks) - set(Hooks._fields)
     if unknown:
-        raise ValueError(f"event_hooks has {sorted(unknown)}; there are 'request' and 'response'")
+        raise ValueError(f"event_hooks has {sorted(unknown)}; the events are 'request' and 'response'")
     found = Hooks(tuple(hooks.get("request", ())), tuple(hooks.get("response", ())))
     for hook in (*found.request, *found.response):
         if not callable(hook):
-            raise TypeError(f"an event hook must be a function, async or not, and not {hook!r}")
+            raise TypeError(f"an event hook must be a function (async or not), not {hook!r}")
     return found
 
 

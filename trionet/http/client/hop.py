@@ -65,7 +65,7 @@ class Hop:
             try:
                 return await connection._exchange(prepared, content)
             except trio.BrokenResourceError:
-                if connection._io.answered or prepared.method not in IDEMPOTENT or content.data is None:
+                if connection._io.response_begun or prepared.method not in IDEMPOTENT or content.data is None:
                     raise
             pool.retried += 1
         self._connection = connection = await pool.open(site)  # noqa: ASYNC120 - only after a failure

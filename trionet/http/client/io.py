@@ -22,6 +22,7 @@ from ...errors import HandleBrokenError, LocalProtocolError, RemoteProtocolError
 from ...handle import Lease
 from ...ownership import Event, Phase, Receive, Refusal, Refuse, Send
 from ...ownership.shortcuts import LEASE, LEASE_ENDED, RECEIVE, RECEIVE_ENDED
+from ...support.texts import shown_bytes
 from ...transport.protocol import MAX_RECEIVE
 from ..protocol.states import H1State
 from .retry import as_client_error, mark, mark_unsent
@@ -52,19 +53,19 @@ class ClientIO:
     Attributes:
         handle: As above; a weak proxy of it from its end on.
         machine: As above.
-        answered: Whether a byte has come since the present request, or the last one, was begun.
+        response_begun: Whether a byte was received since the present request, or the last one, was begun.
         received: Whether a byte has come since `IncomingBody.next_piece` has let other tasks run.
         failing: What the producer of a body has raised, on its way out: it says nothing about whether a retry is safe.
         idle_since: When the last exchange ended, on the clock of `trio.current_time`.
         uses: How many requests the connection has carried.
     """
 
-    __slots__ = ("answered", "failing", "handle", "idle_since", "machine", "received", "uses")
+    __slots__ = ("failing", "handle", "idle_since", "machine", "received", "response_begun", "uses")
 
     def __init__(self, handle: Handle, machine: H1Client) -> None:
         self.handle = handle
         self.machine = machine
-        self.answered = False
+        self.response_begun = False
         self.received = False
         self.failing: BaseException | None = None
         self.idle_since = trio.current_time()
@@ -103,7 +104,7 @@ class ClientIO:
         else:
             handle._take(Event.LEASE)
         handle._leases = (*handle._leases, lease)
-        self.answered = False
+        self.response_begun = False
         self.uses += 1
         return lease
 
@@ -127,7 +128,8 @@ class ClientIO:
             self._refuse(Refuse(Refusal.CLOSED))
         if self.switched:
             raise LocalProtocolError(f"request refused: {handle} has switched protocols; detach() or upgrade() it")
-        error = RemoteProtocolError(f"unasked bytes in front of a response on {handle}", 502)
+        unread = shown_bytes(self.machine.unread())
+        error = RemoteProtocolError(f"the server sent bytes before a request was sent, on {handle}: {unread}", 502)
         error.retry_safe = True
         as_client_error(error)
         self.failed(error, "")
@@ -175,7 +177,7 @@ class ClientIO:
             return
         handle._reader = handle._reader_lease = None
         handle._bytes_received += len(data)
-        self.answered = self.received = True
+        self.response_begun = self.received = True
         if (ended := RECEIVE_ENDED[life.state]) is not None:
             life.state = ended
         else:

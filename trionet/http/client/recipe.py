@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ...own_recipe import OwnRecipe, refuse_unread
+from ...support.checks import check_kind
 from ..protocol.limits import DEFAULT_LIMITS, HTTPLimits
 from .connection import HTTPClientConnection
 
@@ -35,10 +36,9 @@ def to_http_client(*, host: str | None = None, limits: HTTPLimits = DEFAULT_LIMI
 
     Cancellation: nothing has changed.
     """
-    if not isinstance(limits, HTTPLimits):
-        raise TypeError(f"to_http_client: limits must be HTTPLimits, not {limits!r}")
+    check_kind("limits", limits, HTTPLimits, "a trionet.HTTPLimits")
     if host == "":
-        raise ValueError(f"to_http_client: host must be what the Host field says, like 'host.example', not {host!r}")
+        raise ValueError(f"to_http_client: host must be the value of a Host field, like 'host.example', not {host!r}")
     return _ClientRecipe(host, limits)
 
 

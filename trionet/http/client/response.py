@@ -105,7 +105,7 @@ class Response:
         """
         if self._body.claim.gone:
             raise LocalProtocolError(
-                f"connection refused: {self!r} has been received to its end, and its connection has gone back to the "
+                f"Response.connection refused: {self!r} was received to its end, and its connection is back in the "
                 f"pool; request(..., keep_connection=True) keeps it until the block is left"
             )
         return self._connection
@@ -117,7 +117,7 @@ class Response:
 
     @property
     def url(self) -> URL:
-        """What was asked for, at last: after redirects, and without user name and password."""
+        """The URL of the last request, after redirects; without user name and password."""
         if self._url is None:
             target = self.target if self.target.startswith("/") else "/"
             self._url = make_url("http", self._connection.host, target)
@@ -131,9 +131,9 @@ class Response:
     def content_encoding(self) -> str:
         """The content codings that are still on the body as it is read; mostly the empty string.
 
-        What Content-Encoding names and is known here (gzip, deflate, and br and zstd where a package for them is
-        installed) is taken off, whoever has asked for it. Any other name is passed over, and the bytes stay as they
-        are: it stands here, in lower case, and several are joined by ``", "``.
+        Known codings (gzip, deflate, and br and zstd where a package for them is installed) are taken off, whether or
+        not the request has asked for them. Names of other codings are given here, in lower case and joined by
+        ``", "``; the bytes stay as they are.
         """
         named = self.headers.get("content-encoding")
         return ", ".join(unknown_codings(named))
@@ -141,8 +141,8 @@ class Response:
     def raise_for_status(self) -> Self:
         """Return the response itself, unless its status is an error.
 
-        The error may leave the block: the rest of the body is drained as it is at a block's normal end, so that the
-        connection can be used again, and `HTTPStatusError.body` has what is at hand of it.
+        The error may leave the block: then the rest of the body is drained as at a block's normal end, so that the
+        connection can be used again, and `HTTPStatusError.body` has as much of the body as was received.
 
         Raises:
             HTTPStatusError: the status is 400 or more.
@@ -174,18 +174,18 @@ class Response:
 
     @enable_ki_protection
     async def read(self, max_bytes: int = MAX_READ) -> bytes:
-        """The whole body; what was iterated over before is not in it. Asked again, it gives the same.
+        """The whole body, without what was iterated over before. A second call gives the same.
 
         Args:
             max_bytes: How long the body may be, decoded.
 
         Raises:
-            LimitExceededError: it is longer. What was read until then is kept, and can be read on with a larger bound.
+            LimitExceededError: it is longer. What was read until then is kept: a call with a larger bound goes on.
             RemoteProtocolError: the body is malformed, or ends too early; the connection is closed.
             HandleBrokenError: the connection failed.
             HandleClosedError: the connection was closed meanwhile, or the response's block has been left.
 
-        Cancellation: what was read until then is kept, and given by the next call.
+        Cancellation: what was read until then is kept for the next call.
         """
         if type(max_bytes) is not int or max_bytes < 0:
             check_count("max_bytes", max_bytes)
@@ -201,7 +201,7 @@ class Response:
             parts.append(piece)
             self._size += len(piece)
             if self._size > max_bytes:
-                raise self._too_long(max_bytes, f"{self._size} have come")
+                raise self._too_long(max_bytes, f"{self._size} have been received")
             if len(parts) >= MANY:
                 self._gather()
                 await trio.lowlevel.checkpoint()

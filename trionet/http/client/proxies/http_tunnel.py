@@ -74,7 +74,9 @@ class _ConnectRequest:
         await wire.send_all(self._request)
         head = await read_head(wire, "the proxy")
         if head.status == 101:
-            raise RemoteProtocolError("the proxy answered CONNECT with 101, which nobody asked for")
+            raise RemoteProtocolError(
+                "the proxy answered CONNECT with 101, which switches protocols; CONNECT is accepted with 2xx"
+            )
         if head.status >= 300:  # behind a 2xx the tunnel begins, whatever its fields say
             what = f"the proxy refused to connect to {self._destination}: {head.status} {head.reason}"
             body, usable = await read_body(wire, head)

@@ -95,9 +95,12 @@ class _SOCKS5:
         version, method = await _receive(wire, 2)
         _check_version(version)
         if method not in methods:
-            wants = "accepts no way of authentication" if method == _NONE_ACCEPTABLE else f"chose method {method}"
+            offered = ", ".join(map(str, methods))
+            chose = "accepts none" if method == _NONE_ACCEPTABLE else f"chose {method}, which is none"
             hint = "" if self._credentials else "; it may want username and password"
-            _refused(f"the SOCKS proxy {wants} of those offered ({methods}){hint}", method)
+            _refused(
+                f"the SOCKS proxy {chose} of the ways of authentication that it was offered ({offered}){hint}", method
+            )
         if method == _PASSWORD:
             await self._authenticate(wire)
         await wire.send_all(bytes([_VERSION, 1, 0]) + address + self._destination.port.to_bytes(2, "big"))
@@ -123,7 +126,9 @@ class _SOCKS5:
         elif kind in (_IPV4, _IPV6):
             await _receive(wire, (4 if kind == _IPV4 else 16) + 2)
         else:
-            raise RemoteProtocolError(f"the SOCKS proxy answered with an address of kind {kind} (RFC 1928 §6)")
+            raise RemoteProtocolError(
+                f"the SOCKS proxy replied with an address of kind {kind}; there are 1, 3 and 4 (RFC 1928 §6)"
+            )
 
     async def _address(self) -> bytes:
         """Where to, as it goes on the wire."""
@@ -175,7 +180,7 @@ async def _receive(wire: Wire, size: int) -> bytes:
         more = await wire.receive_some(size - len(data))
         if not more:
             raise RemoteProtocolError(
-                f"the SOCKS proxy ended the connection in its answer, after {data!r}"
+                f"the SOCKS proxy ended the connection in the middle of its reply, after {data!r}"
             ) from EOFError()
         data += more
     return data
@@ -183,4 +188,6 @@ async def _receive(wire: Wire, size: int) -> bytes:
 
 def _check_version(version: int) -> None:
     if version != _VERSION:
-        raise RemoteProtocolError(f"no SOCKS5 proxy: its answer begins with {bytes([version])!r} (RFC 1928 §3)")
+        raise RemoteProtocolError(
+            f"not a SOCKS5 proxy: its reply begins with {bytes([version])!r}, not with b'\\x05' (RFC 1928 §3)"
+        )
