@@ -931,11 +931,11 @@ TABLES = {
         ('trionet.open_http_client(auth="ab")', "TypeError: auth must be a pair (user name, password), not a str"),
         (
             'trionet.open_http_client(event_hooks={"requests": []})',
-            "ValueError: event_hooks has ['requests']; there are 'request' and 'response'",
+            "ValueError: event_hooks has ['requests']; the events are 'request' and 'response'",
         ),
         (
             'trionet.open_http_client(event_hooks={"request": nothing})',
-            "TypeError: event_hooks must have lists; for 'request' write [<function nothing at N>]",
+            "TypeError: event_hooks must have lists of functions; for 'request' write [<function nothing at N>]",
         ),
         (
             'trionet.open_http_client(event_hooks={"request": [5]})',
