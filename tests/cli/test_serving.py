@@ -22,7 +22,7 @@ import trustme
 import trionet
 from trionet.cli import main
 from trionet.cli.serving.admission import Admission
-from trionet.cli.serving.options import Lifetime, Responses
+from trionet.cli.serving.options import Lifetime
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 60
@@ -49,17 +49,44 @@ def broken():
 answer = 42
 """
 
+ASGI_APPLICATION = """
+import sys
+
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        while True:
+            kind = (await receive())["type"]
+            print(kind, flush=True)
+            await send({"type": kind + ".complete"})
+            if kind == "lifespan.shutdown":
+                return
+    text = f"{scope['scheme']} {scope['client'][0]} {scope['root_path']} {scope['path']}".encode()
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(text))]})
+    await send({"type": "http.response.body", "body": text})
+
+async def unhappy(scope, receive, send):
+    await receive()
+    raise RuntimeError("no database")
+
+def make():
+    return app
+
+def wsgi(environ, start_response):
+    pass
+"""
+
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
     (tmp_path / "app.py").write_text(APPLICATION)
+    (tmp_path / "web.py").write_text(ASGI_APPLICATION)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delitem(sys.modules, "app", raising=False)
     monkeypatch.setattr(sys, "path", [*sys.path])
     for name in [name for name in os.environ if name.startswith("TRIONET_")]:
         monkeypatch.delenv(name)
     yield tmp_path
-    sys.modules.pop("app", None)
+    for name in ("app", "web", "raises", "needs", "syntax"):
+        sys.modules.pop(name, None)
 
 
 class Process:
@@ -227,17 +254,115 @@ async def test_a_server_that_drains_says_so_on_the_health_path():
     async def handle(exchange):
         await exchange.respond(200, b"hello")
 
-    admission = Admission(Lifetime(), Responses(health_path="/healthz"), lambda: None)
+    server = None
+    admission = Admission(Lifetime(health_path="/healthz"), lambda: None, lambda: not server.addresses)
     serve = partial(trionet.serve_http, admission.in_front_of(handle), 0, host="127.0.0.1")
     async with trio.open_nursery() as nursery, trionet.open_http_client() as client:
-        admission.server = await nursery.start(serve)
-        url = f"http://127.0.0.1:{admission.server.port}/healthz"
+        server = await nursery.start(serve)
+        url = f"http://127.0.0.1:{server.port}/healthz"
         async with client.request("GET", url) as response:
             assert (response.status, await response.read()) == (200, b"ok\n")
-        nursery.start_soon(admission.server.drain, 60)
+        nursery.start_soon(server.drain, 60)
         await trio.testing.wait_all_tasks_blocked()
         async with client.request("GET", url) as response:
             assert (response.status, await response.read()) == (503, b"ending\n")
+
+
+# --- ASGI ---------------------------------------------------------------------------------------------------------
+
+
+def test_an_asgi_application_with_its_lifespan(start):
+    process = start("asgi", "web:make", "--factory", "--port", "0", "--root-path", "/api", "--header", "X-One:1")
+    answer = get(process.port, "/a?b", "X-Forwarded-For: 192.0.2.1\r\nX-Forwarded-Proto: https\r\n")
+    assert answer.endswith(b"https 192.0.2.1 /api /api/a")
+    assert b"\r\nx-one: 1\r\n" in answer.lower()
+    assert b"\r\nserver: trionet\r\n" in answer.lower()
+    ended, out, _ = process.end(signal.SIGTERM)
+    assert ended == 0
+    began, access, end = out.splitlines()
+    assert (began, end) == ("lifespan.startup", "lifespan.shutdown")
+    assert re.fullmatch(r'INFO:     192\.0\.2\.1:\d+ - "GET /a\?b HTTP/1\.1" 200 OK', access)
+
+
+def test_fields_of_nobody_who_is_trusted_and_no_fields_of_its_own(start):
+    more = ("--no-proxy-headers", "--no-server-header", "--no-date-header", "--lifespan", "off", "--health-path", "/up")
+    process = start("asgi", "web:app", "--port", "0", *more)
+    answer = get(process.port, "/a", "X-Forwarded-For: 192.0.2.1\r\n")
+    assert answer.endswith(b"http 127.0.0.1  /a")
+    assert b"server:" not in answer.lower()
+    assert b"date:" not in answer.lower()
+    assert get(process.port, "/up").endswith(b"ok\n")
+    assert process.end(signal.SIGTERM)[1].count("lifespan") == 0
+
+
+def test_an_asgi_server_ends_after_so_many_requests(start):
+    process = start("asgi", "web:app", "--port", "0", "--limit-max-requests", "2", "--no-access-log")
+    get(process.port)
+    get(process.port)
+    ended, out, err = process.end()
+    assert (ended, out) == (0, "lifespan.startup\nlifespan.shutdown\n")
+    assert err == "INFO:     ending: 2 requests were answered\n"
+
+
+def test_an_application_that_does_not_start_is_exit_status_3(folder, capsys):
+    assert main(["asgi", "web:unhappy", "--port", "0", "--lifespan", "on"]) == 3
+    said = capsys.readouterr().err
+    assert 'raise RuntimeError("no database")' in said
+    assert "/trionet/" not in said
+    assert said.splitlines()[-1].startswith("trionet: ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["web:wsgi"], "app must be an ASGI application, .* is a WSGI application, which needs an adapter"),
+        (["web:make"], r"app must be an ASGI application, .* call it \(on the command line: --factory\)"),
+        (["web:app", "--root-path", "api"], "root_path must begin with a slash; write '/api', not 'api'"),
+        (["web:app", "--header", "X"], "--header 'X' must be Name:Value, as in 'X-Frame-Options:DENY'"),
+        (["web:app", "--forwarded-allow-ips", "1.2.3"], ".*1.2.3.*"),
+        (["web:app", "--http2"], "--http2 is not there: .*"),
+        (["web:app", "--interface", "wsgi"], "--interface wsgi is not there: .*"),
+        (["web:app", "--limit-concurrency", "0"], "limit_concurrency must be .*"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_mistake_about_an_asgi_application_is_one_line(folder, capsys, arguments, message):
+    assert main(["asgi", *arguments, "--port", "0"]) == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(f"trionet: {message}", said)
+
+
+def uvicorn_options():
+    """Its options, each with a value if it takes one."""
+    values = {"INTEGER": "1", "FLOAT": "1", "BOOLEAN": "true", "TEXT": "a:b", "PATH": "p"}
+    special = {
+        "--ssl-version": "17",
+        "--loop": "auto",
+        "--lifespan": "on",
+        "--log-level": "info",
+        "--interface": "auto",
+    }
+    environment = {**os.environ, "COLUMNS": "300"}
+    command = [sys.executable, "-m", "uvicorn", "--help"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
+    for name, negative, kind in re.findall(
+        r"^  (--[a-z0-9-]+)(?: / (--[a-z0-9-]+))? *(\[[^\]]*\]|[A-Z]+)?(?: |$)", shown, re.MULTILINE
+    ):
+        if name not in ("--help", "--version", "--reload"):  # which has tests of its own
+            yield [name, *([special.get(name) or values.get(kind) or "auto"] if kind else [])]
+            if negative:
+                yield [negative]
+
+
+def test_every_option_of_uvicorn_works_or_is_ignored_or_refused_with_its_reason(folder, capsys):
+    """Each is given to the command together with the mistake of an application that is not there, found last."""
+    options = list(uvicorn_options())
+    assert len(options) > 50
+    for option in options:
+        assert main(["asgi", "nothing.of:this", *option, *([] if option[0] == "--port" else ["--port", "0"])]) == 2
+        said = capsys.readouterr().err
+        assert "Unknown option" not in said
+        assert "'nothing.of:this'" in said or f"trionet: {option[0]}" in said, (option, said)
 
 
 # --- TLS ----------------------------------------------------------------------------------------------------------

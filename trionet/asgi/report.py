@@ -36,6 +36,14 @@ def log_access(scope: Scope, exchange: Exchange, status: int, seconds: float, *,
     """
     client = scope["client"]
     target = exchange.target if with_query else exchange.target.partition("?")[0]
+    parts = {
+        "client": tuple(client) if client else None,
+        "method": exchange.method,
+        "target": target,
+        "http_version": scope["http_version"],
+        "status": status,
+        "seconds": seconds,
+    }
     _ACCESS.info(
         '%s - "%s %s HTTP/%s" %d',
         f"{client[0]}:{client[1]}" if client else "-",
@@ -43,7 +51,7 @@ def log_access(scope: Scope, exchange: Exchange, status: int, seconds: float, *,
         target.replace('"', "%22"),
         scope["http_version"],
         status,
-        extra={"seconds": seconds},
+        extra={"access": parts},
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from .call import Call
     from .options import ASGIOptions
     from .types import Application
+
+_LOG = logging.getLogger("trionet.asgi")
 
 __all__ = ["DEFAULT_HTTP_LIMITS", "open_application", "open_asgi", "serve_asgi"]
 
@@ -141,6 +144,7 @@ async def drained_when_exhausted(
 
     async def wait() -> None:
         await exhausted.wait()
+        _LOG.info("ending: %d requests were answered", served.options.limit_max_requests)
         with trio.CancelScope(shield=True):
             await status.server.drain(patience)
 

@@ -72,5 +72,4 @@ class ServedApplication:
         """A request, or a WebSocket, has ended."""
         self._left -= 1
         if self._left == 0 and self.on_exhausted is not None:
-            _LOG.warning("limit_max_requests (%d) is reached: ending", self.options.limit_max_requests)
             self.on_exhausted()

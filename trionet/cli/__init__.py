@@ -53,7 +53,7 @@ def _run(app: App, arguments: Sequence[str]) -> int | None:
     from .serving.environment import sources
 
     try:
-        if arguments and arguments[0] == "serve":
+        if arguments and arguments[0] in ("asgi", "serve"):
             app.config = sources(arguments, _option_names(app[arguments[0]]))
         status: int | None = app(arguments, result_action="return_value", exit_on_error=False, print_error=False)
     except CycloptsError as exc:
@@ -75,9 +75,10 @@ def _app() -> App:
 
     from .. import __doc__ as summary
     from .demo import VERSION, demo
-    from .serving import serve
+    from .serving import asgi, serve
 
     app = App(name="trionet", help=(summary or "").partition("\n")[0], version=VERSION, help_format="plaintext")
+    app.command(asgi)
     app.command(serve)
     app.command(demo)
     return app

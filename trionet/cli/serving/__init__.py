@@ -1,25 +1,24 @@
-"""``trionet serve``: a handler of trionet's own on a port, with one command."""
+"""``trionet asgi`` and ``trionet serve``: an application on a port, with one command."""
 
 from __future__ import annotations
 
 import sys
-from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
 from ..mistakes import Mistake
 from .application import find
+from .asgi import ASGIApplication
+from .foreign import settle_foreign
+from .handlers import ConnectionHandler, ExchangeHandler
 from .logs import set_up_logging
-from .options import Application, Certificate, Lifetime, Logs, Reload, Responses, Where
+from .options import ASGI, Application, Certificate, Foreign, Lifetime, Logs, Reload, Where
 from .reload import PATIENCE, is_child, run_reloading
 from .serving import Serving, run_serving
 
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-__all__ = ["serve"]
+__all__ = ["asgi", "serve"]
 
 
 def serve(
@@ -34,7 +33,6 @@ def serve(
     reload: Reload = Reload(),
     certificate: Certificate = Certificate(),
     lifetime: Lifetime = Lifetime(),
-    responses: Responses = Responses(),
     logs: Logs = Logs(),
 ) -> int:
     """Serve a handler of trionet's own: an async function of an Exchange, or of a Connection.
@@ -46,10 +44,38 @@ def serve(
     if (status := _before(where, reload, lifetime, logs)) is not None:
         return status
     found = find(handler, application.app_dir, factory=application.factory)
-    options: dict[str, Any] = {"connections": found} if protocol == "tcp" else {"exchanges": lambda: _constant(found)}
-    return run_serving(
-        Serving(where=where, certificate=certificate, lifetime=_of_child(lifetime), responses=responses, **options)
-    )
+    lifetime = _of_child(lifetime)
+    service = ConnectionHandler(found) if protocol == "tcp" else ExchangeHandler(found, lifetime)
+    return run_serving(Serving(service=service, where=where, certificate=certificate, lifetime=lifetime))
+
+
+def asgi(
+    app: Annotated[str, Parameter(help="MODULE:APP, as in main:app for `app` in main.py.")],
+    /,
+    *,
+    application: Application = Application(),
+    where: Where = Where(),
+    reload: Reload = Reload(),
+    certificate: Certificate = Certificate(),
+    lifetime: Lifetime = Lifetime(),
+    logs: Logs = Logs(),
+    options: ASGI = ASGI(),
+    foreign: Foreign = Foreign(),
+) -> int:
+    """Serve an ASGI application: Starlette, FastAPI, Litestar, Quart-Trio or one of your own.
+
+    Examples:
+        trionet asgi main:app
+        trionet asgi main:create_app --factory --reload
+        trionet asgi main:app --host 0.0.0.0 --port 443 --ssl-certfile cert.pem --ssl-keyfile key.pem
+    """
+    settle_foreign(foreign)
+    if (status := _before(where, reload, lifetime, logs)) is not None:
+        return status
+    found = find(app, application.app_dir, factory=application.factory)
+    lifetime = _of_child(lifetime)
+    service = ASGIApplication(found, options, lifetime)
+    return run_serving(Serving(service=service, where=where, certificate=certificate, lifetime=lifetime))
 
 
 def _before(where: Where, reload: Reload, lifetime: Lifetime, logs: Logs) -> int | None:
@@ -69,8 +95,3 @@ def _of_child(lifetime: Lifetime) -> Lifetime:
     if not is_child():
         return lifetime
     return replace(lifetime, timeout_graceful_shutdown=min(PATIENCE, lifetime.timeout_graceful_shutdown))
-
-
-@asynccontextmanager
-async def _constant(value: Any) -> AsyncIterator[Any]:
-    yield value

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from ... import Exchange, Server
-    from .options import Lifetime, Responses
+    from ... import Exchange
+    from .options import Lifetime
 
     Handler = Callable[[Exchange], Awaitable[object]]
 
@@ -25,21 +25,20 @@ class Admission:
     """Counts exchanges, refuses those that are too many, and says when there were enough.
 
     Args:
-        lifetime: The limits.
-        responses: The health path.
+        lifetime: The limits, and the health path.
         enough: Called once, in a step, when `Lifetime.limit_max_requests` have been answered.
+        is_ending: Whether the end has begun: then a load balancer that asks for the health is told to go elsewhere.
     """
 
-    def __init__(self, lifetime: Lifetime, responses: Responses, enough: Callable[[], None]) -> None:
+    def __init__(self, lifetime: Lifetime, enough: Callable[[], None], is_ending: Callable[[], bool]) -> None:
         self._most = lifetime.limit_concurrency
         self._left: int | None = None
         if lifetime.limit_max_requests is not None:
             self._left = lifetime.limit_max_requests + random.randint(0, lifetime.limit_max_requests_jitter)
-        self._health = responses.health_path
+        self._health = lifetime.health_path
         self._enough = enough
+        self._is_ending = is_ending
         self._now = 0
-        self.server: Server | None = None
-        """Set when it listens. One that drains listens no more, so a load balancer is told to go elsewhere."""
 
     def in_front_of(self, handler: Handler) -> Handler:
         """The same handler, behind what was asked for."""
@@ -64,7 +63,7 @@ class Admission:
         return admit
 
     async def _tell_health(self, exchange: Exchange) -> None:
-        status, text = (200, b"ok\n") if self.server is None or self.server.addresses else (503, b"ending\n")
+        status, text = (503, b"ending\n") if self._is_ending() else (200, b"ok\n")
         await exchange.respond(status, text, headers=_TEXT)
 
     def _count(self) -> None:

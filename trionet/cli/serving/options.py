@@ -1,23 +1,25 @@
-"""The options of ``trionet serve``, in groups, as cyclopts reads them.
+"""The options of ``trionet serve`` and ``trionet asgi``, in groups, as cyclopts reads them.
 
-Their names are uvicorn's where it has them, so that a Procfile needs one word changed.
+Their names are uvicorn's where it has them, so that a Procfile needs one word changed. `Foreign` are those that mean
+nothing here: they are ignored or refused, with the reason.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
 __all__ = [
+    "ASGI",
     "Application",
     "Certificate",
+    "Foreign",
     "Lifetime",
     "Logs",
     "Reload",
-    "Responses",
     "Where",
 ]
 
@@ -94,16 +96,16 @@ class Lifetime:
     timeout_keep_alive: Annotated[float, _help("Seconds that a connection may wait for its next request.")] = 75.0
     timeout_graceful_shutdown: Annotated[float, _help("Seconds for what is under way at the end.")] = 30.0
     h11_max_incomplete_event_size: Annotated[int | None, _help("Bytes of a request's head; 65,536 by default.")] = None
+    health_path: Annotated[str | None, _help("Answer GETs of this path with 200; 503 once the end has begun.")] = None
     pid_file: Annotated[Path | None, _help("Write the process's number to this file.")] = None
     workers: Annotated[int | None, _help("More than one process: not yet.")] = None
 
-
-@Parameter(name="*", group=Group("Responses", sort_key=5))
-@dataclass(frozen=True, kw_only=True)
-class Responses:
-    """Responses."""
-
-    health_path: Annotated[str | None, _help("Answer GETs of this path with 200; 503 once the end has begun.")] = None
+    def head_limits(self) -> dict[str, Any]:
+        """Keyword arguments for `HTTPLimits`."""
+        limits: dict[str, Any] = {"idle_timeout": self.timeout_keep_alive}
+        if self.h11_max_incomplete_event_size is not None:
+            limits["max_head"] = self.h11_max_incomplete_event_size
+        return limits
 
 
 @Parameter(name="*", group=Group("Logs", sort_key=6))
@@ -119,3 +121,41 @@ class Logs:
     ] = "info"
     log_config: Annotated[Path | None, _help("Set up logging from this file: .json, .yaml or .ini.")] = None
     use_colors: Annotated[bool | None, _help("Colours; by default on a terminal.")] = None
+
+
+@Parameter(name="*", group=Group("ASGI", sort_key=7))
+@dataclass(frozen=True, kw_only=True)
+class ASGI:
+    """What only ASGI applications need."""
+
+    lifespan: Annotated[Literal["auto", "on", "off"], _help("Tell the application of its start and end.")] = "auto"
+    root_path: Annotated[str, _help("Path that the application is mounted below.")] = ""
+    proxy_headers: Annotated[bool, _help("Believe X-Forwarded-For and -Proto of trusted peers.")] = True
+    forwarded_allow_ips: Annotated[
+        str | None, _help("Trusted peers: addresses, networks, unix:; '*' is everybody. 127.0.0.1,::1 by default.")
+    ] = None
+    forwarded_headers: Annotated[
+        str | None, _help("The fields to believe, with commas between, in place of X-Forwarded-For and -Proto.")
+    ] = None
+    header: Annotated[tuple[str, ...], _MANY, _help("A field for every response, as Name:Value.")] = ()
+    server_header: Annotated[bool, _help("Send 'server: trionet'.")] = True
+    date_header: Annotated[bool, _help("Send the date.")] = True
+    ws_max_size: Annotated[int, _help("Bytes of a WebSocket message.")] = 2**20
+    ws_ping_interval: Annotated[float | None, _help("Seconds between pings.")] = 20.0
+    ws_ping_timeout: Annotated[float | None, _help("Seconds for their pongs.")] = 20.0
+    ws_per_message_deflate: Annotated[Literal["true", "false"], _help("Compress WebSocket messages.")] = "true"
+
+
+@Parameter(name="*", show=False)
+@dataclass(frozen=True, kw_only=True)
+class Foreign:
+    """Options of uvicorn that choose between parts which trionet does not have."""
+
+    loop: str | None = None
+    http: str | None = None
+    ws: str | None = None
+    interface: str | None = None
+    http2: Annotated[bool, _FLAG] = False
+    ws_max_queue: int | None = None
+    timeout_worker_healthcheck: int | None = None
+    reset_contextvars: Annotated[bool, _FLAG] = False

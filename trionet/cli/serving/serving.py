@@ -9,48 +9,59 @@ from __future__ import annotations
 import logging
 import os
 import signal
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Protocol
 
 import trio
 
-from ... import HTTPLimits, Limits, http_handler, serve
-from ...server.arguments import check_handler
+from ... import Limits, serve
 from ...server.run import supervise
+from ...transport.listening import close_listener
 from ..mistakes import FAILED, Mistake
-from .admission import Admission
 from .certificates import make_context, reread
 from .reload import is_child, parent_has_ended
 from .sockets import open_listeners
 
 if TYPE_CHECKING:
+    import socket
     import ssl
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
-    from ... import Connection, Exchange, Server
-    from .options import Certificate, Lifetime, Responses, Where
+    from ... import Connection, Server
+    from .options import Certificate, Lifetime, Where
 
-__all__ = ["Serving", "run_serving"]
+    Handler = Callable[[Connection], Awaitable[object]]
+
+__all__ = ["Service", "Serving", "run_serving"]
 
 _LOG = logging.getLogger("trionet.server")
 
 
+class Service(Protocol):
+    """What is served."""
+
+    def open(self, enough: Callable[[], None], is_ending: Callable[[], bool]) -> AbstractAsyncContextManager[Handler]:
+        """The handler of connections, for the length of a block.
+
+        Args:
+            enough: To be called when `Lifetime.limit_max_requests` have been answered.
+            is_ending: Whether the server drains.
+        """
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Serving:
-    """What is served, and how: one of the two handlers is there."""
+    """What is served, where, and for how long."""
 
+    service: Service
     where: Where
     certificate: Certificate
     lifetime: Lifetime
-    responses: Responses
-    exchanges: Callable[[], AbstractAsyncContextManager[Callable[[Exchange], Awaitable[object]]]] | None = None
-    """Makes the handler of HTTP exchanges, and keeps it for the length of a block."""
-    connections: Callable[[Connection], Awaitable[object]] | None = None
-    """The handler of connections, for a protocol of the application's own."""
 
 
 def run_serving(serving: Serving) -> int:
@@ -84,54 +95,51 @@ async def _serve(serving: Serving, context: ssl.SSLContext | None) -> bool:
     lifetime = serving.lifetime
     clean = True
     enough = trio.Event()
-    admission = Admission(lifetime, serving.responses, enough.set)
-    async with AsyncExitStack() as stack:
-        try:
-            handler = await _handler(serving, admission, stack)
-            limits = Limits(
-                max_connections=lifetime.limit_connections or float("inf"),
-                idle_grace=0.0 if is_child() else Limits().idle_grace,  # a person waits for the change
+    server: Server | None = None
+    try:
+        limits = Limits(
+            max_connections=lifetime.limit_connections or float("inf"),
+            idle_grace=0.0 if is_child() else Limits().idle_grace,  # a person waits for the change
+        )
+    except (TypeError, ValueError) as exc:
+        raise Mistake(str(exc)) from exc
+
+    async def drain_when(event: Callable[[], Awaitable[object]], said: str, server: Server) -> None:
+        nonlocal clean
+        await event()
+        _LOG.log(logging.DEBUG if is_child() else logging.INFO, "ending: %s", said)
+        report = await server.drain(lifetime.timeout_graceful_shutdown)
+        if not report.clean:
+            clean = False
+            _LOG.warning("drained: %s", report)
+
+    listeners, inherited = await open_listeners(serving.where)
+    with _closing(listeners):
+        async with (
+            serving.service.open(enough.set, lambda: server is not None and not server.addresses) as handler,
+            _open_background() as background,
+            trio.open_nursery() as nursery,
+        ):
+            server = await nursery.start(
+                partial(serve, handler, listeners, ssl_context=context, limits=limits, inherited=inherited)
             )
-        except (TypeError, ValueError) as exc:  # of a value that was passed on
-            raise Mistake(str(exc)) from exc
-        listeners, inherited = await open_listeners(serving.where)
-        nursery = await stack.enter_async_context(_open_background())
-        start = partial(serve, handler, listeners, ssl_context=context, limits=limits, inherited=inherited)
-
-        async def drain_when(event: Callable[[], Awaitable[object]], said: str, server: Server) -> None:
-            nonlocal clean
-            await event()
-            _LOG.log(logging.DEBUG if is_child() else logging.INFO, "ending: %s", said)
-            report = await server.drain(lifetime.timeout_graceful_shutdown)
-            if not report.clean:
-                clean = False
-                _LOG.warning("drained: %s", report)
-
-        async with trio.open_nursery() as serving_nursery:
-            server: Server = await serving_nursery.start(start)
-            admission.server = server
-            nursery.start_soon(drain_when, enough.wait, f"{lifetime.limit_max_requests} requests were answered", server)
+            answered = f"{lifetime.limit_max_requests} requests were answered"
+            background.start_soon(drain_when, enough.wait, answered, server)
             if is_child():
-                nursery.start_soon(drain_when, parent_has_ended, "a file has changed, or the parent has ended", server)
-            nursery.start_soon(_watch_signals, serving.certificate, context)
+                changed = "a file has changed, or the parent has ended"
+                background.start_soon(drain_when, parent_has_ended, changed, server)
+            background.start_soon(_watch_signals, serving.certificate, context)
     return clean
 
 
-async def _handler(
-    serving: Serving, admission: Admission, stack: AsyncExitStack
-) -> Callable[[Connection], Awaitable[object]]:
-    if serving.connections is not None:
-        check_handler(serving.connections)
-        return serving.connections
-    assert serving.exchanges is not None
-    exchanges = await stack.enter_async_context(serving.exchanges())
-    lifetime = serving.lifetime
-    heads: dict[str, Any] = {}
-    if lifetime.h11_max_incomplete_event_size is not None:
-        heads["max_head"] = lifetime.h11_max_incomplete_event_size
-    check_handler(exchanges)
-    limits = HTTPLimits(idle_timeout=lifetime.timeout_keep_alive, **heads)
-    return http_handler(admission.in_front_of(exchanges), limits=limits)
+@contextmanager
+def _closing(listeners: list[socket.socket]) -> Iterator[None]:
+    """Close them, if the application has not started: a server that has begun closes its own."""
+    try:
+        yield
+    finally:
+        for listener in listeners:
+            close_listener(listener)
 
 
 @asynccontextmanager

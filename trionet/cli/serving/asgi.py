@@ -1,0 +1,104 @@
+"""What ``trionet asgi`` serves: an application, with the options of the command in the words of `trionet.asgi`."""
+
+from __future__ import annotations
+
+import os
+import random
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from ...asgi.connection import connection_handler
+from ...asgi.errors import LifespanError
+from ...asgi.options import AppOptions
+from ...asgi.serve import DEFAULT_HTTP_LIMITS, check_application, open_application
+from ..mistakes import NOT_STARTED, Mistake, print_own_frames
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from ...asgi.types import Application, Receive, Scope, Send
+    from .options import ASGI, Lifetime
+    from .serving import Handler
+
+__all__ = ["ASGIApplication"]
+
+
+class ASGIApplication:
+    """An application to be served. Its lifespan is that of `open`.
+
+    Raises:
+        Mistake: it is no ASGI application, or an option cannot be right.
+    """
+
+    def __init__(self, app: Any, options: ASGI, lifetime: Lifetime) -> None:
+        self._lifetime = lifetime
+        self._health = lifetime.health_path
+        self._is_ending: Callable[[], bool] = bool
+        try:
+            check_application(app)
+            self._options = AppOptions(**_in_their_words(options, lifetime))
+        except (TypeError, ValueError) as exc:
+            raise Mistake(str(exc)) from exc
+        self._app: Application = app if self._health is None else self._with_health(app)
+
+    @asynccontextmanager
+    async def open(self, enough: Callable[[], None], is_ending: Callable[[], bool]) -> AsyncIterator[Handler]:
+        """As `Exchanges.open`."""
+        self._is_ending = is_ending
+        limits = replace(DEFAULT_HTTP_LIMITS, **self._lifetime.head_limits())
+        try:
+            async with open_application(self._app, self._options) as served:
+                served.on_exhausted = enough
+                yield connection_handler(served, limits)
+        except LifespanError as exc:
+            if exc.__cause__ is not None:
+                print_own_frames(exc.__cause__)
+            raise Mistake(str(exc), NOT_STARTED) from exc
+
+    def _with_health(self, app: Application) -> Application:
+        async def answer_health_or(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["type"] != "http" or scope["path"] != self._health or scope["method"] not in ("GET", "HEAD"):
+                await app(scope, receive, send)
+                return
+            status, text = (503, b"ending\n") if self._is_ending() else (200, b"ok\n")
+            fields = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(text))]
+            await send({"type": "http.response.start", "status": status, "headers": fields})
+            await send({"type": "http.response.body", "body": text})
+
+        return answer_health_or
+
+
+def _in_their_words(options: ASGI, lifetime: Lifetime) -> dict[str, Any]:
+    """The keyword arguments of `AppOptions`."""
+    given: dict[str, Any] = {
+        "lifespan": options.lifespan,
+        "root_path": options.root_path,
+        "headers": [_field(text) for text in options.header],
+        "server_header": options.server_header,
+        "date_header": options.date_header,
+        "limit_concurrency": lifetime.limit_concurrency,
+        "ws_max_size": options.ws_max_size,
+        "ws_ping_interval": options.ws_ping_interval,
+        "ws_ping_timeout": options.ws_ping_timeout,
+        "ws_per_message_deflate": options.ws_per_message_deflate == "true",
+    }
+    trusted = options.forwarded_allow_ips or os.environ.get("FORWARDED_ALLOW_IPS")
+    if trusted is not None:
+        given["forwarded_allow_ips"] = trusted
+    if not options.proxy_headers:
+        given["forwarded_headers"] = ()
+    elif options.forwarded_headers is not None:
+        given["forwarded_headers"] = options.forwarded_headers
+    if lifetime.limit_max_requests is not None:
+        given["limit_max_requests"] = lifetime.limit_max_requests + random.randint(
+            0, lifetime.limit_max_requests_jitter
+        )
+    return given
+
+
+def _field(text: str) -> tuple[str, str]:
+    name, colon, value = text.partition(":")
+    if not colon:
+        raise Mistake(f"--header {text!r} must be Name:Value, as in 'X-Frame-Options:DENY'")
+    return name.strip(), value.strip()
