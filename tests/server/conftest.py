@@ -1,0 +1,5 @@
+"""What the tests of servers share."""
+
+from ..helpers.served import serving
+
+__all__ = ["serving"]
