@@ -18,7 +18,7 @@ from trio.lowlevel import (
 )
 
 from .errors import HandleBrokenError, LimitExceededError, LocalProtocolError, RemoteProtocolError
-from .handle import Handle
+from .handle import Handle, guards
 from .ownership import Event, Phase, Receive, Refuse, Send
 from .ownership.shortcuts import RECEIVE, RECEIVE_ENDED, SEND
 from .support.checks import check_count, flat_view
@@ -76,7 +76,7 @@ class Connection(Handle, trio.abc.HalfCloseableStream):
         try:
             data = await self._transport.receive_some(size)
         except BaseException as exc:
-            self._receive_failed(exc)
+            guards.receive_failed(self, exc)
             raise
         return self._received(data)
 
@@ -87,15 +87,14 @@ class Connection(Handle, trio.abc.HalfCloseableStream):
             self._refuse(Event.RECEIVE)
             await checkpoint_if_cancelled()
             return await self._deliver(max_bytes, waited=False)
-        self._begin_receive()
+        guards.begin_receive(self)
         if self._life.state.receive is Receive.EOF:
             await checkpoint()
             return b""
-        receive = self._receive_arrived if self._life.retiring else self._transport.receive_some
         try:
-            data = await receive(min(max_bytes, MAX_RECEIVE))
+            data = await guards.receive(self, min(max_bytes, MAX_RECEIVE))
         except BaseException as exc:
-            self._receive_failed(exc)
+            guards.receive_failed(self, exc)
             raise
         return self._received(data)
 
@@ -107,7 +106,7 @@ class Connection(Handle, trio.abc.HalfCloseableStream):
         life = self._life
         if not data and life.state.reset:
             # The kernel reports a reset once, and EOF from then on: nobody may take that for the end of the data.
-            self._end_receive()
+            guards.end_receive(self)
             raise self._broken_error(f"receive failed: {self!r}")
         if not data:
             self._take(Event.PEER_EOF)
@@ -232,14 +231,13 @@ class Connection(Handle, trio.abc.HalfCloseableStream):
         if enough() or self._life.state.receive is Receive.EOF:
             await checkpoint_if_cancelled()
             return False
-        self._begin_receive()
+        guards.begin_receive(self)
         try:
             while True:
                 if self._life.state.phase is Phase.DRAINING:
                     # Closed between this task's wake-up and its turn, when there was nobody to be woken.
                     raise trio.ClosedResourceError("the receive was called off")
-                receive = self._receive_arrived if self._life.retiring else self._transport.receive_some
-                data = await receive(MAX_RECEIVE)
+                data = await guards.receive(self, MAX_RECEIVE)
                 if not data:
                     break
                 self._bytes_received += len(data)
@@ -247,13 +245,13 @@ class Connection(Handle, trio.abc.HalfCloseableStream):
                 if enough():
                     break
         except BaseException as exc:
-            self._receive_failed(exc)
+            guards.receive_failed(self, exc)
             raise
         if not data:
             self._received(b"")
             return True
         self._parked = True
-        self._end_receive()
+        guards.end_receive(self)
         return True
 
     # --- sending -------------------------------------------------------------------------------------------------
@@ -280,7 +278,7 @@ class Connection(Handle, trio.abc.HalfCloseableStream):
         try:
             sent = self._transport.send_some(data)
         except trio.BrokenResourceError as exc:
-            self._peer_reset(exc)
+            guards.peer_reset(self, exc)
             raise HandleBrokenError(f"send failed: {self!r}: {exc}", 0).with_handle(self) from exc
         if sent == size and self._parked:
             self._parked = False
@@ -291,7 +289,7 @@ class Connection(Handle, trio.abc.HalfCloseableStream):
     @enable_ki_protection
     async def _send_rest(self, data: Buffer, sent: int) -> None:
         """What the operating system did not take at once; and a schedule point where that is due."""
-        self._begin_send()
+        guards.begin_send(self)
         transport = self._transport
         transport.bytes_sent = 0
         try:
@@ -304,11 +302,11 @@ class Connection(Handle, trio.abc.HalfCloseableStream):
                 await cancel_shielded_checkpoint()
         except BaseException as exc:
             more = self._transport.bytes_sent
-            self._send_failed(exc, None if more is None else sent + more)
+            guards.send_failed(self, exc, None if more is None else sent + more)
             raise
         self._parked = False
         self._bytes_sent += len(data)
-        self._end_send()
+        guards.end_send(self)
 
     @enable_ki_protection
     async def send_vectored(self, parts: Sequence[Buffer]) -> None:
@@ -321,15 +319,15 @@ class Connection(Handle, trio.abc.HalfCloseableStream):
         views = [_as_bytes(part) for part in parts]
         self._refuse(Event.SEND)
         await checkpoint_if_cancelled()
-        self._begin_send()
+        guards.begin_send(self)
         transport = self._transport
         transport.bytes_sent = 0
         try:
             await transport.send_vectored(views)
         except BaseException as exc:
-            self._send_failed(exc, transport.bytes_sent)
+            guards.send_failed(self, exc, transport.bytes_sent)
             raise
-        self._end_send()
+        guards.end_send(self)
         self._bytes_sent += sum(map(len, views))
         await cancel_shielded_checkpoint()
 
@@ -343,14 +341,14 @@ class Connection(Handle, trio.abc.HalfCloseableStream):
         """
         self._refuse(Event.SEND)
         await checkpoint_if_cancelled()
-        self._begin_send()
+        guards.begin_send(self)
         self._transport.bytes_sent = 0
         try:
             await self._transport.wait_writable()
         except BaseException as exc:
-            self._send_failed(exc, 0)
+            guards.send_failed(self, exc, 0)
             raise
-        self._end_send()
+        guards.end_send(self)
 
     @enable_ki_protection
     async def send_eof(self) -> None:
@@ -370,12 +368,12 @@ class Connection(Handle, trio.abc.HalfCloseableStream):
             )
         await checkpoint_if_cancelled()
         if self._life.state.send is not Send.SHUT:
-            self._begin_send()
+            guards.begin_send(self)
             self._transport.bytes_sent = 0
             try:
                 await self._transport.send_eof()
             except BaseException as exc:
-                self._send_failed(exc, self._transport.bytes_sent)
+                guards.send_failed(self, exc, self._transport.bytes_sent)
                 raise
             self._writer = None
             self._take(Event.EOF_SENT)

@@ -12,6 +12,7 @@ from trio.testing import assert_checkpoints, wait_all_tasks_blocked
 
 import trionet
 from trionet import Phase, Reason
+from trionet.handle import guards
 from trionet.transport.socket import SocketTransport
 
 from ..helpers.pairs import (
@@ -1052,7 +1053,7 @@ async def test_everybody_learns_how_a_handle_ended():
 async def test_a_lease_keeps_the_handle_and_the_drain_waits_for_it():
     async with trionet.open_scope() as scope:
         one, _other = tcp_pair(scope)
-        lease = one._lease("an exchange")
+        lease = guards.grant_lease(one, "an exchange")
         with pytest.raises(trionet.HandleBusyError, match="an exchange by task") as caught:
             one.detach()
         assert caught.value.blockers[0].operation == "an exchange"
@@ -1060,10 +1061,10 @@ async def test_a_lease_keeps_the_handle_and_the_drain_waits_for_it():
             nursery.start_soon(one.aclose)
             await wait_all_tasks_blocked()
             assert one.phase is Phase.DRAINING
-            one._begin_send(lease)  # the lease's own operations pass
-            one._end_send()
+            guards.begin_send(one, lease)  # the lease's own operations pass
+            guards.end_send(one)
             with pytest.raises(trionet.HandleClosedError):
-                one._begin_send()
+                guards.begin_send(one)
             lease.end()
             lease.end()  # twice is once
         assert one.end.reason is Reason.LOCAL
@@ -1273,14 +1274,14 @@ async def test_a_graceful_close_does_not_wake_the_reader_of_a_lease():
     """An exchange that is under way when the handle closes reads its input to the end; only a bare read is woken."""
     async with trionet.open_scope() as scope:
         one, other = tcp_pair(scope)
-        lease = one._lease("an exchange")
+        lease = guards.grant_lease(one, "an exchange")
         async with trio.open_nursery() as nursery:
 
             @nursery.start_soon
             async def exchange():
-                one._begin_receive(lease)
+                guards.begin_receive(one, lease)
                 received.append(await one._transport.receive_some(10))
-                one._end_receive()
+                guards.end_receive(one)
                 lease.end()
 
             received = []

@@ -12,6 +12,7 @@ import trio
 import trionet
 from tests.helpers.pairs import tcp_pair
 from trionet import Phase
+from trionet.handle import guards
 from trionet.ownership import Reason
 
 
@@ -138,7 +139,7 @@ async def test_nothing_that_owns_a_connection_can_be_copied(how: Any) -> None:
         recipe = Keeps(during=lambda _: wires.append(recipe.wire))
         successor = await one.upgrade(recipe)
         capsule = two.detach()
-        lease = successor._lease("work")
+        lease = guards.grant_lease(successor, "work")
         for thing in (successor, one, capsule, lease, scope, scope._owner, *wires, http, ws, client):
             with pytest.raises(
                 TypeError, match="can be neither copied nor pickled: a connection has exactly one owner"

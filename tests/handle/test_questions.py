@@ -14,6 +14,7 @@ from trio.testing import wait_all_tasks_blocked
 import trionet
 from tests.helpers.pairs import memory_pair, tcp_pair, unix_pair
 from trionet import Phase
+from trionet.handle import guards
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -115,7 +116,7 @@ async def test_every_phase_answers(pair: Any, kind: str) -> None:
     async with trionet.open_scope() as scope, opened(pair, kind, scope) as (one, two):
         for handle in (one, two):
             assert ask(handle)["phase"] is Phase.OPEN
-        lease = one._lease("work")
+        lease = guards.grant_lease(one, "work")
         async with trio.open_nursery() as nursery:
             if kind != "websocket":  # which cannot be detached
                 nursery.start_soon(one.detach_when_idle)

@@ -14,6 +14,7 @@ from tests.helpers.pairs import Wrapped, tcp_pair, tcp_sockets, unix_pair
 from tests.helpers.websockets_by_hand import two_websockets
 from trionet import Phase, Reason
 from trionet.custody import leaving
+from trionet.handle import guards
 
 
 async def in_a_thread(call: Any, *args: Any) -> BaseException | None:
@@ -189,7 +190,7 @@ async def test_an_operation_outside_of_trio_does_not_count_as_begun() -> None:
 async def test_a_lease_that_is_ended_in_another_thread_is_still_there() -> None:
     async with trionet.open_scope() as scope:
         one, _ = tcp_pair(scope)
-        lease = one._lease("work")
+        lease = guards.grant_lease(one, "work")
         assert isinstance(await in_a_thread(lease.end), RuntimeError)
         assert [blocker.operation for blocker in one.blockers] == ["work"]
         lease.end()

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 import trionet
+from trionet.handle import guards
 from trionet.ownership import Event, Ownership, Phase, Reason, Receive, Refusal, Refuse, Send
 
 from ..helpers.guest import Guest
@@ -303,7 +304,7 @@ class Ownerships(RuleBasedStateMachine):
     @alive
     @rule()
     def lease_granted(self):
-        lease = self.attempt(self.handle._lease, "a lease")
+        lease = self.attempt(guards.grant_lease, self.handle, "a lease")
         if self.expect(Event.LEASE, lease):
             if self.lease is None:
                 self.lease = []

@@ -15,6 +15,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 import trionet
+from trionet.handle import guards
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -181,7 +182,7 @@ def test_ctrl_c_while_its_handles_drain(kind: str, silent: tuple[int, str]) -> N
             try:
                 if kind == "websocket":
                     async with trionet.open_websocket(f"ws://127.0.0.1:{server.port}/") as opened:
-                        lease = opened._lease("work")
+                        lease = guards.grant_lease(opened, "work")
                         strike_soon()
                 elif kind == "http":
                     async with trionet.open_http_client() as client:
@@ -190,7 +191,7 @@ def test_ctrl_c_while_its_handles_drain(kind: str, silent: tuple[int, str]) -> N
                         strike_soon()
                 else:
                     async with BLOCKS[kind](silent) as opened:
-                        lease = opened._lease("work")
+                        lease = guards.grant_lease(opened, "work")
                         strike_soon()
             except BaseException as exc:  # noqa: BLE001, ASYNC103 - the test looks at it
                 raised.append(exc)

@@ -16,6 +16,7 @@ from trio.lowlevel import current_task, enable_ki_protection
 
 from ..errors import UpgradeRefusedError, errors_on, unraised
 from ..ownership import Event, Phase, Reason
+from . import guards
 
 if TYPE_CHECKING:
     from .inner import InnerHandle
@@ -65,7 +66,7 @@ async def drain(handle: InnerHandle) -> None:
         if handle._life.state.phase is Phase.DRAINING and handle._parting:
             await handle._goodbye()
     except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
-        handle._peer_reset(exc)
+        guards.peer_reset(handle, exc)
     except Exception as exc:  # noqa: BLE001 - a protocol of a user's own, or a foreign stream, cannot say goodbye
         handle._failure = unraised(exc)
         handle._take(Event.DRAIN_CANCELLED)

@@ -21,18 +21,15 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 import outcome
 import trio
-from trio.lowlevel import current_task, enable_ki_protection
+from trio.lowlevel import enable_ki_protection
 
-from ..errors import HandleBrokenError, HandleClosedError, unraised
+from ..errors import HandleBrokenError, HandleClosedError
 from ..ownership import Blocker, End, Event, Ownership, Phase, Reason, Receive, Refuse, Send
-from ..ownership.shortcuts import RECEIVE_ENDED, SEND_ENDED
 from ..support.caller import opened_at
 from ..support.checks import refuse_copy
 from ..support.texts import shown_address
-from ..transport.protocol import CutOffError
-from . import closing, detaching, guards, refusals, upgrading
+from . import closing, detaching, refusals, upgrading
 from .effects import CARRY_OUT
-from .lease import Lease
 from .socket_face import HandleSocket, PeerCredentials, credentials_of
 
 if TYPE_CHECKING:
@@ -41,6 +38,7 @@ if TYPE_CHECKING:
     from ..transport.protocol import Transport
     from .detached import Detached, Watcher
     from .inner import InnerHandle
+    from .lease import Lease
     from .recipe import Recipe
     from .wire import Wire
 
@@ -362,78 +360,7 @@ class Handle:
         """Whether the peer has ended its direction, and that was received."""
         return self._life.state.receive is Receive.EOF
 
-    # --- the brackets around operations, and leases --------------------------------------------------------------
-    # Protocol handles put them around their I/O or, where microseconds count, write the same tests out.
-
-    @enable_ki_protection
-    def _begin_receive(self, lease: object = None) -> None:
-        task = current_task()  # first: outside of Trio it raises
-        self._take(Event.RECEIVE if lease is None else Event.RECEIVE_LEASED)
-        self._reader_lease = lease
-        self._reader = task
-        self._reader_since = trio.current_time()
-
-    @enable_ki_protection
-    def _end_receive(self) -> None:
-        self._reader = self._reader_lease = None
-        life = self._life
-        if (ended := RECEIVE_ENDED[life.state]) is not None:
-            life.state = ended
-        else:
-            self._take(Event.RECEIVE_ENDED)
-
-    async def _receive_arrived(self, max_bytes: int) -> bytes:
-        """The last input of a handle that retires; see `guards.receive_arrived`.
-
-        Cancellation: not one byte is lost.
-        """
-        return await guards.receive_arrived(self, max_bytes)
-
-    def _receive_failed(self, exc: BaseException) -> None:
-        """A receive ended with `exc`: raise what it means on this handle, or return for `exc` to go on."""
-        guards.receive_failed(self, exc)
-
-    @enable_ki_protection
-    def _begin_send(self, lease: object = None) -> None:
-        task = current_task()  # first: outside of Trio it raises
-        self._take(Event.SEND if lease is None else Event.SEND_LEASED)
-        self._writer = task
-        self._writer_since = trio.current_time()
-
-    @enable_ki_protection
-    def _end_send(self) -> None:
-        self._writer = None
-        life = self._life
-        if (ended := SEND_ENDED[life.state]) is not None:
-            life.state = ended
-        else:
-            self._take(Event.SEND_ENDED)
-
-    def _send_failed(self, exc: BaseException, sent: int | None) -> None:
-        """A send ended with `exc` after `sent` bytes: raise what it means here, or return for `exc` to go on."""
-        guards.send_failed(self, exc, sent)
-
-    @enable_ki_protection
-    def _peer_reset(self, exc: BaseException) -> None:
-        """The connection has failed, with `exc`: by a reset, or by an EOF in the middle. A step."""
-        if self._failure is None:
-            self._failure = unraised(exc)
-        self._take(Event.PEER_CUT_OFF if isinstance(exc, CutOffError) else Event.PEER_RESET)
-
-    @enable_ki_protection
-    def _lease(self, name: str) -> Lease:
-        """Grant a lease: until it ends, the handle cannot be taken away. A step."""
-        self._take(Event.LEASE)
-        lease = Lease(name, self._lease_ended)
-        self._leases = (*self._leases, lease)
-        return lease
-
-    @enable_ki_protection
-    def _lease_ended(self, lease: Lease) -> None:
-        if lease in self._leases:
-            self._owner.check_run(Event.LEASE_ENDED.value)
-            self._leases = tuple(other for other in self._leases if other is not lease)
-            self._take(Event.LEASE_ENDED)
+    # --- the input, and who works with it ------------------------------------------------------------------------
 
     def _waits_for_asker(self) -> bool:
         """Whether nobody but the task that asks can end what is in progress, so that it would wait for itself.
@@ -491,19 +418,11 @@ class Handle:
     def _refusal(self, refuse: Refuse, event: Event) -> Exception:
         return refusals.refusal(self, refuse, event)
 
-    def _self_wait_error(self, event: Event) -> Exception:
-        return refusals.self_wait(self, event)
-
     def _closed_error(self, what: str) -> HandleClosedError:
         return refusals.closed(self, what)
 
     def _broken_error(self, what: str) -> HandleBrokenError:
         return refusals.broken(self, what)
-
-    @property
-    def _left(self) -> str:
-        """Where a handle is used after its scope was left, which says so; else nothing."""
-        return refusals.scope_left(self)
 
     # --- for its scope and its server; see `Member` ---------------------------------------------------------------
 

@@ -39,11 +39,13 @@ class InnerHandle(Protocol):
     _quiet: trio.Event | None
     _reader: Any
     _reader_lease: object
+    _reader_since: float
     _torn: int | None
     _transport: Transport
     _watcher: Watcher | None
     _wire: Wire | None
     _writer: Any
+    _writer_since: float
     opened_at: str
 
     @property
@@ -78,11 +80,7 @@ class InnerHandle(Protocol):
 
     async def _drain(self) -> None: ...
 
-    def _end_receive(self) -> None: ...
-
     async def _goodbye(self) -> None: ...
-
-    def _peer_reset(self, exc: BaseException) -> None: ...
 
     def _refusal(self, refuse: Refuse, event: Event) -> Exception: ...
 

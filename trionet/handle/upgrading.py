@@ -37,6 +37,7 @@ from ..errors import (
     unraised,
 )
 from ..ownership import Event, Phase, Refuse
+from . import guards
 from .inner import InnerHandle
 from .wire import Wire
 
@@ -152,7 +153,7 @@ def _undo_or_close(handle: InnerHandle, exc: BaseException, wire: Wire) -> None:
         return
     handle._take(Event.RESTORED)
     if wire.failure is not None:
-        handle._peer_reset(wire.failure)
+        guards.peer_reset(handle, wire.failure)
 
 
 def _is_peers(exc: BaseException, wire: Wire) -> bool:

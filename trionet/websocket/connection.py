@@ -19,7 +19,7 @@ from trio.lowlevel import cancel_shielded_checkpoint, checkpoint_if_cancelled, c
 from trio_websocket import Endpoint
 
 from ..errors import HandleBusyError, HandleMovedError, LocalProtocolError
-from ..handle import Handle
+from ..handle import Handle, refusals
 from ..ownership import Event, Phase, Reason, Receive
 from ..ownership.shortcuts import SEND
 from ..support.generators import close_generator
@@ -427,8 +427,8 @@ class WebSocket(Handle, trio.abc.AsyncResource):
         reason = self._closing.reason
         if self._ended_by_peer is not None and reason is not None and reason.code == 1006:
             # Without a close frame, by whatever it came: the connection failed, to whoever catches that.
-            return ConnectionBroken(reason, f"{what}{self._left}", end=self._end).with_handle(self)
-        return ConnectionClosed(reason, f"{what}{self._left}", self._end).with_handle(self)
+            return ConnectionBroken(reason, f"{what}{refusals.scope_left(self)}", end=self._end).with_handle(self)
+        return ConnectionClosed(reason, f"{what}{refusals.scope_left(self)}", self._end).with_handle(self)
 
     def _broken_error(self, what: str) -> ConnectionBroken:
         text = str(super()._broken_error(what))

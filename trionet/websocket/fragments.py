@@ -21,6 +21,7 @@ from trio.lowlevel import (
 )
 
 from ..errors import LocalProtocolError
+from ..handle import guards
 from ..ownership import Phase
 from ..support.generators import close_generator
 from .receiving import PartStream, StreamState
@@ -157,7 +158,7 @@ async def send_in_fragments(handle: Handle, sender: MessageSender, closing: Clos
         await checkpoint_if_cancelled()
         if not sender.frame_turn.held:  # else it is a control frame's turn, or that of what is due
             sender.check(handle)
-        lease = handle._lease("send_fragments")
+        lease = guards.grant_lease(handle, "send_fragments")
         sender.fragmenting = True
         try:
             await _send_parts(handle, sender, closing, parts, lease)

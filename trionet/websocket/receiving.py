@@ -28,6 +28,7 @@ import trio
 from trio.lowlevel import cancel_shielded_checkpoint, checkpoint_if_cancelled, current_task, enable_ki_protection
 
 from ..errors import HandleBrokenError, HandleBusyError, LimitExceededError
+from ..handle import guards
 from ..handle.turn import Turn
 from ..ownership import Blocker, Event, Phase, Receive
 from ..ownership.shortcuts import RECEIVE, RECEIVE_ENDED
@@ -179,10 +180,10 @@ class MessageReceiver:
             life.state = busy
             handle._reader_since = trio.current_time()
         else:
-            handle._begin_receive()
+            guards.begin_receive(handle)
         try:
             if retires:
-                data = await handle._receive_arrived(MAX_RECEIVE)
+                data = await guards.receive_arrived(handle, MAX_RECEIVE)
             else:
                 data = await handle._transport.receive_some(MAX_RECEIVE)
         except BaseException as exc:
@@ -219,7 +220,7 @@ class MessageReceiver:
     def _failed(self, handle: Handle, exc: BaseException) -> None:
         """A receive ended with `exc`: raise what it means on this handle, or return for `exc` to go on."""
         try:
-            handle._receive_failed(exc)
+            guards.receive_failed(handle, exc)
         except HandleBrokenError as broken:
             raise ConnectionBroken(self._closing.broken(), broken.args[0]).with_handle(handle) from exc
 
@@ -299,7 +300,7 @@ class MessageReceiver:
             data = handle._transport.receive_nowait(MAX_RECEIVE)
         except trio.BrokenResourceError as exc:
             self._closing.broken()
-            handle._peer_reset(exc)
+            guards.peer_reset(handle, exc)
             return False
         if data is None:
             return False

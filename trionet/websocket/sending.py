@@ -18,6 +18,7 @@ import trio
 from trio.lowlevel import cancel_shielded_checkpoint, checkpoint_if_cancelled, enable_ki_protection
 
 from ..errors import HandleBrokenError
+from ..handle import guards, refusals
 from ..handle.turn import Turn
 from ..ownership import Event, Phase, Refuse, Send
 from ..ownership.shortcuts import SEND
@@ -104,7 +105,7 @@ class MessageSender:
         if handle._life.state.phase is not Phase.OPEN:
             self.check(handle)
         if handle._waits_for_asker():
-            raise handle._self_wait_error(Event.SEND)
+            raise refusals.self_wait(handle, Event.SEND)
         await take_turn(self.message_turn)
 
     @enable_ki_protection
@@ -187,7 +188,7 @@ class MessageSender:
             sent = handle._transport.send_some(unsent)
         except trio.BrokenResourceError as exc:
             unsent.clear()
-            handle._peer_reset(exc)  # for the next operation to tell; what there is to be read can still be read
+            guards.peer_reset(handle, exc)  # for the next operation to tell; what there is to be read can still be read
             return
         del unsent[:sent]
         handle._bytes_sent += sent
@@ -231,7 +232,7 @@ class MessageSender:
     async def _transmit(self, handle: Handle, frame: bytes, sent: int = 0, *, lease: Lease | None = None) -> None:
         """Send what is due and then `frame`, of which `sent` bytes are out. The caller has the frame turn."""
         transport = handle._transport
-        handle._begin_send(lease)
+        guards.begin_send(handle, lease)
         due = b"" if sent else self.take_due()
         data = due + frame
         transport.bytes_sent = 0
@@ -247,7 +248,7 @@ class MessageSender:
             raise
         self.yielded = False
         handle._bytes_sent += len(data)
-        handle._end_send()
+        guards.end_send(handle)
 
     @enable_ki_protection
     def _failed(self, handle: Handle, exc: BaseException, total: int | None, due: bytes, size: int) -> None:
@@ -261,7 +262,7 @@ class MessageSender:
             handle._transport.bytes_sent = 0  # what did go out is accounted for, in `unsent`
             self.writer.forget()
         try:
-            handle._send_failed(exc, sent)
+            guards.send_failed(handle, exc, sent)
         except HandleBrokenError as broken:
             raise ConnectionBroken(self._closing.broken(), broken.args[0], sent).with_handle(handle) from exc
 
@@ -269,7 +270,7 @@ class MessageSender:
     def failed_at_once(self, handle: Handle, exc: BaseException) -> NoReturn:
         """For the fast path: the transport has refused a frame as a whole."""
         handle._torn = 0
-        handle._peer_reset(exc)
+        guards.peer_reset(handle, exc)
         raise ConnectionBroken(self._closing.broken(), f"send failed: {handle!r}: {exc}", 0).with_handle(
             handle
         ) from exc

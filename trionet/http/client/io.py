@@ -19,7 +19,7 @@ import trio
 from trio.lowlevel import current_task, enable_ki_protection
 
 from ...errors import HandleBrokenError, LocalProtocolError, RemoteProtocolError, unraised
-from ...handle import Lease
+from ...handle import Lease, guards
 from ...ownership import Event, Phase, Receive, Refusal, Refuse, Send
 from ...ownership.shortcuts import LEASE, LEASE_ENDED, RECEIVE, RECEIVE_ENDED
 from ...support.texts import shown_bytes
@@ -114,7 +114,7 @@ class ClientIO:
             handle._life.state = ended
             handle._leases = ()
         else:
-            handle._lease_ended(lease)
+            guards.end_lease(handle, lease)
 
     def _refuse_request(self) -> NoReturn:
         """Raise what stands in the way of a request."""
@@ -166,11 +166,11 @@ class ClientIO:
             handle._reader_lease = lease
             handle._reader_since = trio.current_time()
         else:
-            handle._begin_receive(lease)
+            guards.begin_receive(handle, lease)
         try:
             data = await handle._transport.receive_some(max_bytes)
         except BaseException as exc:
-            handle._receive_failed(exc)
+            guards.receive_failed(handle, exc)
             raise
         if not data:
             self._received_eof()
@@ -188,7 +188,7 @@ class ClientIO:
         handle = self.handle
         if handle._life.state.reset:
             # The kernel reports a reset once, and EOF from then on: nobody may take that for the end of the data.
-            handle._end_receive()
+            guards.end_receive(handle)
             raise handle._broken_error(f"receive failed: {handle}")
         handle._reader = handle._reader_lease = None
         handle._take(Event.PEER_EOF)
@@ -209,7 +209,7 @@ class ClientIO:
         try:
             sent = handle._transport.send_some(data)
         except trio.BrokenResourceError as exc:
-            handle._peer_reset(exc)
+            guards.peer_reset(handle, exc)
             error = HandleBrokenError(f"send failed: {handle}: {exc}", 0)
             mark_unsent(error)
             raise error from exc
@@ -226,16 +226,16 @@ class ClientIO:
         Cancellation: the request is torn, and with it the connection.
         """
         handle = self.handle
-        handle._begin_send(lease)
+        guards.begin_send(handle, lease)
         transport = handle._transport
         transport.bytes_sent = 0
         try:
             await transport.send_all(data)
         except BaseException as exc:
-            handle._send_failed(exc, transport.bytes_sent)
+            guards.send_failed(handle, exc, transport.bytes_sent)
             raise
         handle._bytes_sent += len(data)
-        handle._end_send()
+        guards.end_send(handle)
 
     def start_service(self, service: Callable[[], Awaitable[None]]) -> None:
         """Run `service`, which must not raise, as a service task of the scope that owns the connection. A step."""

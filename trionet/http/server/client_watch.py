@@ -21,6 +21,7 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from ...errors import RemoteProtocolError
+from ...handle import guards
 from ...ownership import Event, Phase, Receive, Send
 from .error_response import PLAIN_TEXT
 from .lookout import eof_counts
@@ -147,7 +148,7 @@ class ClientWatch:
         """
         cycle, handle = self._cycle, self._cycle.handle
         if how == "reset" and not handle._life.state.reset:
-            handle._peer_reset(trio.BrokenResourceError("the client has reset the connection"))
+            guards.peer_reset(handle, trio.BrokenResourceError("the client has reset the connection"))
         exchange, lookout = cycle.exchange, self._lookouts.current
         if lookout is not None and (lookout.waiting or lookout.gone):
             lookout.tell() if how == "reset" else lookout.tell_eof()

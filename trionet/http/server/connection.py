@@ -26,7 +26,7 @@ import trio
 from trio.lowlevel import current_clock, current_task, enable_ki_protection
 
 from ...errors import HandleBrokenError, RemoteProtocolError, errors_on
-from ...handle import Handle
+from ...handle import Handle, guards
 from ...own_recipe import OwnRecipe
 from ...ownership import Blocker, Event, Phase, Reason, Receive
 from ...ownership.shortcuts import ARRIVED_LEASE, RECEIVE, RECEIVE_ENDED
@@ -214,13 +214,15 @@ class HTTPServerConnection(Handle):
         if life.state.receive is Receive.IDLE and life.state.phase in (Phase.RESERVED, Phase.CLAIMED):
             return  # the loop waits for what becomes of it
         try:
-            self._begin_receive(self if self._ending.has_last_request() else None)
+            guards.begin_receive(self, self if self._ending.has_last_request() else None)
         except trio.ClosedResourceError:
             await self._leave_loop()  # noqa: ASYNC120 - a cancellation outranks the error
             return
-        receive = self._receive_arrived if life.retiring and not self._may_wait() else self._transport.receive_some
         try:
-            data = await receive(MAX_RECEIVE)
+            if life.retiring and not self._may_wait():
+                data = await guards.receive_arrived(self, MAX_RECEIVE)
+            else:
+                data = await self._transport.receive_some(MAX_RECEIVE)
         except BaseException as exc:
             await self._request_failed(exc)  # noqa: ASYNC102 - as above
             raise
@@ -238,7 +240,7 @@ class HTTPServerConnection(Handle):
     async def _request_failed(self, exc: BaseException) -> None:
         """A receive between two requests ended with `exc`."""
         try:
-            self._receive_failed(exc)
+            guards.receive_failed(self, exc)
         except trio.ClosedResourceError:
             await self._leave_loop()  # noqa: ASYNC120 - a cancellation outranks the error
         except HandleBrokenError:

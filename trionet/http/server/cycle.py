@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
 from trio.lowlevel import enable_ki_protection
 
 from ...errors import LocalProtocolError
+from ...handle import guards
 from ...ownership import Event, Phase
 from ..protocol.body_reader import EndOfMessage
 from ..protocol.states import H1State
@@ -167,9 +168,9 @@ class Cycle:
         if data:
             self.machine.receive(data)
             handle._bytes_received += len(data)
-            handle._end_receive()
+            guards.end_receive(handle)
         elif handle._life.state.reset:
-            handle._end_receive()
+            guards.end_receive(handle)
             raise handle._broken_error(f"receive failed: {handle}")
         else:
             handle._reader = handle._reader_lease = None

@@ -28,6 +28,7 @@ import trio
 from trio.lowlevel import checkpoint_if_cancelled, current_task, enable_ki_protection
 
 from ...errors import HandleBrokenError, HandleClosedError, RemoteProtocolError, unraised
+from ...handle import guards
 from ...ownership import Event, Phase, Reason, Receive, Refusal, Refuse
 from ...transport.linger import linger
 from ...transport.protocol import MAX_RECEIVE
@@ -221,7 +222,7 @@ class Ending:
         try:
             data = handle._transport.receive_nowait(MAX_RECEIVE)
         except trio.BrokenResourceError as exc:
-            handle._peer_reset(exc)
+            guards.peer_reset(handle, exc)
             return
         if data:
             cycle.machine.receive(data)

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Final
 from trio.lowlevel import cancel_shielded_checkpoint, checkpoint, enable_ki_protection
 
 from ...errors import LocalProtocolError, RemoteProtocolError
+from ...handle import guards
 from ...ownership import Phase
 from ...transport.protocol import MAX_RECEIVE
 from ..protocol.body_reader import PIECES, EndOfMessage
@@ -139,7 +140,7 @@ class RequestInput:
             return True  # what it has received may be enough
         cycle = self._cycle
         handle = cycle.handle
-        handle._begin_receive(exchange)
+        guards.begin_receive(handle, exchange)
         try:
             if cycle.machine.awaits_continue and (data := self._invite_body()) is not None:
                 cycle.received(data)
@@ -148,7 +149,7 @@ class RequestInput:
                 self._output.flush()
             data = await handle._transport.receive_some(MAX_RECEIVE)
         except BaseException as exc:
-            handle._receive_failed(exc)
+            guards.receive_failed(handle, exc)
             raise
         finally:
             if self._lookouts.current is not None:

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 from trio.lowlevel import enable_ki_protection
 
+from ...handle import guards
 from ...ownership import Phase, Receive
 from ..protocol.states import H1State
 
@@ -162,7 +163,7 @@ class Lookout:
     async def _receive(self) -> None:
         """Receive once; what comes is kept. It raises nothing but a cancellation."""
         handle = self._cycle.handle
-        handle._begin_receive(self.exchange)
+        guards.begin_receive(handle, self.exchange)
         self._all.receiving = self
         try:
             data = await handle._transport.receive_some(self._most)
@@ -170,13 +171,13 @@ class Lookout:
             self._credit -= len(data)
         except trio.BrokenResourceError as exc:
             if not handle._life.state.reset:
-                handle._peer_reset(exc)
-            handle._end_receive()
+                guards.peer_reset(handle, exc)
+            guards.end_receive(handle)
             self.tell()
         except trio.ClosedResourceError:  # called off, or the connection has ended
-            handle._end_receive()
+            guards.end_receive(handle)
         except BaseException:
-            handle._end_receive()
+            guards.end_receive(handle)
             raise
         else:
             if not data:

@@ -31,6 +31,7 @@ import trio
 from trio.lowlevel import cancel_shielded_checkpoint, enable_ki_protection
 
 from ...errors import HandleBrokenError, RemoteProtocolError
+from ...handle import guards
 from ...handle.turn import Turn
 from ...ownership import Event, Phase, Send
 from ...ownership.shortcuts import BUFFERED, LEASE_ENDED
@@ -121,7 +122,7 @@ class ResponseOutput:
     def _failed_at_once(
         self, handle: Handle, exchange: ExchangeUnderWay, exc: trio.BrokenResourceError
     ) -> HandleBrokenError:
-        handle._peer_reset(exc)
+        guards.peer_reset(handle, exc)
         error = HandleBrokenError(f"send failed: {handle}: {exc}", 0).with_handle(handle)
         self._cycle.truncate(exchange)
         return error
@@ -139,7 +140,7 @@ class ResponseOutput:
     async def _send_rest(self, exchange: ExchangeUnderWay, data: bytes, sent: int) -> None:
         """Send what the system has not taken at once. The response has begun, so it is this or truncation."""
         handle = self._cycle.handle
-        handle._begin_send(exchange)
+        guards.begin_send(handle, exchange)
         transport = handle._transport
         transport.bytes_sent = 0
         try:
@@ -148,12 +149,12 @@ class ResponseOutput:
         except BaseException as exc:
             more = handle._transport.bytes_sent
             try:
-                handle._send_failed(exc, None if more is None else sent + more)
+                guards.send_failed(handle, exc, None if more is None else sent + more)
             finally:
                 self._cycle.truncate(exchange)
             raise
         handle._bytes_sent += len(data) - sent
-        handle._end_send()
+        guards.end_send(handle)
 
     @enable_ki_protection
     async def respond_in_parts(
@@ -200,7 +201,7 @@ class ResponseOutput:
     async def _send_together(self, parts: Sequence[Buffer], held_back: int, exchange: ExchangeUnderWay | None) -> None:
         """Send `parts`; so many of them were held back."""
         handle = self._cycle.handle
-        handle._begin_send(exchange or handle)
+        guards.begin_send(handle, exchange or handle)
         transport = handle._transport
         transport.bytes_sent = 0
         try:
@@ -215,7 +216,7 @@ class ResponseOutput:
         if self._held_back:
             self._forget(held_back)
         handle._bytes_sent += sum(map(len, parts))
-        handle._end_send()
+        guards.end_send(handle)
 
     @enable_ki_protection
     def _send_failed(
@@ -227,7 +228,7 @@ class ResponseOutput:
         """
         sent = handle._transport.bytes_sent
         try:
-            handle._send_failed(exc, sent)
+            guards.send_failed(handle, exc, sent)
         finally:
             if exchange is not None:
                 self._cycle.truncate(exchange)
@@ -290,7 +291,7 @@ class ResponseOutput:
         try:
             sent = handle._transport.send_some(data)
         except trio.BrokenResourceError as exc:
-            handle._peer_reset(exc)
+            guards.peer_reset(handle, exc)
             sent = len(data)
         handle._bytes_sent += sent
         if sent < len(data):
