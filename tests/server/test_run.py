@@ -194,6 +194,29 @@ def test_it_says_where_it_listens(capsys, tmp_path, server_context):
     assert ending.startswith("SIGTERM: ending, with 0 connections")
 
 
+def test_what_servers_log_is_shown_if_no_logging_is_set_up(program):
+    """Given a client that sends what is no HTTP; then the program says so, although it has set up nothing."""
+    running = program()
+    receive_all(running.connect(b"nonsense\r\n\r\n"))
+    assert re.fullmatch(r"INFO: .*127\.0\.0\.1:\d+.*\n", running.said())
+    receive_all(running.connect(GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")))
+    running.send(signal.SIGTERM)
+    status, rest = running.end()
+    assert (status, rest.count("\n")) == (0, 1)  # that it ends, and no line for the request
+
+
+def test_logging_is_afterwards_as_it_was(monkeypatch):
+    logger, access = logging.getLogger("trionet"), logging.getLogger("trionet.access")
+    monkeypatch.setattr(logger, "propagate", False)  # so that the handlers of the tests do not count
+    before = logger.level, access.level, list(logger.handlers)
+
+    async def main():
+        return logger.isEnabledFor(logging.INFO), access.isEnabledFor(logging.INFO), len(logger.handlers)
+
+    assert trionet.run(main) == (True, False, 1)
+    assert (logger.level, access.level, logger.handlers) == before
+
+
 def test_it_gives_what_main_returns_and_passes_arguments_on():
     async def main(one, *, two):
         return one, two

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import logging
 import signal
 import sys
 import threading
@@ -39,7 +40,8 @@ def run(
     It says on stderr where each server of the run listens, however deep in the program it is started. At SIGTERM, or
     SIGINT (Ctrl-C), all of them drain: see `Server.drain`. When the last one has ended the program has one second to
     end by itself; then what is left of it is cancelled. A second signal cuts everything off, a third one ends the
-    process on the spot. None of this shows a traceback.
+    process on the spot. None of this shows a traceback. If the program has set up no logging, what the servers log from
+    INFO on is shown on stderr, but for a line for each request.
 
     When the first server listens, Python's garbage collector goes through what there is, and is then kept from it
     (`gc.freeze`): it would hold up the loop for longer each time. Its generation 2, which goes through everything, runs
@@ -68,12 +70,37 @@ def run(
     if threading.current_thread() is not threading.main_thread():
         raise RuntimeError("trionet.run needs the main thread, as signals do; elsewhere use trio.run and Server.drain")
     try:
-        ended = trio.run(supervise, functools.partial(main, *args, **kwargs), drain_timeout)
+        with _logging_of_its_own():
+            ended = trio.run(supervise, functools.partial(main, *args, **kwargs), drain_timeout)
     except KeyboardInterrupt:  # before the signals were listened to, or behind that
         raise SystemExit(128 + signal.SIGINT) from None
     if ended.cut_by:
         raise SystemExit(128 + ended.cut_by)
     return ended.result
+
+
+@contextmanager
+def _logging_of_its_own() -> Iterator[None]:
+    """Show what servers log on stderr, if the program has set up no logging: Python itself shows warnings alone.
+
+    Requests are left out (logger ``trionet.access``): a line for each is for programs that ask for it.
+    """
+    logger, access = logging.getLogger("trionet"), logging.getLogger("trionet.access")
+    if logger.hasHandlers() or sys.stderr is None:
+        yield
+        return
+    before = logger.level, access.level
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+    logger.addHandler(handler)
+    logger.setLevel(logger.level or logging.INFO)
+    access.setLevel(access.level or logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before[0])
+        access.setLevel(before[1])
 
 
 def _check_main(main: Any) -> None:
