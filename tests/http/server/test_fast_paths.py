@@ -126,12 +126,8 @@ def test_the_fast_path_is_taken_and_can_be_shut(place):
     assert len(calls) >= 3
 
 
-# A task that goes on to watch receives for itself, and it is a matter of chance whether it is in the way of the end.
-TALKS_FOR_TWO = TALKS.filter(lambda talk: all(manner != "watch-on" for manner, _, _ in talk))
-
-
 @given(
-    talk=TALKS_FOR_TWO,
+    talk=TALKS,
     cuts=st.lists(st.tuples(st.integers(1, 12), st.sampled_from([0, 0, 0.1, 0.5, 0.9])), max_size=5),
     yields=st.lists(st.integers(0, 9), max_size=6),
     place=st.sampled_from([*PLACES, "all"]),

@@ -804,3 +804,49 @@ async def test_a_handler_that_leaves_because_its_client_has_left_is_not_blamed(a
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
     assert server.statistics().failed == 0
     nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("closes", ["client", "another task"])
+async def test_a_task_that_goes_on_to_watch_does_not_hold_up_the_end(autojump_clock, closes):
+    """It receives, and that nobody else does would keep the connection busy until the drain deadline."""
+    told = trio.Event()
+
+    async def watch(exchange):
+        await exchange.wait_disconnected()
+        told.set()
+
+    async def handler(exchange):
+        it.scope.start_soon(watch, exchange)
+        await wait_all_tasks_blocked()
+        if closes == "another task":
+            it.scope.start_soon(it.http.aclose)
+            await wait_all_tasks_blocked()
+        await exchange.respond(200, b"ok")
+
+    async with served(handler) as it:
+        before = trio.current_time()
+        await it.client.send_all(get("/", "Connection: close") if closes == "client" else GET)
+        assert (await receive_all(it.client)).endswith(b"ok")
+        assert (await it.http.wait_ended()).reason is Reason.LOCAL
+        await told.wait()
+        assert trio.current_time() == before
+
+
+@pytest.mark.parametrize("leave", [False, True])
+async def test_a_task_that_goes_on_to_watch_without_a_loop_does_not_hold_up_the_end_either(autojump_clock, leave):
+    async with trionet.open_scope() as scope:
+        one, client = unix_pair(scope)
+        inner = trionet.open_scope()
+        owner = await inner.__aenter__()
+        http = await one.transfer(owner).upgrade(trionet.to_http_server())
+        await client.send_all(GET)
+        exchange = await http.__anext__()
+        scope.start_soon(exchange.wait_disconnected)
+        await exchange.respond(200, b"ok")
+        await wait_all_tasks_blocked()
+        before = trio.current_time()
+        if not leave:
+            await http.aclose()
+        await inner.__aexit__(None, None, None)
+        assert http.end.reason is Reason.LOCAL
+        assert trio.current_time() == before

@@ -254,6 +254,7 @@ class HTTPServerConnection(Handle):
         while self._life.state.phase in (Phase.RESERVED, Phase.CLAIMED):
             self._turned = self._turned or trio.Event()
             await self._turned.wait()
+        self._lookouts.stop()
         await trio.lowlevel.checkpoint()
         state = self._life.state
         if state.phase is _OPEN:

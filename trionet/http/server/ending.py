@@ -191,15 +191,21 @@ class Ending:
     def begin(self) -> None:
         """No request follows the one under way, or the one that has arrived for a loop that waits. A step."""
         cycle = self._cycle
-        machine, handle = cycle.machine, cycle.handle
         if cycle.exchange is None:
-            machine.end_soon()
-            if machine.has_unread and handle._life.state.receive is Receive.BUSY:
-                handle._reader_lease = self  # whoever waits for the rest of a request is not called off
-            return
-        if self.handler_has_left():
-            self.respond_for_handler()
-        machine.close_after_exchange()
+            self._begin_between()
+        else:
+            if self.handler_has_left():
+                self.respond_for_handler()
+            cycle.machine.close_after_exchange()
+        if not cycle.exchange:
+            self._lookouts.stop()
+
+    @enable_ki_protection
+    def _begin_between(self) -> None:
+        handle, machine = self._cycle.handle, self._cycle.machine
+        machine.end_soon()
+        if machine.has_unread and handle._life.state.receive is Receive.BUSY:
+            handle._reader_lease = self  # whoever waits for the rest of a request is not called off
 
     @enable_ki_protection
     def scope_left(self) -> None:

@@ -6,11 +6,12 @@ method may be in the middle of something, so it finishes. A stream has no other 
 
 Who looks? Where nobody asks, the caretaker does, twice a second (`client_watch`). Where a task is inside of
 `Exchange.wait_disconnected`, a `Lookout` stands for it, and looks by receiving: so EOF and a reset are noticed at once.
-Receiving takes what the client has pipelined, or the rest of a body, and there are three rules for that:
+Receiving takes what the client has pipelined, or the rest of a body, and there are four rules for that:
 
 * What comes is kept in the machine for whoever reads next, so not one byte is lost.
 * It is kept on credit: up to `MAX_AHEAD` bytes for one exchange, also where the machine drops what it is given behind
   the last request. When the credit is used up the lookout only waits, and the caretaker's look has to do.
+* It holds up no end: a connection that closes gracefully is looked at only while an exchange is under way (`stop`).
 * A task that needs the input itself goes first. It calls off the receive of the lookout (`stand_aside`), looks whether
   what that has taken is enough, and gives the way free when it has received (`Lookout.go_on`).
 
@@ -38,7 +39,7 @@ MAX_AHEAD: Final = 65536
 """Bytes that are kept for whoever reads next at most: the exchange's body, and requests behind it."""
 
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
-_RECEIVING: Final = frozenset({Phase.OPEN, Phase.RESERVED, Phase.DRAINING})
+_RECEIVING: Final = frozenset({Phase.OPEN, Phase.RESERVED})
 
 
 def eof_counts(cycle: Cycle, exchange: ExchangeUnderWay) -> bool:
@@ -88,6 +89,12 @@ class Lookouts:
         """Let another task receive, until `go_on`; at once where no lookout is receiving."""
         if self.receiving is not None:
             await self.receiving.stand_aside()
+
+    @enable_ki_protection
+    def stop(self) -> None:
+        """The connection ends, and no exchange is under way: a receive would only hold that up. A step."""
+        if self.receiving is not None and not self._cycle.handle._life.state.phase.terminal:
+            self._cycle.handle._transport.wake_receiver()
 
     @enable_ki_protection
     def forget(self) -> None:
@@ -150,9 +157,10 @@ class Lookout:
             await self._cycle.handle.wait_ended()
 
     def _may_receive(self) -> bool:
-        life = self._cycle.handle._life
-        free = life.state.receive is Receive.IDLE and life.state.phase in _RECEIVING and not life.state.reset
-        return free and not self._yields and self._most > 0
+        state = self._cycle.handle._life.state
+        if state.phase not in _RECEIVING and (state.phase is not Phase.DRAINING or self._cycle.exchange is None):
+            return False
+        return state.receive is Receive.IDLE and not state.reset and not self._yields and self._most > 0
 
     @property
     def _most(self) -> int:
