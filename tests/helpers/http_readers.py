@@ -181,3 +181,16 @@ def _h11_answers(connection: h11.Connection) -> bool:
 
 def _text(version: bytes) -> str:
     return version.decode()
+
+
+def drain(machine):
+    """All events that are there: head, body, end."""
+    head, body, end = None, b"", None
+    while not isinstance(event := machine.next_event(), Signal):
+        if isinstance(event, bytes):
+            body += event
+        elif isinstance(event, EndOfMessage):
+            end = event
+        else:
+            head = event
+    return head, body, end

@@ -8,14 +8,21 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
-__all__ = ["amount", "printable", "shown_address", "shown_bytes"]
+__all__ = ["amount", "find_control", "printable", "shown_address", "shown_bytes"]
 
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_LINE_BREAKING: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+def find_control(text: str) -> str:
+    """The first control character in `text` (C0, DEL or C1); nothing if there is none."""
+    found = _CONTROL.search(text)
+    return found[0] if found else ""
 
 
 def printable(thing: object) -> str:
     """`str(thing)` on one line: a peer that can choose a part of it must not be able to write lines of the log."""
-    return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], str(thing))
+    return _LINE_BREAKING.sub(lambda found: ascii(found[0])[1:-1], str(thing))
 
 
 def shown_bytes(data: bytes | bytearray, most: int = 32) -> str:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import base64
-import re
-from typing import Any, Final
+from typing import Any
+
+from ...support.texts import find_control
 
 __all__ = ["basic", "basic_of"]
-
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 def basic_of(auth: Any) -> str:
@@ -36,7 +35,7 @@ def basic(username: str, password: str) -> str:
     for name, text in (("user name", username), ("password", password)):
         if not isinstance(text, str):
             raise TypeError(f"the {name} for Basic authorization must be a str, not {type(text).__name__}")
-        if _CONTROL.search(text):
+        if find_control(text):
             raise ValueError(f"the {name} for Basic authorization has a control character (RFC 7617 §2)")
     if ":" in username:
         raise ValueError(

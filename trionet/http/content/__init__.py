@@ -8,7 +8,9 @@ from __future__ import annotations
 from .content import Chunks, Content
 from .files import CHUNK
 from .iterables import NOTHING
-from .make import ABSENT, content_fields, make_content, written
+from .make import ABSENT, content_fields, encoded_body, make_content
 from .text import as_piece
 
-__all__ = ["ABSENT", "CHUNK", "NOTHING", "Chunks", "Content", "as_piece", "content_fields", "make_content", "written"]
+__all__ = [
+    "ABSENT", "CHUNK", "NOTHING", "Chunks", "Content", "as_piece", "content_fields", "encoded_body", "make_content",
+]  # fmt: skip

@@ -20,7 +20,7 @@ from .text import as_json, checked_piece, encoded
 if TYPE_CHECKING:
     from ..protocol.headers import Field, HeaderInput, Headers
 
-__all__ = ["ABSENT", "content_fields", "make_content", "written"]
+__all__ = ["ABSENT", "content_fields", "encoded_body", "make_content"]
 
 _TEXT: Final = (("Content-Type", "text/plain; charset=utf-8"),)
 _JSON: Final = (("Content-Type", "application/json"),)
@@ -39,7 +39,7 @@ ABSENT: Final = _Absent.ABSENT
 """What stands for a `json` that was not given: None is JSON's null."""
 
 
-def written(body: Any, json: Any, headers: HeaderInput | Headers) -> tuple[bytes, Iterable[Field]]:
+def encoded_body(body: Any, json: Any, headers: HeaderInput | Headers) -> tuple[bytes, Iterable[Field]]:
     """A response's body that is given as text, or as a value for JSON: its bytes, and the fields with its Content-Type.
 
     Raises:

@@ -156,12 +156,12 @@ class H1Client(H1Machine):
         if self.awaits_continue:
             self.awaits_continue = 100 < head.status < 200
         if head.status < 200:
-            self._inform(head, fields)
+            self._read_informational(head, fields)
         else:
-            self._final(head, fields)
+            self._read_final(head, fields)
         return head
 
-    def _inform(self, head: ResponseHead, fields: FieldSummary) -> None:
+    def _read_informational(self, head: ResponseHead, fields: FieldSummary) -> None:
         fields.of_response(head.status, head.http_version, self.method)
         if head.status == 101:
             chosen = fields.upgrade
@@ -177,7 +177,7 @@ class H1Client(H1Machine):
             raise RemoteProtocolError(f"more than {self.limits.max_informational} informational heads")
         self._move_peer(Transition.INFORM)
 
-    def _final(self, head: ResponseHead, fields: FieldSummary) -> None:
+    def _read_final(self, head: ResponseHead, fields: FieldSummary) -> None:
         self.framing = framing = fields.of_response(head.status, head.http_version, self.method)
         if self.method == "CONNECT" and head.status < 300:
             self._switch()

@@ -18,7 +18,7 @@ from ...errors import LimitExceededError, LocalProtocolError, UpgradeRefusedErro
 from ...ownership import Event, Phase
 from ...support.checks import check_count, check_flag, flat_view
 from ...support.generators import close_generator
-from ..content import ABSENT, make_content, written
+from ..content import ABSENT, encoded_body, make_content
 from ..protocol.target import origin_form
 from .response_stream import ResponseStream
 
@@ -296,7 +296,7 @@ class Exchange:
             await close_generator(body)
             cycle.check(self, "respond")
         if json is not ABSENT or isinstance(body, str):
-            body, headers = written(body, json, headers)
+            body, headers = encoded_body(body, json, headers)
         if type(body) is not bytes or len(body) > LARGE:
             try:
                 await self._respond_at_length(status, body, headers)

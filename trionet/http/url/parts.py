@@ -12,11 +12,11 @@ import re
 from typing import Any, Final, NamedTuple, Self
 from urllib.parse import quote, unquote
 
+from ...support.texts import find_control
 from .hosts import ascii_host
 
 __all__ = ["Parts", "for_people", "has_scheme", "kind_of", "without_userinfo"]
 
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _PARTS: Final = re.compile(r"([^:/?#]+):(?://([^/?#]*))?([^?#]*)(\?[^#]*)?(?:#(.*))?", re.DOTALL)
 """Scheme, authority, path, query with its ``?``, fragment."""
 _SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
@@ -53,8 +53,8 @@ class Parts(NamedTuple):
             ValueError: it has control characters, or no scheme.
         """
         shown = shown or f"url {for_people(url)!r}"
-        if found := _CONTROL.search(url):
-            raise ValueError(f"{shown} has the control character {found[0]!r}; leave it out, or percent-encode it")
+        if found := find_control(url):
+            raise ValueError(f"{shown} has the control character {found!r}; leave it out, or percent-encode it")
         match = _PARTS.fullmatch(url)
         if match is None or not has_scheme(url):
             raise ValueError(f"{shown} has no scheme; it must begin with {schemes}")
@@ -93,7 +93,7 @@ class Parts(NamedTuple):
             return None
         user, _, password = userinfo.partition(":")
         user, password = unquote(user), unquote(password)
-        if _CONTROL.search(f"{user}{password}"):
+        if find_control(f"{user}{password}"):
             raise ValueError(f"{self.shown} has a control character in its user name or password")
         return user, password
 
