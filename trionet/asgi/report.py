@@ -19,8 +19,8 @@ _ACCESS: Final = logging.getLogger("trionet.access")
 _ASYNCIO_WORDS: Final = (
     "no running event loop",
     "no current event loop",
-    "another loop",
     "attached to a different loop",
+    "unrecognized yield message",
 )
 
 
@@ -69,10 +69,11 @@ def asyncio_remedy(exc: BaseException) -> str:
     seen: set[int] = set()
     error: Any = exc
     while error is not None and id(error) not in seen:
-        if isinstance(error, RuntimeError) and any(words in str(error) for words in _ASYNCIO_WORDS):
+        if isinstance(error, (RuntimeError, TypeError)) and any(words in str(error) for words in _ASYNCIO_WORDS):
+            what = printable(str(error).partition(".")[0])
             return (
-                f"the application uses asyncio ({printable(error)}), and this server runs on Trio: serve it with an "
-                f"asyncio server such as uvicorn, or write it with anyio or Trio (Django cannot run on Trio)"
+                f"the application uses asyncio ({what}), and this server runs on Trio: serve it with an asyncio server "
+                f"such as uvicorn, or write it with anyio or Trio (Django cannot run on Trio)"
             )
         seen.add(id(error))
         error = error.__cause__ or error.__context__
