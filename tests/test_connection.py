@@ -144,9 +144,9 @@ async def test_eof_between_two_lines_says_how_to_tell_it_from_more(make_pair):
     async with trionet.open_scope() as scope:
         one, other = make_pair(scope)
         await one.send_eof()
-        with pytest.raises(trionet.RemoteProtocolError, match=r"0 of 12 bytes; where it may end, ask first: peek\(1\)"):
+        with pytest.raises(trionet.RemoteProtocolError, match=r"of 12 bytes; if it may end here, ask first: peek\(1\)"):
             await other.receive_exactly(12)
-        with pytest.raises(trionet.RemoteProtocolError, match=r"0 bytes without b'\\n'; where it may end, ask first"):
+        with pytest.raises(trionet.RemoteProtocolError, match=r"0 bytes without b'\\n'; if it may end here, ask first"):
             await other.receive_until(b"\n", max_bytes=100)
         assert await other.peek(1) == b""
 

@@ -210,7 +210,7 @@ class Connection(Handle, trio.abc.HalfCloseableStream):
         if size := len(self._leftover):
             text = f"the peer ended the stream after {size} {what}; they are still unread"
         else:
-            text = f"the peer ended the stream after 0 {what}; where it may end, ask first: peek(1) gives b'' there"
+            text = f"the peer ended the stream after 0 {what}; if it may end here, ask first: peek(1) returns b'' then"
         return RemoteProtocolError(text).with_handle(self)
 
     @enable_ki_protection

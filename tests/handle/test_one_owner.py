@@ -95,7 +95,7 @@ async def test_a_capsule_of_a_wire_cannot_be_adopted_or_closed_during_the_handsh
         one, two = tcp_pair(scope)
 
         def during(capsule: Any) -> None:
-            with pytest.raises(trionet.HandleBusyError, match=r"Recipe\.commit makes its successor"):
+            with pytest.raises(trionet.HandleBusyError, match=r"Recipe\.commit makes the successor"):
                 scope.adopt(capsule)
             with pytest.raises(trionet.HandleBusyError):
                 capsule.abort()

@@ -71,7 +71,7 @@ TABLES = {
         ),
         (
             "scope.adopt(conn)",
-            "TypeError: adopt(<Connection 127.0.0.1:N - 127.0.0.1:N open>) refused: it has an owner; use transfer(scope), or adopt its detach()",
+            "TypeError: adopt(<Connection 127.0.0.1:N - 127.0.0.1:N open>) refused: it has an owner; use transfer(scope), or adopt what its detach() returns",
         ),
         (
             "scope.adopt(listener)",
@@ -112,23 +112,23 @@ TABLES = {
         ),
         (
             'left_scope.connect_tcp("localhost", 80)',
-            "ScopeClosedError: connect_tcp refused: scope yesterday is closed; open it in a scope that goes on, or before this one is left",
+            "ScopeClosedError: connect_tcp refused: scope yesterday is closed; open it in a scope that stays open, or before this one is left",
         ),
         (
             'left_conn.send_all(b"x")',
-            "HandleClosedError: send refused: <Connection 127.0.0.1:N - 127.0.0.1:N closed: local>: its scope yesterday was left; use it inside of the block that opened it",
+            "HandleClosedError: send refused: <Connection 127.0.0.1:N - 127.0.0.1:N closed: local>: its scope yesterday was left; use it inside the block that opened it",
         ),
         (
             "left_conn.receive_some()",
-            "HandleClosedError: receive refused: <Connection 127.0.0.1:N - 127.0.0.1:N closed: local>: its scope yesterday was left; use it inside of the block that opened it",
+            "HandleClosedError: receive refused: <Connection 127.0.0.1:N - 127.0.0.1:N closed: local>: its scope yesterday was left; use it inside the block that opened it",
         ),
         (
             'left_ws.send_message("x")',
-            "ConnectionClosed: send refused: <WebSocket 127.0.0.1:N - 127.0.0.1:N closed: local>: its scope open_websocket was left; use it inside of the block that opened it (CloseReason<code=1000, name=NORMAL_CLOSURE, reason=None>)",
+            "ConnectionClosed: send refused: <WebSocket 127.0.0.1:N - 127.0.0.1:N closed: local>: its scope open_websocket was left; use it inside the block that opened it (CloseReason<code=1000, name=NORMAL_CLOSURE, reason=None>)",
         ),
         (
             "left_ws.get_message()",
-            "ConnectionClosed: receive refused: <WebSocket 127.0.0.1:N - 127.0.0.1:N closed: local>: its scope open_websocket was left; use it inside of the block that opened it (CloseReason<code=1000, name=NORMAL_CLOSURE, reason=None>)",
+            "ConnectionClosed: receive refused: <WebSocket 127.0.0.1:N - 127.0.0.1:N closed: local>: its scope open_websocket was left; use it inside the block that opened it (CloseReason<code=1000, name=NORMAL_CLOSURE, reason=None>)",
         ),
         ('conn.send_all("abc")', "TypeError: data must be bytes, bytearray or memoryview, not str; encode it"),
         ("conn.send_all(None)", "TypeError: data must be bytes, bytearray or memoryview, not NoneType"),

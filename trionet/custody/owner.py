@@ -161,7 +161,7 @@ class Owner:
         name = what.value if isinstance(what, Event) else what
         raise RuntimeError(
             f"{name} refused: it was called outside of the Trio run that owns the connection, such as in another "
-            f"thread; nothing has changed. Call it from there with trio.from_thread.run_sync(..., trio_token=...)"
+            f"thread; nothing has changed. From another thread, use trio.from_thread.run_sync(..., trio_token=...)"
         ) from None
 
     def check_open(self, what: str) -> None:
@@ -171,7 +171,7 @@ class Owner:
             state = "closed" if self.closed else "closing"
             raise ScopeClosedError(
                 f"{what} refused: scope {self.name or '(unnamed)'} is {state}; "
-                f"open it in a scope that goes on, or before this one is left"
+                f"open it in a scope that stays open, or before this one is left"
             )
 
     @enable_ki_protection

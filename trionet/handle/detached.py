@@ -108,8 +108,8 @@ class Detached:
         if self.end is None:
             if self._on_wire:
                 raise HandleBusyError(
-                    f"{self!r} cannot be adopted or closed: the handshake has the connection, and Recipe.commit makes "
-                    f"its successor from this"
+                    f"{self!r} cannot be adopted or closed: the handshake is using the connection, and Recipe.commit "
+                    f"makes the successor from this capsule"
                 )
             return
         if self._on_wire and self.end.successor is None:

@@ -94,7 +94,7 @@ async def receive_arrived(handle: InnerHandle, max_bytes: int) -> bytes:
     data = handle._transport.receive_nowait(max_bytes) if handle._life.look() else None
     await cancel_shielded_checkpoint()
     if data is None:
-        raise trio.ClosedResourceError("nothing has arrived, and nothing is waited for any more")
+        raise trio.ClosedResourceError("nothing has arrived, and the handle waits for no more input")
     return data
 
 

@@ -385,7 +385,9 @@ class Handle:
         before = self._life.state.phase
         owner = self._owner
         if owner is None:
-            raise HandleClosedError(f"{event.value} refused: {self!r} was made beside a successor, and has no owner")
+            raise HandleClosedError(
+                f"{event.value} refused: {self!r} was made by a recipe that has another successor, so nobody owns it"
+            )
         if before is not _MOVED and before is not _CLOSED and event not in _INSIDE:
             owner.check_run(event)
         effects = self._life.apply(event)

@@ -37,8 +37,8 @@ def _busy(handle: InnerHandle, what: str, event: Event) -> HandleBusyError:
     if handle._life.state.phase is Phase.CLAIMED:
         return HandleBusyError(f"{what}: an upgrade is under way; wait for its outcome", blockers)
     if handle._life.state.phase is Phase.RESERVED:
-        return HandleBusyError(f"{what}: a task waits to detach it, nothing new can begin", blockers)
-    held = "; ".join(map(str, blockers)) or "bytes that are not sent yet"
+        return HandleBusyError(f"{what}: a task is waiting to detach it; nothing new can begin", blockers)
+    held = "; ".join(map(str, blockers)) or "bytes that have not been sent yet"
     remedy = " (or detach_when_idle())" if event is Event.DETACH else ""
     return HandleBusyError(f"{what} is in use: {held}. Wait for it, or cancel it{remedy}", blockers)
 
@@ -48,7 +48,7 @@ def self_wait(handle: InnerHandle, event: Event) -> HandleBusyError:
     blockers = handle.blockers
     held = "; ".join(map(str, blockers))
     return HandleBusyError(
-        f"{event.value} refused: {handle!r} waits for the task that asks: {held}. End that first", blockers
+        f"{event.value} refused: {handle!r} would wait for the task that asks: {held}. End that work first", blockers
     )
 
 
@@ -58,9 +58,9 @@ def closed(handle: InnerHandle, what: str) -> HandleClosedError:
         return HandleClosedError(f"{what}{scope_left(handle)}", handle._end).with_handle(handle)
     life = handle._life
     if life.state.receive is Receive.EOF and life.state.phase is Phase.OPEN:
-        why = "the peer has ended its direction (EOF); an upgrade needs both"
+        why = "the peer has ended its direction (EOF); an upgrade needs both directions"
     elif life.retiring and life.state.phase is Phase.OPEN:
-        why = "it is to end, and waits for no more input; what it has stays unread"
+        why = "it is about to end and waits for no more input; what it has received stays unread"
     else:
         why = "it is being closed"
     return HandleClosedError(f"{what}: {why}").with_handle(handle)
@@ -71,13 +71,13 @@ def scope_left(handle: InnerHandle) -> str:
     end, owner = handle._end, handle._owner
     if end is None or end.successor is not None or not owner.closed:
         return ""
-    return f": its scope {owner.name or '(unnamed)'} was left; use it inside of the block that opened it"
+    return f": its scope {owner.name or '(unnamed)'} was left; use it inside the block that opened it"
 
 
 def broken(handle: InnerHandle, what: str) -> HandleBrokenError:
     """The connection has failed, or a send was abandoned half-way."""
     if handle._life.state.reset:
-        why = f"the connection failed before ({handle._failure}); close it"
+        why = f"the connection has failed ({handle._failure}); close it"
     else:
         sent = "an unknown number of bytes" if handle._torn is None else amount(handle._torn, "byte")
         why = f"a send was abandoned after {sent}, so the peer cannot find the next boundary; close it"

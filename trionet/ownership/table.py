@@ -1,4 +1,28 @@
-"""The transition table: for each event, what it leads to in each phase."""
+"""The transition table: for each event, what it leads to in each phase.
+
+The problem it solves: several tasks, the peer and the scope may want something of one connection at any time, and each
+pair of wishes has to have an answer that somebody has thought about. So every pair of event and phase has an entry
+(`TABLE` is complete), which is one of three: a refusal, with the kind of error that it becomes; a rule, which changes
+fields of the state and names effects; or an empty rule, where the event is fine and there is nothing to do.
+
+How to read it. A row is an event, a column a phase. The phase is what matters to nearly all events; what else matters
+stands in the *checks* of a rule, which are asked in order, and each says what the answer is where it does not hold.
+Three kinds of events differ in what is refused:
+
+* commands of a user's task (receive, detach, upgrade ...) are refused with an error that tells why;
+* ends of operations and leases are never refused: they have happened. Where nothing of the kind is in progress any more
+  (the handle has ended meanwhile) they do nothing;
+* acts of the peer and of the scope are never refused either, and do nothing once the handle has ended.
+
+Three ideas keep it small. *Quiet*: whoever waits for the work in progress to end (a detach, a close) is not told by
+each end of an operation but by one event, `QUIET`, which follows by itself where a rule `settles`. *First reason wins*:
+a rule that closes a handle which has a reason already does not change it, so nobody has to ask before. *Effects are
+named and not done here*: the table needs no Trio and can be searched, which the tests do exhaustively; and the handle
+carries all effects of one event out in one step, so that nobody sees a state between two rows.
+
+Rejected: guards at each verb (each knew some pairs, and the two that nobody knew were the bugs); a phase for each
+combination of sides and leases (hundreds of columns that say the same).
+"""
 
 from __future__ import annotations
 

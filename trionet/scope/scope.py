@@ -80,7 +80,9 @@ class Scope:
         """
         nursery = self._owner.nursery
         if nursery is None:
-            raise RuntimeError(f"{self!r} has no nursery, as it holds a single connection; use trionet.open_scope()")
+            raise RuntimeError(
+                f"{self!r} has no nursery, because it holds a single connection; use trionet.open_scope()"
+            )
         return nursery
 
     @property

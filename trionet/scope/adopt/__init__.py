@@ -30,7 +30,9 @@ def into_capsule(original: Any) -> Detached:
         original._check()
         return original
     if isinstance(original, Handle):
-        raise TypeError(f"adopt({original!r}) refused: it has an owner; use transfer(scope), or adopt its detach()")
+        raise TypeError(
+            f"adopt({original!r}) refused: it has an owner; use transfer(scope), or adopt what its detach() returns"
+        )
     if isinstance(original, trio.SocketStream):
         if in_use(original):
             raise trio.BusyResourceError(f"adopt({original!r}) refused: a task is using it")

@@ -179,7 +179,9 @@ def _cannot_be_ended(stream: trio.abc.Stream) -> TypeError:
 
 
 def _ended(self: object, *args: object, **kwargs: object) -> NoReturn:
-    raise trio.ClosedResourceError("this stream was adopted by a trionet scope; use the Connection that adopt() gave")
+    raise trio.ClosedResourceError(
+        "this stream was adopted by a trionet scope; use the Connection that adopt() returned"
+    )
 
 
 class AdoptedStream(trio.abc.HalfCloseableStream):
