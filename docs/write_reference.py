@@ -193,12 +193,13 @@ class Bare(str):
 
 
 def bare(signature: inspect.Signature) -> inspect.Signature:
-    """The same without quotes around its annotations; defaults keep theirs."""
+    """The same without quotes around its annotations, and without private arguments; defaults keep their quotes."""
 
     def shown(annotation: Any) -> Any:
         return Bare(annotation) if isinstance(annotation, str) else annotation
 
-    parameters = [part.replace(annotation=shown(part.annotation)) for part in signature.parameters.values()]
+    parts = [part for part in signature.parameters.values() if not part.name.startswith("_")]
+    parameters = [part.replace(annotation=shown(part.annotation)) for part in parts]
     return signature.replace(parameters=parameters, return_annotation=shown(signature.return_annotation))
 
 

@@ -53,17 +53,22 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Life:
-    """All entries of one handle, as one line."""
+    """What became of one handle: all its entries in one."""
 
     side: str
+    """As `Entry.side`."""
     handle: str
+    """As `Entry.handle`."""
     opened: float
-    """Seconds since the first entry of the timeline."""
+    """When its first entry was made, in seconds since the first entry of the timeline."""
     changed: float
-    """When the latest of `phases` began."""
+    """When the latest of `phases` began, likewise."""
     phases: tuple[Phase, ...]
+    """Those it went through, in order."""
     reason: Reason | None
+    """Why it ended; None while it is alive."""
     successor: str | None
+    """Where the connection lives on, if it was moved."""
 
     @property
     def ended(self) -> bool:
@@ -201,7 +206,7 @@ class Timeline:
 
 
 def lives(entries: Iterable[Entry]) -> tuple[Life, ...]:
-    """The same, one line a handle, in the order in which they were opened.
+    """What became of each handle, in the order in which they were opened.
 
     A handle whose first entries were dropped begins with the oldest that is left.
     """
