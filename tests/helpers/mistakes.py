@@ -358,7 +358,7 @@ TABLES = {
         ),
         (
             'trionet.to_connection("a b")',
-            "ValueError: protocol must be a token like 'h2c', with a version perhaps, not 'a b'",
+            "ValueError: protocol must be a token, perhaps with a version, such as 'h2c' or 'foo/2', not 'a b'",
         ),
         ("trionet.to_connection(5)", "TypeError: protocol must be a str like 'h2c', not 5"),
         ('trionet.serve_tcp(nothing, "80")', "TypeError: port must be an int, not '80'"),
@@ -642,7 +642,7 @@ TABLES = {
         ("await x.stream(200)", "TypeError: a stream is a block: write `async with exchange.stream(...) as stream`"),
         (
             'x.stream(200).send(b"x")',
-            "LocalProtocolError: the stream is not open yet: async with exchange.stream(...) as stream",
+            "LocalProtocolError: send refused: the stream is not open yet; write `async with exchange.stream(...) as stream`",
         ),
         ("x.inform(200)", "LocalProtocolError: status must be that of an informational response, 1xx, not 200"),
         (
@@ -655,7 +655,7 @@ TABLES = {
         ("x.read(max_bytes=None)", "TypeError: max_bytes must be an int, not None"),
         (
             "x.trailers",
-            "LocalProtocolError: trailers come behind the body of <Exchange GET '/': not answered yet>: read that to its end first",
+            "LocalProtocolError: trailers follow the body: read that of <Exchange GET '/': not answered yet> to its end first",
         ),
         ("x.upgrade(None)", "TypeError: upgrade needs a recipe, such as to_tls_client('host.example'), not None"),
         (
@@ -664,7 +664,7 @@ TABLES = {
         ),
         (
             "x.upgrade(trionet.to_connection())",
-            "LocalProtocolError: upgrade refused: <Exchange GET '/': not answered yet> offers []; say which with to_connection(protocol)",
+            "LocalProtocolError: upgrade refused: <Exchange GET '/': not answered yet> offers no other protocol; respond in another way",
         ),
         (
             "x.connection.detach()",

@@ -16,7 +16,7 @@ import outcome
 import trio
 
 from ..errors import LocalProtocolError, TrionetError
-from ..http.server.error_response import PLAIN_TEXT, answer_status, error_text
+from ..http.server.error_response import PLAIN_TEXT, error_text, status_for
 from ..ownership import Reason
 from ..support.texts import printable, shown_address
 from .fault import Fault, Verdict, fault_of_end, judge, said
@@ -56,7 +56,7 @@ class ExchangeFaults:
     # --- how a handler ends --------------------------------------------------------------------------------------
 
     async def returned(self, exchange: Exchange, result: object) -> None:
-        """The handler has returned: it is a mistake of its if there is no response, or not all of one."""
+        """The handler has returned: that is its mistake if there is no response, or not all of one."""
         if not exchange.status:
             await self._left_unanswered(exchange, result)
         elif exchange.connection._ending.is_unfinished(exchange):
@@ -102,7 +102,7 @@ class ExchangeFaults:
             status = 500
         else:
             self._follower.say(verdict, _named(exchange))
-            status = answer_status(verdict.error)
+            status = status_for(verdict.error)
         if not exchange.status:  # else the loop truncates the response that was begun
             await _respond(exchange, status)
 
@@ -118,7 +118,9 @@ class ExchangeFaults:
         """The handler was cancelled: say so if that is because its client has gone."""
         if (fault := fault_of_end(exchange.connection)) is not None:
             self._follower.count(fault)
-            self._follower.say(Verdict(fault, TrionetError("nobody waits for the answer any more")), _named(exchange))
+            self._follower.say(
+                Verdict(fault, TrionetError("its client does not wait for the response any more")), _named(exchange)
+            )
 
     # --- how the loop ends ---------------------------------------------------------------------------------------
 

@@ -60,9 +60,9 @@ async def serve_http(
 
     Args:
         handler: Called with each `Exchange`, in the task and scope of its connection (``exchange.connection.scope``).
-            One that does not answer gives a 500. One that raises gives a 500 too or, where the answer has begun, one
-            that is visibly cut off. Either is an error, and goes to `on_error`. What the client has done wrong is not:
-            it is answered with the status for that (413 for a body over ``read(max_bytes)``), and logged as INFO.
+            One that does not respond gives a 500. One that raises gives a 500 too or, where the response has begun, one
+            that is visibly truncated. Either is an error, and goes to `on_error`. What the client has done wrong is
+            not: it gets the status for that (413 for a body over ``read(max_bytes)``), and is logged as INFO.
         port: 0 to 65,535; 0 lets the system choose, see `Server.port`.
         host: Name or address to listen on; every address of this machine by default.
         ssl_context: If given, HTTPS.

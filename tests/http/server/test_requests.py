@@ -144,7 +144,7 @@ async def test_a_read_that_is_cancelled_loses_nothing(autojump_clock):
 
 async def test_trailers_come_behind_the_body():
     async def handler(exchange):
-        with pytest.raises(LocalProtocolError, match="trailers come behind the body"):
+        with pytest.raises(LocalProtocolError, match="trailers follow the body"):
             _ = exchange.trailers
         await exchange.read()
         await exchange.respond(200, exchange.trailers.get("Digest", "none").encode())

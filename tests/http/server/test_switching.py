@@ -59,7 +59,7 @@ async def test_any_protocol_that_a_request_offers(offer, choice):
     ("request_", "recipe", "why"),
     [
         (GET, to_connection("h2c"), "101 with Upgrade"),
-        (UPGRADE % b"a, b", to_connection(), "say which"),
+        (UPGRADE % b"a, b", to_connection(), "choose one with"),
         (UPGRADE % b"a", to_connection("b"), "101 with Upgrade"),
         (WITH_BODY, to_connection(), "body"),
         (GET, to_http_server(), "works on a Connection"),

@@ -119,7 +119,9 @@ class ClientWatch:
         """A request that does not come to its end (408, RFC 9110 §15.5.9)."""
         cycle, handle = self._cycle, self._cycle.handle
         seconds = cycle.limits.head_timeout
-        handle._failure = error = RemoteProtocolError(f"no whole request within {seconds:g} s (head_timeout)", 408)
+        handle._failure = error = RemoteProtocolError(
+            f"the head of a request was not complete within {seconds:g} s (head_timeout)", 408
+        )
         cycle.machine.fail(error)
         data = cycle.machine.respond(408, PLAIN_TEXT, f"{error}\n".encode())
         if not handle._life.state.unsent:

@@ -39,7 +39,7 @@ from ..protocol.server_machine import H1Server
 from .client_watch import ClientWatch
 from .cycle import Cycle
 from .ending import Ending
-from .error_response import answer_status
+from .error_response import status_for
 from .exchange import Exchange
 from .input import RequestInput
 from .lookout import Lookouts
@@ -296,7 +296,7 @@ class HTTPServerConnection(Handle):
         With 500; or with what fits the client's offence, if that is what `error` tells of.
         """
         self._check_run("handler failed")
-        self._ending.respond_for_handler(max((answer_status(own) for own in errors_on(self, error)), default=500))
+        self._ending.respond_for_handler(max((status_for(own) for own in errors_on(self, error)), default=500))
 
     @enable_ki_protection
     def _retire(self, grace: float = 0.0) -> None:

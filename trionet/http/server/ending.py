@@ -1,7 +1,7 @@
 """How a server's HTTP connection ends, and how an exchange does that its handler has left.
 
 Whatever ends it, the client is told if that can still be done: a response is completed or visibly truncated, an error
-response stays readable, and whatever the client has sent is answered.
+response stays readable, and every request that has arrived gets a response.
 
 What is hard about it is the order. A close while input is unread makes the system reset the connection, and the reset
 may take the last response away from the client. So:

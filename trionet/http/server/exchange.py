@@ -40,7 +40,7 @@ MAX_BODY: Final = 2**20
 """Bytes of a request's body that `Exchange.read` takes by default."""
 
 LARGE: Final = 16384
-"""Bytes of a body from which on it is sent beside its head, and not joined to it."""
+"""From how many bytes on a body is sent beside its head: joining them would copy it."""
 
 
 class Exchange:
@@ -73,7 +73,7 @@ class Exchange:
 
     @property
     def method(self) -> str:
-        """The method, as the client has written it; methods are case-sensitive (RFC 9110 §9.1)."""
+        """The method as the client wrote it; methods are case-sensitive (RFC 9110 §9.1)."""
         return self._head.method
 
     @property
@@ -103,13 +103,13 @@ class Exchange:
 
     @property
     def trailers(self) -> Headers:
-        """The fields behind the request's body.
+        """The trailer fields, which follow the request's body.
 
         Raises:
             LocalProtocolError: the body has not been read to its end yet.
         """
         if self._trailers is None:
-            raise LocalProtocolError(f"trailers come behind the body of {self!r}: read that to its end first")
+            raise LocalProtocolError(f"trailers follow the body: read that of {self!r} to its end first")
         return self._trailers
 
     @property
@@ -120,7 +120,7 @@ class Exchange:
 
     @property
     def wants_websocket(self) -> bool:
-        """Whether the client asks for a WebSocket, and that can be granted: the request has no body."""
+        """Whether the client asks for a WebSocket in a request that can become one: a GET without a body."""
         head = self._head
         fields = head.fields
         return (
@@ -136,14 +136,14 @@ class Exchange:
 
     @property
     def eof_is_gone(self) -> bool | None:
-        """Whether a client that ends its direction counts as gone: see `HTTPLimits`, whose value holds until it is set.
+        """Whether a client that ends its direction counts as gone. Until it is set, the value of `HTTPLimits` holds.
 
         Set it to False for a handler that has to finish although its method is safe, or whose client half-closes and
-        waits; to True for one that need not finish.
+        waits. Set it to True for a handler that need not finish.
         """
         try:
             return self._eof_is_gone
-        except AttributeError:  # as for nearly all: so a request pays nothing for it
+        except AttributeError:  # hardly any exchange sets it, so a slot that is not filled costs the others nothing
             return self.connection._cycle.limits.eof_is_gone
 
     @eof_is_gone.setter
@@ -158,9 +158,9 @@ class Exchange:
         goes on as it likes. EOF does not count if `eof_is_gone` is False. What the client sends meanwhile is kept for
         whoever reads next, up to 64 KiB.
 
-        Behind the answer too; at the latest it returns when the connection has ended, or was moved. It raises nothing.
-        EOF and a reset are noticed at once, as long as no other task receives and the bound is not reached; else within
-        a second. For any number of tasks.
+        Any number of tasks may wait, also after the response. This returns at the latest when the connection has ended
+        or was moved, and raises nothing. EOF and a reset are noticed at once, as long as no other task receives and the
+        bound is not reached; otherwise within a second.
 
         Cancellation: not one byte is lost; from then on the scope is cancelled when the client goes.
         """
@@ -178,8 +178,8 @@ class Exchange:
         Raises:
             LimitExceededError: it is longer. What was read so far stays, for the next call.
             RemoteProtocolError: the body is malformed, or the client ended the connection in the middle of it.
-            LocalProtocolError: the exchange is over; or the answer's head has left before the client, which waits for
-                100 (Continue), could be told to send its body: then it need not send that any more.
+            LocalProtocolError: the exchange is over. Or the client waits for 100 (Continue), and the head of the
+                response was sent without it: then the client need not send its body any more.
             HandleBusyError, HandleBrokenError, HandleClosedError, HandleMovedError: as for `Connection.receive_some`.
 
         Cancellation: not one byte is lost; the next call goes on. It is a schedule point, unless the connection has
@@ -204,7 +204,7 @@ class Exchange:
         if not await self.connection._input.read_into(gathered, self, max_bytes):
             raise LimitExceededError(
                 f"the body of {self!r} has more than {max_bytes} bytes (max_bytes); iterate over the exchange to take "
-                f"it in pieces, or answer 413"
+                f"it in pieces, or respond with 413"
             ).with_handle(self.connection)
         self._gathered = None
         return bytes(gathered)
@@ -233,7 +233,7 @@ class Exchange:
 
     @enable_ki_protection
     async def inform(self, status: int, headers: HeaderInput | Headers = ()) -> None:
-        """Send an informational answer, such as 103 (Early Hints); the final one follows.
+        """Send an informational response, such as 103 (Early Hints); the final one follows.
 
         Nothing is sent to HTTP/1.0. A 100 (Continue) is sent without being asked for, when the body is first read.
 
@@ -242,7 +242,7 @@ class Exchange:
             headers: Fields.
 
         Raises:
-            LocalProtocolError: the answer has begun already, or this is no informational status.
+            LocalProtocolError: the response has begun already, or this is not an informational status.
             ValueError, TypeError: a field cannot be sent; see `Headers`.
             HandleBusyError, HandleBrokenError, HandleClosedError, HandleMovedError: as for `Connection.send_all`.
 
@@ -265,10 +265,10 @@ class Exchange:
         json: Any = ABSENT,
         headers: HeaderInput | Headers = (),
     ) -> None:
-        """Answer.
+        """Send the whole response.
 
-        Date, Content-Length or Transfer-Encoding, and Connection are added where they are due. To HEAD the same fields
-        are sent, and no body; so a handler need not know.
+        Date, Content-Length or Transfer-Encoding, and Connection are added where they are due. A HEAD request
+        gets the same fields and no body, so a handler need not distinguish it from GET.
 
         Args:
             status: 200 to 999.
@@ -281,13 +281,14 @@ class Exchange:
             headers: Fields. A Content-Length that is given has to be right; ``Connection: close`` ends the connection.
 
         Raises:
-            LocalProtocolError: the exchange is answered already or over, or the fields do not fit status and body.
-            RemoteProtocolError: 2xx, to a CONNECT. Uncaught, it is answered with 501.
+            LocalProtocolError: the exchange has a response already or is over, or the fields do not fit status and
+                body.
+            RemoteProtocolError: the request is a CONNECT, and the status is 2xx. Uncaught, it gives a 501.
             ValueError, TypeError: the body, or a field, cannot be sent; see `Headers`. Nothing has been sent.
             HandleBusyError, HandleBrokenError, HandleClosedError, HandleMovedError: as for `Connection.send_all`.
 
-        Cancellation: the answer is sent, or not begun, or it is visibly cut off and the connection is broken. It is no
-        schedule point where it need not wait: receiving the next request is one.
+        Cancellation: the response is sent, or not begun, or it is visibly truncated and the connection is broken. This
+        is not a schedule point where it need not wait: receiving the next request is one.
 
         Source: RFC 9110 §15, RFC 9112 §6.
         """
@@ -332,17 +333,18 @@ class Exchange:
             cycle.response_ready = False
 
     def stream(self, status: int, *, headers: HeaderInput | Headers = (), length: int | None = None) -> ResponseStream:
-        """Answer piece by piece: ``async with exchange.stream(200) as stream: await stream.send(chunk)``.
+        """Respond piece by piece: ``async with exchange.stream(200) as stream: await stream.send(chunk)``.
 
         The head goes out with the first piece, or at once by ``stream.flush()``. When the block ends well the body is
-        completed. When it raises or is cancelled, that is never done: the client sees that the answer is cut off, and
-        the connection is closed. A client that goes away ends it, also one that only ends its direction: see
-        `eof_is_gone` and `wait_disconnected`.
+        completed. When it raises or is cancelled the body is never completed: the client sees that the response is
+        truncated, and the connection is closed. A client that goes away ends the block, also one that only ends its
+        direction: see `eof_is_gone` and `wait_disconnected`.
 
         Args:
             status: 200 to 999.
             headers: Fields; see `respond`.
-            length: Bytes of the body, if known. Else it is sent in chunks, or to HTTP/1.0 until the connection ends.
+            length: Bytes of the body, if known. Otherwise it is sent in chunks, or to HTTP/1.0 until the connection
+                ends.
 
         Raises (on entering):
             LocalProtocolError, ValueError, TypeError: as for `respond`.
@@ -370,10 +372,10 @@ class Exchange:
             The successor, OPEN, in the same scope. The loop over the connection then ends quietly.
 
         Raises:
-            UpgradeRefusedError: the request cannot be upgraded in this way; the recipe has answered it, and the
+            UpgradeRefusedError: the request cannot be upgraded in this way. The recipe has responded, and the
                 connection goes on.
-            LocalProtocolError: the request does not ask for it, has a body, or is answered already. Nothing has
-                changed: answer it otherwise.
+            LocalProtocolError: the request does not ask for it, has a body, or has a response already. Nothing has
+                changed: respond in another way.
             UpgradeFailedError: the handshake failed. If a byte had been sent, the connection is CLOSED.
             HandleBusyError, HandleBrokenError, HandleClosedError, HandleMovedError: as for `Handle.upgrade`.
 
@@ -386,7 +388,7 @@ class Exchange:
         connection, cycle = self.connection, self.connection._cycle
         cycle.check(self, "upgrade")
         if self.status or not (cycle.machine.bodiless and cycle.is_request_complete(self)):
-            why = f"it is answered with {self.status}" if self.status else "it has a body"
+            why = f"it was answered with {self.status}" if self.status else "it has a body"
             raise LocalProtocolError(f"upgrade refused: {self!r}: {why}")
         await connection._lookouts.stand_aside()
         await connection._output.flush_all(self)

@@ -113,8 +113,9 @@ class ResponseStream:
         """Send the next piece of the body, a str as UTF-8. An empty one is nothing.
 
         Raises:
-            LocalProtocolError: it is more than the Content-Length; the exchange is over; the block is not entered yet.
-            TypeError, ValueError: it is neither bytes nor text that UTF-8 can carry. Nothing of it was sent.
+            LocalProtocolError: this would be more than the Content-Length; or the exchange is over; or the block was
+                not entered yet.
+            TypeError, ValueError: the chunk is neither bytes nor text that UTF-8 can carry. Nothing of it was sent.
             HandleBusyError, HandleBrokenError, HandleClosedError, HandleMovedError: as for `Connection.send_all`.
 
         Cancellation: the piece is sent, or not begun, or the response is truncated and the connection is broken. It is
@@ -123,7 +124,9 @@ class ResponseStream:
         cycle = self._cycle
         cycle.check(self._exchange, "send")
         if self._before is None:
-            raise LocalProtocolError("the stream is not open yet: async with exchange.stream(...) as stream")
+            raise LocalProtocolError(
+                "send refused: the stream is not open yet; write `async with exchange.stream(...) as stream`"
+            )
         await checkpoint_if_cancelled()
         self._look_at_head()
         data = cycle.machine.send_data(chunk if isinstance(chunk, bytes) else as_piece(chunk))
@@ -137,7 +140,7 @@ class ResponseStream:
         await self.send(b"")
 
     def trailers(self, headers: HeaderInput | Headers) -> None:
-        """Fields to send behind the body, when the block ends. A response to HTTP/1.0, which has none, goes without.
+        """Set the trailer fields, which follow the body when the block ends. HTTP/1.0 has none, and gets none.
 
         Raises (when the block ends):
             LocalProtocolError: the body is not sent in chunks, or one of the fields cannot be a trailer.
