@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 import trio
 from trio.lowlevel import enable_ki_protection
 
+from .ending import exchange_done, exchange_failed
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -98,7 +100,7 @@ class Claim:
 
     def _exchange_over(self) -> None:
         """Both messages are complete, or never will be: the connection is needed no more, unless it has switched."""
-        if self._io.done(self._lease):
+        if exchange_done(self._io, self._lease):
             self._over = True
             if self._return is not None and not self._keeps:
                 self.give_back()
@@ -108,7 +110,7 @@ class Claim:
         if self.upload is not None:
             self.upload.raise_error()
         if not isinstance(exc, trio.BusyResourceError):
-            self._io.failed(exc, method)
+            exchange_failed(self._io, exc, method)
             if not self._keeps:
                 self.give_back()
 

@@ -8,17 +8,22 @@ that asks for 100 (Continue) first waits whether the server wants the body at al
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NoReturn
 
 import trio
 from trio.lowlevel import checkpoint_if_cancelled, enable_ki_protection
 
+from ...errors import LocalProtocolError, RemoteProtocolError
+from ...ownership import Event, Phase, Receive, Refusal, Refuse, Send
+from ...support.texts import shown_bytes
 from ..protocol.framing import NO_BODY
 from ..protocol.head import ResponseHead
 from ..protocol.machine import Signal
 from ..protocol.states import H1State
 from .claim import Claim
+from .ending import exchange_failed
 from .incoming_body import IncomingBody
+from .retry import as_client_error, mark_unsent
 from .upload import Upload
 
 if TYPE_CHECKING:
@@ -35,6 +40,9 @@ CONTINUE_SECONDS: Final = 1.0
 SMALL: Final = 65536
 """Bytes of a body that are joined with the head into one send at most."""
 
+_OPEN: Final = Phase.OPEN
+_RECEIVE_IDLE: Final = Receive.IDLE
+_SEND_IDLE: Final = Send.IDLE
 _BODY: Final = H1State.BODY
 _NEED_DATA: Final = Signal.NEED_DATA
 
@@ -46,7 +54,7 @@ async def exchange(io: ClientIO, prepared: PreparedRequest, content: Content) ->
     Raises and Cancellation: as `HTTPClientConnection.request`.
     """
     machine, body = io.machine, content.data
-    io.check_free()
+    _check_free(io)
     await checkpoint_if_cancelled()
     if body is None or prepared.expects or len(body) > SMALL:
         wire = machine.begin(prepared, prepared.framing(content.length))
@@ -63,9 +71,49 @@ async def exchange(io: ClientIO, prepared: PreparedRequest, content: Content) ->
         if machine.framing == NO_BODY:
             incoming.begin_empty()
     except BaseException as exc:
-        io.failed(exc, prepared.method)
+        exchange_failed(io, exc, prepared.method)
         raise
     return incoming
+
+
+def _check_free(io: ClientIO) -> None:
+    """Raise unless a request can be sent now. A step."""
+    state = io.handle._life.state
+    if (
+        state.phase is not _OPEN
+        or state.leases
+        or state.send is not _SEND_IDLE
+        or state.receive is not _RECEIVE_IDLE
+        or state.reset
+        or io.machine.has_unread
+    ):
+        _refuse(io)
+
+
+def _refuse(io: ClientIO) -> NoReturn:
+    """Raise what stands in the way of a request."""
+    handle, life = io.handle, io.handle._life
+    for event in (Event.LEASE, Event.SEND, Event.RECEIVE):
+        if isinstance(refuse := life.decide(event), Refuse):
+            _refuse_as(io, refuse)
+    if life.state.leases:
+        _refuse_as(io, Refuse(Refusal.BUSY))
+    if life.state.receive is Receive.EOF:
+        _refuse_as(io, Refuse(Refusal.CLOSED))
+    if io.switched:
+        raise LocalProtocolError(f"request refused: {handle} has switched protocols; detach() or upgrade() it")
+    unread = shown_bytes(io.machine.unread())
+    error = RemoteProtocolError(f"the server sent bytes before a request was sent, on {handle}: {unread}", 502)
+    error.retry_safe = True
+    as_client_error(error)
+    exchange_failed(io, error, "")
+    raise error
+
+
+def _refuse_as(io: ClientIO, refuse: Refuse) -> NoReturn:
+    error = io.handle._refusal(refuse, Event.LEASE)
+    mark_unsent(error)
+    raise error
 
 
 async def _send_slowly(

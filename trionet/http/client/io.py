@@ -4,28 +4,23 @@ One direction of calls: `HTTPClientConnection` has a `ClientIO`, and so have the
 `Upload`, `Claim`, `IncomingBody`); it alone feeds the machine and moves bytes through the transport, inside the
 brackets that `Handle` has for operations. Everything here is done on behalf of the exchange that is under way, so it
 passes also while the handle is reserved or draining.
-
-How an exchange ends decides about the connection. When both messages are complete the machine is asked whether they
-prove the connection fit for another exchange (`done`); if there is any doubt, it closes. When an exchange fails, the
-connection ends with it (`failed`): nobody could tell where the next response begins.
 """
 
 from __future__ import annotations
 
 import weakref
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, Final
 
 import trio
 from trio.lowlevel import current_task, enable_ki_protection
 
-from ...errors import HandleBrokenError, LocalProtocolError, RemoteProtocolError, unraised
+from ...errors import HandleBrokenError
 from ...handle import Lease, guards
-from ...ownership import Event, Phase, Receive, Refusal, Refuse, Send
+from ...ownership import Event, Phase, Receive, Refuse
 from ...ownership.shortcuts import LEASE, LEASE_ENDED, RECEIVE, RECEIVE_ENDED
-from ...support.texts import shown_bytes
 from ...transport.protocol import MAX_RECEIVE
 from ..protocol.states import H1State
-from .retry import as_client_error, mark, mark_unsent
+from .retry import mark_unsent
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -37,14 +32,12 @@ if TYPE_CHECKING:
 __all__ = ["ClientIO"]
 
 _OPEN: Final = Phase.OPEN
-_OPEN_OR_RESERVED: Final = (Phase.OPEN, Phase.RESERVED)
 _RECEIVE_IDLE: Final = Receive.IDLE
 _RECEIVE_BUSY: Final = Receive.BUSY
-_SEND_IDLE: Final = Send.IDLE
 
 
 class ClientIO:
-    """Receives and sends for the exchanges of one connection, and ends them.
+    """Receives and sends for the exchanges of one connection.
 
     Args:
         handle: The connection, for its ownership and its transport.
@@ -82,21 +75,8 @@ class ClientIO:
 
     # --- the beginning of an exchange ----------------------------------------------------------------------------
 
-    def check_free(self) -> None:
-        """Raise unless a request can be sent now. A step."""
-        state = self.handle._life.state
-        if (
-            state.phase is not _OPEN
-            or state.leases
-            or state.send is not _SEND_IDLE
-            or state.receive is not _RECEIVE_IDLE
-            or state.reset
-            or self.machine.has_unread
-        ):
-            self._refuse_request()
-
     def grant(self, name: str) -> Lease:
-        """The lease of a new exchange, behind `check_free`. A step."""
+        """The lease of a new exchange, on a connection that is free for it. A step."""
         handle = self.handle
         lease = Lease(name, self._lease_ended)
         if (leased := LEASE[handle._life.state]) is not None:
@@ -115,30 +95,6 @@ class ClientIO:
             handle._leases = ()
         else:
             guards.end_lease(handle, lease)
-
-    def _refuse_request(self) -> NoReturn:
-        """Raise what stands in the way of a request."""
-        handle, life = self.handle, self.handle._life
-        for event in (Event.LEASE, Event.SEND, Event.RECEIVE):
-            if isinstance(refuse := life.decide(event), Refuse):
-                self._refuse(refuse)
-        if life.state.leases:
-            self._refuse(Refuse(Refusal.BUSY))
-        if life.state.receive is Receive.EOF:
-            self._refuse(Refuse(Refusal.CLOSED))
-        if self.switched:
-            raise LocalProtocolError(f"request refused: {handle} has switched protocols; detach() or upgrade() it")
-        unread = shown_bytes(self.machine.unread())
-        error = RemoteProtocolError(f"the server sent bytes before a request was sent, on {handle}: {unread}", 502)
-        error.retry_safe = True
-        as_client_error(error)
-        self.failed(error, "")
-        raise error
-
-    def _refuse(self, refuse: Refuse) -> NoReturn:
-        error = self.handle._refusal(refuse, Event.LEASE)
-        mark_unsent(error)
-        raise error
 
     # --- bytes ---------------------------------------------------------------------------------------------------
 
@@ -246,60 +202,6 @@ class ClientIO:
         """Whether HTTP has ended on the connection, and another protocol begun (101, CONNECT)."""
         return self.machine.peer_state is H1State.SWITCHED
 
-    # --- the end of an exchange ----------------------------------------------------------------------------------
-
-    @enable_ki_protection
-    def done(self, lease: Lease) -> bool:
-        """Both messages are complete, or will never be: the next request may come, or the connection ends. A step.
-
-        Returns:
-            Whether the exchange needs the connection no more; it does where HTTP has ended on it (101, CONNECT).
-        """
-        machine = self.machine
-        if machine.reusable:
-            machine.start_next_cycle()
-            self.idle_since = trio.current_time()
-            lease.end()
-        elif self.switched:
-            lease.end()
-            return False
-        else:
-            self._close_behind(lease)
-        return True
-
-    @enable_ki_protection
-    def failed(self, exc: BaseException, method: str) -> None:
-        """The exchange has ended with `exc`, and the connection ends with it. A step."""
-        handle, machine = self.handle, self.machine
-        if isinstance(exc, RemoteProtocolError):
-            if handle._failure is None:
-                handle._failure = unraised(exc)
-            handle._take(Event.PEER_GONE if machine.received_eof else Event.PROTOCOL_ERROR)
-        elif handle._life.state.reset:
-            handle._take(Event.ACLOSE)  # PEER_RESET is its reason
-        else:
-            handle.abort()
-        if isinstance(exc, Exception) and exc is not self.failing:
-            mark(exc, method, lasts=isinstance(exc, RemoteProtocolError) and not machine.received_eof)
-        self.failing = None
-
     def abort(self) -> None:
         """Close the connection at once. A step."""
         self.handle.abort()
-
-    def _close_behind(self, lease: Lease) -> None:
-        """Close gracefully with the end of this lease: at once where there is nothing to say."""
-        life = self.handle._life
-        ours = life.state.phase in _OPEN_OR_RESERVED
-        self.handle._take(Event.ACLOSE)
-        lease.end()
-        if ours and life.state.phase is Phase.DRAINING:
-            self.finish_closing()
-
-    def finish_closing(self) -> None:
-        """The connection drains: release it, or say goodbye before that, in a service task. A step."""
-        handle = self.handle
-        if handle._must_wait:
-            handle._owner.start_service(handle._close_quietly)
-        else:
-            handle._take(Event.DRAINED)

@@ -24,6 +24,7 @@ from trio.lowlevel import enable_ki_protection
 
 from ...ownership import Event, Phase, Reason, Receive
 from ..protocol.states import H1State
+from .ending import finish_closing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -95,7 +96,7 @@ class Reuse:
         """End the connection, and say goodbye where there is one to be said, in a service task. A step."""
         handle = self._io.handle
         handle._take(Event.IDLE_CLOSE if reason is Reason.IDLE_TIMEOUT else Event.ACLOSE)
-        self._io.finish_closing()
+        finish_closing(self._io)
 
     def when_ended(self, callback: Callable[[Any], None]) -> None:
         """Call `callback` with the connection, a step that must not raise, once that has ended or moved."""
