@@ -182,7 +182,7 @@ async def test_a_detach_inside_of_the_own_block_is_refused_instead_of_waiting():
         http, server = await http_pair(scope)
         await server.send_all(HELLO[:-2])
         async with http.request("GET", "/") as response:
-            with pytest.raises(trionet.HandleBusyError, match="waits for the task that asks: .*GET /") as caught:
+            with pytest.raises(trionet.HandleBusyError, match="would wait for the task that asks: .*GET /") as caught:
                 await http.detach_when_idle()
             assert [blocker.operation for blocker in caught.value.blockers] == ["request GET /"]
             assert http.phase is Phase.OPEN
@@ -262,7 +262,7 @@ async def test_a_handler_that_closes_behind_its_answer_has_answered():
 
 async def test_a_handler_that_detaches_inside_of_its_own_exchange_is_refused():
     async def detach(exchange: trionet.Exchange, notes: list[Any]) -> None:
-        with pytest.raises(trionet.HandleBusyError, match="waits for the task that asks: .*POST /"):
+        with pytest.raises(trionet.HandleBusyError, match="would wait for the task that asks: .*POST /"):
             await exchange.connection.detach_when_idle()
         await exchange.read()
         await exchange.respond(200, b"still here", headers={"Connection": "close"})

@@ -275,7 +275,7 @@ async def test_what_makes_the_parts_of_one_message_cannot_send_another():
         async def parts():
             yield "a"
             for send in (server.send_message("whole"), server.send_fragments(["x", "y"])):
-                with pytest.raises(HandleBusyError, match="waits for the task that asks: send_fragments") as caught:
+                with pytest.raises(HandleBusyError, match="wait for the task that asks: send_fragments") as caught:
                     await send
                 refused.append(caught.value.blockers[0].operation)
             trionet.broadcast([server], "posted")
