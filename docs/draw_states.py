@@ -1,7 +1,7 @@
-"""Draws the states of a handle and writes down the whole table, both from `trionet.ownership.TABLE`.
+"""Draws the states of a handle and writes down the whole table, both from `trionet.ownership.TABLE`; and HTTP's table.
 
-``python -m docs.draw_states`` writes ``docs/_generated/states.svg`` and ``table.md``; with ``--check`` it writes
-nothing and fails if the files say something other than the table does.
+``python -m docs.draw_states`` writes ``docs/_generated/states.svg``, ``table.md`` and ``http-states.md``; with
+``--check`` it writes nothing and fails if the files say something other than the tables do.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from math import hypot
 from pathlib import Path
 from typing import NamedTuple
 
+from trionet.http.protocol.states import TABLE as HTTP_TABLE
+from trionet.http.protocol.states import H1State, Transition
 from trionet.ownership import TABLE, Event, Phase, Refuse, Rule
 
 OUT = Path(__file__).parent / "_generated"
@@ -134,6 +136,23 @@ def table() -> str:
     return "\n".join(lines) + "\n"
 
 
+def http_table() -> str:
+    """Where each transition leads from each state of one direction of an HTTP/1.1 connection."""
+    lines = ["| | " + " | ".join(state.name for state in H1State) + " |", "| --- " * (len(H1State) + 1) + "|"]
+    for transition in Transition:
+        cells = [after.name if after is not None else "\N{EN DASH}" for after in HTTP_TABLE[transition].values()]
+        lines.append(f"| {transition.value} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+HTTP_TITLE = """# The states of an HTTP/1.1 connection
+
+Each side keeps two of them: one for the messages that it writes, one for those that it reads. An exchange takes both
+from IDLE to DONE. A dash stands where the transition is refused, or cannot happen.
+
+"""
+
+
 # --- drawing ---------------------------------------------------------------------------------------------------------
 
 
@@ -223,7 +242,12 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; fail if the files differ")
     check = parser.parse_args().check
     status = 0
-    for name, text in (("states.svg", svg()), ("table.md", f"# What each event does in each phase\n\n{table()}")):
+    files = {
+        "states.svg": svg(),
+        "table.md": f"# What each event does in each phase\n\n{table()}",
+        "http-states.md": HTTP_TITLE + http_table(),
+    }
+    for name, text in files.items():
         path = OUT / name
         if not check:
             OUT.mkdir(exist_ok=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from ..http.protocol.headers import check_name, check_value
-from ..http.protocol.outgoing import CheckedFields
+from ..http.protocol.outgoing import DECISIVE, CheckedFields
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -20,9 +20,6 @@ __all__ = ["NO_DEFAULTS", "DefaultFields", "careful", "check_bytes", "read_field
 
 Pair = tuple[bytes, bytes]
 
-_DECIDING: Final = frozenset([
-    b"connection", b"content-length", b"date", b"expect", b"host", b"transfer-encoding", b"upgrade",
-])  # fmt: skip
 _MAX_LINES: Final = 1024
 _MAX_LINE: Final = 256
 
@@ -94,7 +91,7 @@ def _check_line(name: Any, value: Any, defaults: DefaultFields) -> bytes | None:
     """The line of a field that was not seen before; None if it decides something, or replaces a default."""
     check_bytes(name, value)
     lower = name.lower()
-    if lower in _DECIDING or lower in defaults.names:
+    if lower in DECISIVE or lower in defaults.names:
         return None
     line = b"%b: %b\r\n" % (check_name(name), check_value(name, value))
     if len(line) < _MAX_LINE and len(defaults.known) < _MAX_LINES:

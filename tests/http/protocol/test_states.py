@@ -19,6 +19,7 @@ from trionet.http.protocol.client_machine import H1Client
 from trionet.http.protocol.head import RequestHead, ResponseHead
 from trionet.http.protocol.limits import HTTPLimits
 from trionet.http.protocol.machine import H1Machine
+from trionet.http.protocol.outgoing import CheckedFields
 from trionet.http.protocol.prepared import PreparedRequest
 from trionet.http.protocol.server_machine import H1Server
 from trionet.http.protocol.states import TABLE, H1State, Transition, follow
@@ -163,7 +164,15 @@ RESPOND = st.tuples(
     st.just("respond"),
     st.sampled_from([200, 200, 200, 200, 204, 304, 404, 99]),
     st.sampled_from(
-        [(), (), (("X", "y"),), (("X", "y"),), (("Connection", "close"),), (("Content-Length", "2"),), (("X", "\n"),)]
+        [
+            (),
+            (),
+            (("X", "y"),),
+            CheckedFields(b"X: y\r\n", [(b"X", b"y")], None),
+            (("Connection", "close"),),
+            (("Content-Length", "2"),),
+            (("X", "\n"),),
+        ]
     ),
     st.sampled_from([b"", b"hi", b"hi", memoryview(b"hi")]),
 )

@@ -30,8 +30,8 @@ class Decoder(Protocol):
     def decode(self, data: bytes) -> Iterator[bytes]:
         """The pieces that `data` brings, each of at most 65,536 bytes, made when they are asked for.
 
-        An empty one says that work was done and nothing came of it yet: coded data can be made to mean nothing for as
-        long as one likes, and who asks may have other things to do.
+        An empty piece says that work was done and that nothing came of it yet: a peer can make coded data mean nothing
+        for as long as it likes, so the caller gets a chance to let other tasks run.
 
         Raises (while iterating):
             RemoteProtocolError: the data is malformed, or goes on behind its end.
@@ -56,7 +56,7 @@ def make_decoder(content_encoding: str | None) -> Decoder | None:
     """The decoder for a Content-Encoding; None where there is nothing to take off.
 
     Names that are not known here are passed over: most of them (``utf-8``, ``none``, ``aws-chunked``) name nothing that
-    was done to the body. `unknown_codings` tells them.
+    was done to the body. `unknown_codings` lists them.
 
     Raises:
         RemoteProtocolError: more than two known ones.

@@ -1,7 +1,13 @@
 """Reading bodies: a reader for each framing, which takes slices of what has arrived and finds the end.
 
 All have one method, `read`: bytes of the body, `EndOfMessage`, or None when more has to arrive first. A reader never
-takes a byte that does not belong to its body, and holds none back.
+takes a byte that does not belong to its body, since the next byte may begin another request; and it holds none back, so
+that a body that arrives slowly is read as it arrives.
+
+Chunks are where readers differ most in practice: sizes with signs, white space or ``0x``, a line that ends with LF
+alone, data that runs over its size. Each of them moves the end of the body for somebody, so only the grammar is taken.
+What a peer may repeat without end and without bytes of the body, extensions and trailers, is bounded for each message;
+and an error is raised as soon as it is certain, not when a line is complete that never will be.
 """
 
 from __future__ import annotations

@@ -218,6 +218,6 @@ def _unspoken(major: bytes, minor: bytes) -> RemoteProtocolError:
 
 
 def _name_of(line: bytes) -> str:
-    """Which field a line that is none was meant to be, and nothing else of it: what follows may be a password."""
+    """The name in a malformed field line, and nothing else of it: what follows may be a password."""
     name, colon, _ = line.partition(b":")
     return f": {name!r}" if colon and _FIELD_LINE.fullmatch(name.rstrip(b" \t") + b":") and len(name) <= 64 else ""

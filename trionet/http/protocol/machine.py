@@ -131,7 +131,7 @@ class H1Machine:
 
     @property
     def buffered(self) -> int:
-        """Bytes received and not read yet. While `PAUSED`, whoever receives has to bound them."""
+        """Bytes received and not read yet. While `PAUSED`, the caller has to bound them."""
         return len(self._buffer)
 
     def next_event(self) -> H1Event:

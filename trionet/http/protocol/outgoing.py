@@ -23,15 +23,16 @@ if TYPE_CHECKING:
     from .headers import HeaderInput
 
 __all__ = [
-    "CheckedFields", "OutgoingFields", "cached_lines", "date_line", "field_lines", "request_line", "status_line",
-    "write_request", "write_response",
+    "DECISIVE", "CheckedFields", "OutgoingFields", "cached_lines", "date_line", "field_lines", "request_line",
+    "status_line", "write_request", "write_response",
 ]  # fmt: skip
 
 _REQUEST_LINE: Final = re.compile(REQUEST_LINE)
 _STATUS_LINE: Final = re.compile(STATUS_LINE)
-_PICKED: Final = frozenset([
+DECISIVE: Final = frozenset([
     b"connection", b"content-length", b"date", b"expect", b"host", b"transfer-encoding", b"upgrade",
 ])  # fmt: skip
+"""Fields that say something about the framing or the connection, and are not only passed on."""
 _MAX_NAMES: Final = 512
 _MAX_LINE: Final = 128
 _names: dict[str | bytes, tuple[bytes, bytes | None]] = {}
@@ -40,13 +41,13 @@ _date: tuple[float, bytes] = (0.0, b"")
 
 
 class CheckedFields:
-    """Fields of a response that whoever gives them has checked and written already.
+    """Fields of a response that the caller has checked and written already.
 
     Attributes:
         lines: One line a field, with its CRLF, but without Content-Length. None of them decides about the connection or
             the body's framing. None if the fields have to be judged after all.
         pairs: All of them as (name, value) pairs, for the careful path.
-        length: What Content-Length says, if it is there; to be compared by whoever gives the body.
+        length: What Content-Length says, if it is there; the caller compares it with the body.
     """
 
     __slots__ = ("length", "lines", "pairs")
@@ -111,7 +112,7 @@ class OutgoingFields:
         """The length of the body, from the argument and from Content-Length, which have to agree.
 
         Raises:
-            LocalProtocolError: they do not, or one of them is no length.
+            LocalProtocolError: they do not, or one of them is not a length.
         """
         if length is not None and length < 0:
             raise LocalProtocolError(f"length must be at least 0, not {length}")
@@ -130,7 +131,7 @@ class OutgoingFields:
 def _check_new_name(name: str | bytes) -> tuple[bytes, bytes | None]:
     wire = check_name(name)
     lower = wire.lower()
-    entry = wire, lower if lower in _PICKED else None
+    entry = wire, lower if lower in DECISIVE else None
     if len(_names) < _MAX_NAMES and len(wire) < 64:
         _names[name] = entry
     return entry

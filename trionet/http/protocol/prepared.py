@@ -1,7 +1,7 @@
 """A request's head, checked and written once, to be sent any number of times.
 
-What a program asks for repeats: the same method, target and fields. So checking and writing is apart from sending, and
-whoever sends the same head again can keep it. What depends on the body is added when it is sent.
+What a program asks for repeats: the same method, target and fields. So checking and writing are apart from sending, and
+a client that sends the same head again can keep it. What depends on the body is added when it is sent.
 """
 
 from __future__ import annotations

@@ -97,7 +97,7 @@ def informational_head(status: int, headers: HeaderInput | Headers) -> bytes:
     """The head of an informational response (RFC 9110 §15.2).
 
     Raises:
-        LocalProtocolError: this is no informational status, or 101; or it has a Content-Length (RFC 9110 §8.6).
+        LocalProtocolError: the status is not informational, or is 101; or there is a Content-Length (RFC 9110 §8.6).
         ValueError, TypeError: a field cannot be sent; see `Headers`.
     """
     if not 100 <= _checked_status(status) < 200 or status == 101:

@@ -65,7 +65,7 @@ class Parts(NamedTuple):
         """Host (ASCII, lower case, no brackets) and port, None for the scheme's own.
 
         Raises:
-            ValueError: nobody can be reached there.
+            ValueError: no connection can be made to it.
         """
         if "\\" in self.authority:
             raise ValueError(f"{self.shown} has a backslash in its host, which some readers take for a slash")

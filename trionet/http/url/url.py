@@ -25,7 +25,7 @@ _WEBSOCKET: Final = {"ws": "http", "wss": "https"}
 
 
 class Origin(NamedTuple):
-    """Who is asked: what must be equal for a connection, or a credential, to be used again (RFC 9110 §4.3.1)."""
+    """The server of a URL: what must be equal for a connection, or a credential, to be used again (RFC 9110 §4.3.1)."""
 
     scheme: str
     host: str
