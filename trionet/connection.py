@@ -22,6 +22,7 @@ from .handle import Handle, guards
 from .ownership import Event, Phase, Receive, Refuse, Send
 from .ownership.shortcuts import RECEIVE, RECEIVE_ENDED, SEND
 from .support.checks import check_count, flat_view
+from .support.delimiter import DelimiterSearch
 from .transport.protocol import MAX_RECEIVE, Buffer
 
 if TYPE_CHECKING:
@@ -40,12 +41,12 @@ class Connection(Handle, trio.abc.HalfCloseableStream):
     one send at any time.
     """
 
-    __slots__ = ("_parked",)
+    __slots__ = ("_has_yielded",)
 
     def __init__(self, capsule: Detached) -> None:
         super().__init__(capsule)
         # Whether this handle's reader has let other tasks run since the latest send: then a send need not.
-        self._parked = False
+        self._has_yielded = False
 
     @property
     def tls(self) -> TLSInfo | None:
@@ -101,7 +102,7 @@ class Connection(Handle, trio.abc.HalfCloseableStream):
     @enable_ki_protection
     def _received(self, data: bytes) -> bytes:
         """A receive brought `data`. A step."""
-        self._parked = True
+        self._has_yielded = True
         self._reader = None
         life = self._life
         if not data and life.state.reset:
@@ -184,21 +185,11 @@ class Connection(Handle, trio.abc.HalfCloseableStream):
             raise ValueError("delimiter must be at least one byte, not b''")
         if check_count("max_bytes", max_bytes, 1) < len(delimiter):
             raise ValueError(f"max_bytes ({max_bytes}) must have room for the delimiter {delimiter!r}")
-        at = -1
-        searched = 0
-
-        def found() -> bool:
-            nonlocal at, searched
-            leftover = self._leftover
-            at = leftover.find(delimiter, searched, max_bytes)
-            searched = max(0, len(leftover) - len(delimiter) + 1)
-            return at >= 0 or len(leftover) >= max_bytes
-
-        waited = await self._fill(found)
-        size = len(self._leftover)
-        if at >= 0:
-            return await self._deliver(at + len(delimiter), waited)
-        if size >= max_bytes:
+        search = DelimiterSearch(delimiter, max_bytes)
+        waited = await self._fill(lambda: search.is_over(self._leftover))
+        if search.end is not None:
+            return await self._deliver(search.end, waited)
+        if len(self._leftover) >= max_bytes:
             raise LimitExceededError(
                 f"no {delimiter!r} in the first {max_bytes} bytes (max_bytes); they are still unread: "
                 f"raise max_bytes, or close the connection"
@@ -250,7 +241,7 @@ class Connection(Handle, trio.abc.HalfCloseableStream):
         if not data:
             self._received(b"")
             return True
-        self._parked = True
+        self._has_yielded = True
         guards.end_receive(self)
         return True
 
@@ -280,8 +271,8 @@ class Connection(Handle, trio.abc.HalfCloseableStream):
         except trio.BrokenResourceError as exc:
             guards.peer_reset(self, exc)
             raise HandleBrokenError(f"send failed: {self!r}: {exc}", 0).with_handle(self) from exc
-        if sent == size and self._parked:
-            self._parked = False
+        if sent == size and self._has_yielded:
+            self._has_yielded = False
             self._bytes_sent += sent
             return
         await self._send_rest(data, sent)
@@ -304,7 +295,7 @@ class Connection(Handle, trio.abc.HalfCloseableStream):
             more = self._transport.bytes_sent
             guards.send_failed(self, exc, None if more is None else sent + more)
             raise
-        self._parked = False
+        self._has_yielded = False
         self._bytes_sent += len(data)
         guards.end_send(self)
 
@@ -319,14 +310,7 @@ class Connection(Handle, trio.abc.HalfCloseableStream):
         views = [_as_bytes(part) for part in parts]
         self._refuse(Event.SEND)
         await checkpoint_if_cancelled()
-        guards.begin_send(self)
-        transport = self._transport
-        transport.bytes_sent = 0
-        try:
-            await transport.send_vectored(views)
-        except BaseException as exc:
-            guards.send_failed(self, exc, transport.bytes_sent)
-            raise
+        await guards.send(self, self._transport.send_vectored, views)
         guards.end_send(self)
         self._bytes_sent += sum(map(len, views))
         await cancel_shielded_checkpoint()
@@ -341,13 +325,7 @@ class Connection(Handle, trio.abc.HalfCloseableStream):
         """
         self._refuse(Event.SEND)
         await checkpoint_if_cancelled()
-        guards.begin_send(self)
-        self._transport.bytes_sent = 0
-        try:
-            await self._transport.wait_writable()
-        except BaseException as exc:
-            guards.send_failed(self, exc, 0)
-            raise
+        await guards.send(self, self._transport.wait_writable)
         guards.end_send(self)
 
     @enable_ki_protection
@@ -368,13 +346,7 @@ class Connection(Handle, trio.abc.HalfCloseableStream):
             )
         await checkpoint_if_cancelled()
         if self._life.state.send is not Send.SHUT:
-            guards.begin_send(self)
-            self._transport.bytes_sent = 0
-            try:
-                await self._transport.send_eof()
-            except BaseException as exc:
-                guards.send_failed(self, exc, self._transport.bytes_sent)
-                raise
+            await guards.send(self, self._transport.send_eof)
             self._writer = None
             self._take(Event.EOF_SENT)
         await cancel_shielded_checkpoint()

@@ -17,7 +17,7 @@ cancellation above all, leaves as it is.
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import trio
 from trio.lowlevel import cancel_shielded_checkpoint, checkpoint_if_cancelled, current_task, enable_ki_protection
@@ -29,6 +29,8 @@ from ..transport.protocol import CutOffError
 from .lease import Lease
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from .inner import InnerHandle
 
 __all__ = [
@@ -42,6 +44,7 @@ __all__ = [
     "receive",
     "receive_arrived",
     "receive_failed",
+    "send",
     "send_failed",
 ]
 
@@ -122,6 +125,22 @@ def begin_send(handle: InnerHandle, lease: object = None) -> None:
     handle._take(Event.SEND if lease is None else Event.SEND_LEASED)
     handle._writer = task
     handle._writer_since = trio.current_time()
+
+
+@enable_ki_protection
+async def send(handle: InnerHandle, operation: Callable[..., Awaitable[None]], *args: Any) -> None:
+    """Run an `operation` of the handle's transport as a send, up to its end, of which the machine has yet to be told.
+
+    Raises and Cancellation: as for `Connection.send_all`.
+    """
+    begin_send(handle)
+    transport = handle._transport
+    transport.bytes_sent = 0
+    try:
+        await operation(*args)
+    except BaseException as exc:
+        send_failed(handle, exc, transport.bytes_sent)
+        raise
 
 
 @enable_ki_protection

@@ -13,6 +13,7 @@ import trio
 
 from ..errors import LimitExceededError
 from ..support.checks import refuse_copy
+from ..support.delimiter import DelimiterSearch
 from ..transport.protocol import MAX_RECEIVE, Buffer
 from .detached import Detached
 
@@ -116,17 +117,15 @@ class Wire:
 
         Cancellation: not one byte is lost.
         """
-        searched = 0
-        while (at := self.unread.find(delimiter, searched, max_bytes)) < 0:
-            if len(self.unread) >= max_bytes:
-                raise LimitExceededError(f"no {delimiter!r} within {max_bytes} bytes (max_bytes)")
-            searched = max(0, len(self.unread) - len(delimiter) + 1)
+        search = DelimiterSearch(delimiter, max_bytes)
+        while not search.is_over(self.unread):
             data = await self._receive(MAX_RECEIVE)
             if not data:
                 return b""
             self.unread += data
-        end = at + len(delimiter)
-        return self._take(end)
+        if search.end is None:
+            raise LimitExceededError(f"no {delimiter!r} within {max_bytes} bytes (max_bytes)")
+        return self._take(search.end)
 
     def receive_nowait(self) -> bytes | None:
         """What has arrived and was not received yet, without waiting: ``b""`` at EOF, None if nothing has. A step.
