@@ -8,16 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
+from hypothesis import given
+from hypothesis import strategies as st
 from trio.testing import wait_all_tasks_blocked
 
-from trionet import (
-    HandleBrokenError,
-)
+from trionet import HandleBrokenError
+from trionet.transport.tls.engine import TLSEngine
+from trionet.transport.tls.sender import BATCH, RECORD, TLSSender, pieces
 
 from ...helpers.tls import both, choke, empty, socket_of
 
 if TYPE_CHECKING:
-    pass
+    import ssl
 
 
 async def test_a_send_cancelled_before_its_first_byte_did_not_happen(secure: Any) -> None:
@@ -144,3 +146,92 @@ async def test_small_records_for_a_peer_that_wants_them(secure: Any) -> None:
         await client.send_all(b"twelve bytes")
         await client.send_all(b"y" * 20000)
         assert await server.receive_exactly(20012) == b"twelve bytes" + b"y" * 20000
+
+
+# --- the fast path and the careful one ----------------------------------------------------------------------------
+
+SIZES = st.lists(
+    st.one_of(st.integers(0, 40), st.sampled_from([RECORD - 1, RECORD, RECORD + 1, BATCH + 1])), max_size=6
+)
+TAKES = st.lists(st.one_of(st.integers(0, 60), st.integers(RECORD, 2 * RECORD)), max_size=12)
+
+
+class Narrow:
+    """A lower transport that takes so many bytes at a time, 0 for none; and everything when its list is over."""
+
+    untouched = True
+
+    def __init__(self, takes: list[int]) -> None:
+        self.takes = [*takes]
+        self.taken = bytearray()
+        self.bytes_sent: int | None = 0
+
+    def is_writable(self) -> bool:
+        if self.takes[:1] == [0]:
+            del self.takes[0]
+            return False
+        return True
+
+    async def wait_writable(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+    def send_some(self, data: bytes | memoryview) -> int:
+        size = min(self.takes.pop(0), len(data)) if self.takes else len(data)
+        self.taken += data[:size]
+        return size
+
+    async def send_all(self, data: bytes | memoryview) -> None:
+        self.bytes_sent = len(data)
+        self.taken += data
+
+
+@pytest.fixture(scope="module")
+def shaken(ca: Any, server_context: ssl.SSLContext) -> Any:
+    """A function that makes two engines, client and server, whose handshake is complete."""
+    import ssl
+
+    client_context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    ca.configure_trust(client_context)
+
+    def make() -> tuple[TLSEngine, TLSEngine]:
+        client = TLSEngine(client_context, server_hostname="localhost")
+        server = TLSEngine(server_context, server_side=True)
+        while not client.advance() or not server.advance():
+            server.feed(client.take_output())
+            server.advance()
+            client.feed(server.take_output())
+        return client, server
+
+    return make
+
+
+@given(sizes=SIZES, takes=TAKES)
+async def test_the_fast_path_sends_what_the_careful_one_sends(sizes: list[int], takes: list[int], shaken: Any) -> None:
+    """`send_some`, and `send_all` with the same bytes where that did not take them, equals `send_all` alone."""
+    messages = [bytes([65 + number]) * size for number, size in enumerate(sizes)]
+    for fast in (True, False):
+        client, server = shaken()
+        sender = TLSSender(lower := Narrow(takes), client)
+        for message in messages:
+            taken = sender.send_some(message) if fast else 0
+            assert taken in (0, len(message))
+            if taken < len(message) or not fast:
+                await sender.send_all(message)
+                assert sender.bytes_sent == len(message)
+        server.feed(bytes(lower.taken))
+        received = b""
+        while len(received) < sum(sizes):
+            received += server.ssl_object.read(2**16)
+        assert received == b"".join(messages)
+        assert not sender.torn
+        assert sender.waiting() == 0
+        assert server.incoming.pending == 0
+
+
+@given(sizes=SIZES)
+def test_small_parts_share_a_record_and_nothing_is_lost(sizes: list[int]) -> None:
+    parts = [os.urandom(size) for size in sizes]
+    found = [bytes(piece) for piece in pieces(parts)]
+    assert b"".join(found) == b"".join(parts)
+    assert all(found)
+    assert all(len(piece) >= RECORD for piece in found[:-1])
