@@ -222,11 +222,15 @@ class MessageSender:
     @enable_ki_protection
     async def finish(self, handle: Handle, frame: bytes, sent: int) -> None:
         """For the fast path: send the rest of a frame, of which `sent` bytes are out, and let other tasks run."""
-        self.frame_turn.held = True
+        self.message_turn.held = self.frame_turn.held = True
         try:
             await self._transmit(handle, frame, sent)
         finally:
             self._release_frame_turn(handle)
+            if self.message_turn.waiting:
+                self.message_turn.release()
+            else:
+                self.message_turn.held = False
 
     @enable_ki_protection
     async def _transmit(self, handle: Handle, frame: bytes, sent: int = 0, *, lease: Lease | None = None) -> None:
