@@ -1,4 +1,4 @@
-"""What HTTPX says about one request besides its head: its body, and how long each phase may take."""
+"""The body of HTTPX's request, and how long each of its phases may take."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ class HTTPXExchange:
     """One request on its way through the pool, and its response until that is closed.
 
     Attributes:
-        trace: Who wants to know of it.
+        trace: Tells the program of it.
     """
 
     def __init__(self, settings: TransportSettings, pool: Pool, request: httpx.Request, content: Content) -> None:

@@ -1,10 +1,10 @@
 """Where a transport's connections live: in a system task, which no task of the program's has to outlast.
 
 HTTPX's own transport works without being entered. It may be entered in one task and left in another, as frameworks do
-it in their startup and shutdown hooks, and transports may be closed in any order. A nursery that stays open across that
-would corrupt Trio's stack of nurseries, which belongs to one task. So the nursery for what goes on behind the
-connections is opened by a system task. That ends when the transport is closed or collected, and at the latest when the
-run does: Trio cancels it then, and it closes what is still open.
+in their startup and shutdown hooks, and transports may be closed in any order. A nursery that stayed open across that
+would corrupt Trio's stack of nurseries, which belongs to one task. So the nursery for the connections' service tasks is
+opened by a system task. It ends when the transport is closed or collected, and at the latest with the run: then Trio
+cancels it, and it closes what is still open.
 
 A system task that raises would end the run with an internal error, so what goes wrong here is logged, and the
 connections are closed; the next request opens others.
@@ -95,7 +95,7 @@ class Home:
         return task is self._task
 
     def abandon(self) -> None:
-        """Nobody can use it any more, and nobody has closed it. May be called in any thread, as finalizers are."""
+        """The transport was collected without being closed. May be called in any thread, as finalizers are."""
         if self._ended.is_set():
             return
         try:

@@ -1,8 +1,8 @@
 """The extension ``network_stream``: the connection of a response, in the interface of httpcore.
 
-It answers questions about the connection as long as one likes. The bytes are its to read and to write where the
-response has ended HTTP on the connection: 101 (Switching Protocols), and 2xx to CONNECT. Everywhere else they are the
-next response's, and whoever took them would tear it.
+It answers questions about the connection at any time. It reads and writes bytes only where the response has ended HTTP
+on the connection: after 101 (Switching Protocols), and after 2xx to CONNECT. Anywhere else the bytes belong to a
+response, which would be torn if they were taken.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ _SCHEMES: Final = {"http": "http", "https": "https", "ws": "ws", "wss": "https"}
 
 
 def origin_of(request: httpx.Request) -> Origin:
-    """Who is asked.
+    """The origin of a request.
 
     Raises:
         httpx.UnsupportedProtocol: the scheme is not one of HTTP.

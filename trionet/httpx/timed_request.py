@@ -1,7 +1,7 @@
 """One request on one connection, within the times that it has, and told of in httpcore's words.
 
-HTTPX gives a request a time for each piece that is written and one for each that is read. A body in memory is small
-enough to be written at once, so one deadline does for all; a `Paced` one moves the deadline along.
+HTTPX gives a request one timeout for each piece that is written, and one for each that is read. A body in memory is
+small enough to be written at once, so one deadline is enough; a `Paced` body moves the deadline with each piece.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class TimedRequest:
     Args:
         request: HTTPX's, for its times.
         content: Its body.
-        trace: Who wants to know of it.
+        trace: Tells the program of it.
 
     Attributes:
         timeouts: Those of the request.

@@ -1,6 +1,6 @@
 """The extension ``trace``: a function that is told what a request is doing, in the words of httpcore.
 
-Names of events and what comes with them are those of httpcore, for there are programs that measure by them.
+The names of the events and their details are those of httpcore, because there are programs that measure by them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["Step", "Trace"]
 
 
 class Trace:
-    """Who wants to know of one request.
+    """Tells the program's function of one request, if there is one.
 
     Attributes:
         on: Whether anybody does.

@@ -1,4 +1,4 @@
-"""From an origin to a connection, as HTTPX's transport goes there: with what a request's extensions want of it."""
+"""From an origin to a connection for HTTPX: the client's way, told to the request's ``trace``."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def connect(settings: TransportSettings, owner: Owner, origin: Origin, tra
 
 
 class _TracedConnector(Connector):
-    """The way to one connection, told of as it is gone."""
+    """Opens one connection, and tells of each of its steps."""
 
     def __init__(self, settings: TransportSettings, owner: Owner, trace: Trace) -> None:
         super().__init__(owner, settings)

@@ -127,7 +127,7 @@ class Connector:
         return connection
 
     def _way_through(self, origin: Origin, proxy: Proxy) -> list[Recipe[Connection]]:
-        """What comes between the socket to the proxy and the origin."""
+        """The upgrades between the socket to the proxy and the origin."""
         return way_through(
             proxy,
             origin.host,
@@ -138,7 +138,7 @@ class Connector:
         )
 
     def _is_forwarded(self, origin: Origin) -> bool:
-        """Whether an HTTP proxy is asked for what is there, by its whole URL, instead of for a tunnel to it."""
+        """Whether an HTTP proxy is asked to forward requests to it, by their whole URL, and not for a tunnel."""
         return origin.scheme == "http"
 
     async def _upgrade(self, connection: Connection, recipe: Recipe[Connection]) -> Connection:

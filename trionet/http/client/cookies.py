@@ -1,8 +1,8 @@
 """Cookies: what servers have set, and which of it a request gets (RFC 6265).
 
-The rules are those of the standard library's cookie jar: domain, path, Secure, expiry; and where it knows others than
-RFC 6265bis, `set_cookie` puts that right. It speaks to requests and responses of urllib, so here they are imitated as
-far as it looks at them. It knows no list of public suffixes.
+The rules for domain, path, Secure and expiry are those of the standard library's cookie jar; where they differ from
+RFC 6265bis, `set_cookie` corrects that. The jar works on requests and responses of urllib, so this module imitates as
+much of them as it looks at. It has no list of public suffixes.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ MAX_COOKIE_SIZE: Final = 4096
 
 
 class Cookies:
-    """A cookie jar for yarl URLs and `Headers`, bounded: where a server sets too many, the oldest go.
+    """A bounded cookie jar for yarl URLs and `Headers`: if servers set too many cookies, the oldest are dropped.
 
     Args:
         jar: Where to keep them; by default a new one.

@@ -1,6 +1,7 @@
 """Reading one HTTP response from a wire during a handshake: head, and body within bounds.
 
-A refusal leaves the connection usable only if the end of its body is certain: counted, chunked, none (RFC 9112 §6.3).
+A refusal leaves the connection usable only if the end of its body is certain: counted, chunked, or no body (RFC 9112
+§6.3).
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ class Hop:
         return response
 
     async def _send(self, site: Site, prepared: PreparedRequest, content: Content) -> Response:
-        """The exchange, on an idle connection or a new one; once more, where that is known to be safe."""
+        """Send on an idle connection or a new one; once more, where that is known to be safe."""
         pool = self._pool
         self._connection = connection = pool.take_idle(site)
         if connection is not None:

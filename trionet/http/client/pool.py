@@ -92,7 +92,7 @@ class Pool:
 
     @enable_ki_protection
     def shut(self) -> None:
-        """The client is about to close: whoever waits for a slot or a connection is told. A step."""
+        """The client is about to close: wake the tasks that wait for a slot or a connection. A step."""
         self._owner.shut_door()
         self._owner.caretaker.unwatch(self)
         self.slots.wake_all()
@@ -153,7 +153,7 @@ class Pool:
         raise AssertionError("only a client that closes cancels its attempts to connect")
 
     def _make_room(self) -> None:
-        """Close what is idle for longest where there are as many connections as there may be.
+        """Close the connections that have been idle for longest, if there are as many as there may be.
 
         Those that say goodbye do not count: that takes a second at most. But there are no more of them than of others.
         """
@@ -182,20 +182,20 @@ class Pool:
             connection.abort()
 
     def _drop(self, connection: HTTPClientConnection, event: Event) -> None:
-        """An idle connection is unfit for use."""
+        """Take out an idle connection that is unfit for use, and end it."""
         self._dropped += 1
         self._leave_idle(connection)
         if connection.phase is Phase.OPEN:  # else its user is closing it
             connection._reuse.give_up(event)
 
     def _part(self, connection: HTTPClientConnection, reason: Reason) -> None:
-        """An idle connection is not wanted any more."""
+        """Take out an idle connection that is not wanted any more, and close it gracefully."""
         self._dropped += 1
         self._leave_idle(connection)
         connection._reuse.part(reason)
 
     def _forget(self, connection: HTTPClientConnection) -> None:
-        """A connection has ended, or has become something else."""
+        """Take out a connection that has ended or moved."""
         self._open.pop(connection, None)
         self._leave_idle(connection)
 
@@ -208,7 +208,7 @@ class Pool:
     # --- the caretaker -------------------------------------------------------------------------------------------
 
     def tick(self, now: float) -> None:
-        """Drop what is idle for too long, and what the server has ended. A step."""
+        """Drop connections that have been idle for too long, or that the server has ended. A step."""
         for connection in tuple(self._idle):
             reuse = connection._reuse
             if reuse.engaged:

@@ -1,7 +1,7 @@
-"""Where a response sends a client on to, without I/O (RFC 9110 §15.4).
+"""What a redirect asks a client to send next, without I/O (RFC 9110 §15.4).
 
-A redirect is the server's wish, so everything in it is checked: where it leads, over which scheme, and what of the
-request another origin may see.
+A redirect is input from the server, so everything in it is checked: where it leads, over which scheme, and which parts
+of the request another origin may see. `following` carries out what is decided here.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ class Next(NamedTuple):
     """With a fragment, the request's own where the redirect has none (RFC 9110 §10.2.2)."""
     headers: Headers
     drops_body: bool
-    """Whether it has no body; else it has the body of the request before."""
+    """Whether it has no body; otherwise it has the body of the request before."""
 
 
 def next_request(
     status: int, location: str | None, method: str, here: Target, headers: Headers, *, allow_downgrade: bool
 ) -> Next | None:
-    """What to send next, or None if the response is no redirect to follow.
+    """What to send next, or None if the response is not a redirect that can be followed.
 
     Args:
         status: Of the response.
@@ -100,7 +100,7 @@ def _resolve(status: int, location: str, here: Target) -> Target:
 
 
 def _readable(location: str) -> str:
-    """Location as it was meant: many servers send UTF-8 as it is. Bytes that are not UTF-8 stay what they are."""
+    """Location as text: many servers send UTF-8 unquoted. Other bytes are quoted as they are."""
     location = location.strip(" ")
     if location.isascii():
         return location
@@ -111,7 +111,7 @@ def _readable(location: str) -> str:
 
 
 def _absolute(here: Target, location: str) -> str:
-    """Location, with what it does not say itself (RFC 3986 §5.2); what it says is left as it is."""
+    """Location, completed from the request's URL (RFC 3986 §5.2); its own parts stay as they are spelled."""
     reference, mark, fragment = location.partition("#")
     if not mark and here.url.raw_fragment:
         mark, fragment = "#", here.url.raw_fragment
@@ -136,7 +136,7 @@ def _without_fragment(here: Target, reference: str) -> str:
 
 
 def _without_dots(path: str) -> str:
-    """An absolute path with ``.`` and ``..`` carried out (RFC 3986 §5.2.4): a relative one means nothing else."""
+    """An absolute path without ``.`` and ``..`` (RFC 3986 §5.2.4)."""
     kept: list[str] = []
     segments = path.split("/")[1:]
     for segment in segments:

@@ -1,8 +1,12 @@
 """What a client's errors are: of one base, and honest about whether the request may be sent again (RFC 9110 §9.2.2).
 
-An error keeps the class that says what happened, `HandleBrokenError` or `ConnectionRefusedError`, and becomes an
-`HTTPClientError` besides. A retry is called safe only where that is true and helps. What would meet the same again, a
-certificate that is wrong or a head that is too long, says nothing about a retry, unless it has to warn of one.
+An error keeps the class that says what happened, such as `HandleBrokenError` or `ConnectionRefusedError`, and becomes
+an `HTTPClientError` too. It calls a retry safe only where that is true and where a retry could help. An error that a
+second attempt would meet again, such as a wrong certificate or a head that is too long, says nothing about a retry,
+unless it has to warn of one.
+
+Each error is judged once, where it is known best what had been sent: before anything was (`mark_unsent`), during an
+exchange (`mark`), or behind a redirect (`mark_carried_out`). Later judgements do not change the first.
 """
 
 from __future__ import annotations
@@ -24,21 +28,21 @@ from ...errors import (
 __all__ = ["IDEMPOTENT", "as_client_error", "mark", "mark_carried_out", "mark_unsent", "unreachable"]
 
 IDEMPOTENT: Final = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PUT", "TRACE"})
-"""The methods whose requests mean the same when they are carried out twice (RFC 9110 §9.2.2)."""
+"""The methods whose requests may be carried out twice without another effect (RFC 9110 §9.2.2)."""
 
 _PASSING: Final = frozenset({408, 425, 429})
-"""Statuses below 500 with which a proxy says that it may do later what it did not do now."""
+"""Statuses below 500 by which a proxy says that it may do later what it refuses now."""
 _PASSING_REPLIES: Final = frozenset({1, 3, 4, 5, 6})
-"""The same for the replies of SOCKS5 (RFC 1928 §6): what it could not reach, unlike what it does not allow or know."""
+"""The same for the replies of SOCKS5 (RFC 1928 §6): it could not reach the host, which may change."""
 _CERTIFICATE_ALERTS: Final = (
     "_ALERT_ACCESS_DENIED", "_ALERT_BAD_CERTIFICATE", "_ALERT_CERTIFICATE_EXPIRED", "_ALERT_CERTIFICATE_REQUIRED",
     "_ALERT_CERTIFICATE_REVOKED", "_ALERT_CERTIFICATE_UNKNOWN", "_ALERT_UNKNOWN_CA", "_ALERT_UNSUPPORTED_CERTIFICATE",
 )  # fmt: skip
-"""How OpenSSL's names end of the alerts about a certificate (RFC 8446 §6.2)."""
+"""The ends of OpenSSL's names for the alerts about a certificate (RFC 8446 §6.2)."""
 _OF_A_RETRY: Final = re.compile(r" \((?:[^()]*a retry is safe|nothing (?:of the request )?was sent)\)\Z")
-"""What a message says of a retry."""
+"""The part of a message that speaks of a retry."""
 _KINDS: Final[dict[Any, type[Any]]] = {}
-"""The classes of a client's errors, by the class that says what happened."""
+"""Classes that are an `HTTPClientError` too, by the class that says what happened."""
 
 
 def mark_unsent(exc: Exception) -> None:
@@ -66,9 +70,9 @@ def mark(exc: Exception, method: str, *, lasts: bool = False) -> None:
 
 
 def mark_carried_out(exc: Exception, method: str) -> None:
-    """The server has led on from a request with `method` that it has carried out, and then came `exc`. A step.
+    """The server has carried out a request with `method` and redirected it, and then `exc` came. A step.
 
-    Whatever was said of a retry was said of the request that the redirect has asked for, which nobody sends by itself.
+    What `exc` says of a retry so far is about the request behind the redirect. The program would repeat the first one.
     """
     if not isinstance(exc, HTTPClientError) or exc.retry_safe is False:
         return
@@ -87,7 +91,7 @@ def as_client_error(exc: TrionetError) -> None:
 
 
 def unreachable(exc: OSError) -> OSError:
-    """The same as an `HTTPClientError`: an error of the system cannot become one itself."""
+    """The same error as an `HTTPClientError`: the class of a built-in exception cannot be changed."""
     error: Any = _client_kind(exc.__class__)(*exc.args)
     error.retry_safe = getattr(exc, "retry_safe", None)
     result: OSError = error
@@ -95,7 +99,7 @@ def unreachable(exc: OSError) -> OSError:
 
 
 def _client_kind(kind: Any) -> type[Any]:
-    """The class of those errors of `kind` that are a client's. It has the name of `kind`, as it says what happened."""
+    """A class that is `kind` and `HTTPClientError`. It has the name of `kind`, which says what happened."""
     if kind not in _KINDS:
         names = {"__module__": kind.__module__, "__doc__": kind.__doc__}
         _KINDS[kind] = type(kind.__name__, (HTTPClientError, kind), names)
@@ -103,7 +107,7 @@ def _client_kind(kind: Any) -> type[Any]:
 
 
 def _say(exc: Exception, safe: bool | None, why: str) -> None:
-    """Only the first judgement counts: it was made where it was known best what had happened."""
+    """Put the judgement into `exc`, if it is the first."""
     if isinstance(exc, TrionetError) and not isinstance(exc, OSError) and exc.retry_safe is None:
         exc.retry_safe = safe
         if why:
@@ -123,9 +127,9 @@ def _lasts(exc: BaseException | None) -> bool:
 
 
 def _rejects_certificate(exc: BaseException | None) -> bool:
-    """Whether the server has said by an alert that it does not accept this side's certificate, or misses one.
+    """Whether the server has said by an alert that it does not accept this side's certificate, or that it needs one.
 
-    With TLS 1.3 it says so behind the handshake, where it comes as a failure of the connection (RFC 8446 §4.4.2.4).
+    With TLS 1.3 the alert comes after the handshake, as a failure of the connection (RFC 8446 §4.4.2.4).
     """
     while exc is not None and not isinstance(exc, ssl.SSLError):
         exc = exc.__cause__
@@ -133,5 +137,5 @@ def _rejects_certificate(exc: BaseException | None) -> bool:
 
 
 def _is_verdict(cause: BaseException | None) -> bool:
-    """Whether a handshake failed by what one of both sides had to say, and not by a connection that broke."""
+    """Whether a handshake failed because one side refused, and not because the connection broke."""
     return isinstance(cause, ssl.SSLError) or not isinstance(cause, (OSError, trio.BrokenResourceError))

@@ -12,7 +12,7 @@ answer. So a connection is used again only
 
 What remains is the race with a close that is still on its way. That is what the one retry of `hop` is for.
 
-The pool is not the only one who knows a connection. Whoever got it from a response may send a request of their own on
+A pool is not the only user of its connections. A task that got one from a response may send a request of its own on
 it, or wait to detach it. Then it is *engaged*: the pool neither uses it nor ends it.
 """
 

@@ -1,13 +1,15 @@
 """Set-Cookie fields as RFC 6265bis reads them, where a cookie jar of the standard library reads them otherwise.
 
-The library's rules are those of Netscape and RFC 2965. It drops a cookie for an attribute that is to be passed over,
-complains of a bug of its own where a Max-Age is malformed, and takes ``0.1`` for a domain that ``10.0.0.1`` is in, so
-that one machine sets cookies for others. So a field is written anew before it sees it, with what has to be heeded only.
+The library's rules are those of Netscape and RFC 2965. It drops a cookie for an attribute that should be ignored,
+reports a bug of its own where a Max-Age is malformed, and takes ``0.1`` for a domain that ``10.0.0.1`` is in, so that
+one machine could set cookies for others. So each field is rewritten before the library sees it, with the attributes
+that count.
 
-And some are not to be kept although the library would keep them (RFC 6265bis §5.7).
-An attacker on the network can answer for ``http://`` in a server's name. So what comes over an insecure connection may
-neither set a Secure cookie nor stand in for one or end it; and the prefixes ``__Secure-`` and ``__Host-`` promise
-whoever reads a cookie that it was set over TLS and, for the latter, by this very host for all of its paths.
+Some cookies must not be kept although the library would keep them (RFC 6265bis §5.7).
+An attacker on the network can answer for ``http://`` in a server's name. So a
+response over an insecure connection may neither set a Secure cookie nor replace or end one. The prefixes ``__Secure-``
+and ``__Host-`` promise the server that a cookie was set over TLS and, for the latter, by this very host for all of its
+paths.
 """
 
 from __future__ import annotations

@@ -143,7 +143,7 @@ class Slots:
             self.sites.pop(site.origin, None)
 
     def wake_all(self) -> None:
-        """The client is about to close: whoever waits for a slot finds the door shut. A step.
+        """The client is about to close: tasks that wait for a slot find the door shut. A step.
 
         One extra slot for each queue is enough: the task that is woken by it hands it on.
         """

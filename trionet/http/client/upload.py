@@ -75,7 +75,7 @@ class Upload:
     async def end(self) -> None:
         """Stop the task and wait until it has ended. What is not sent then will never be.
 
-        Cancellation: not a cancellation point; the task is cancelled, and whoever produces the body should heed that.
+        Cancellation: not a cancellation point; the task is cancelled, and the producer of the body should heed that.
         """
         self._scope.cancel()
         with trio.CancelScope(shield=True):

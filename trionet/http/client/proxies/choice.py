@@ -27,13 +27,13 @@ class Proxies:
     """Which proxy is for which origin.
 
     Args:
-        by_scheme: The proxy for ``http`` and ``https``, and for ``all`` where there is none for the scheme.
+        by_scheme: The proxies for ``http`` and ``https``; the one for ``all`` is used where the scheme has none.
         no_proxy: The value of ``NO_PROXY``: what is asked directly, separated by commas. ``example.org`` stands for
             itself and what is below it, ``.example.org`` for what is below; addresses and networks
             (``10.0.0.0/8``); each, networks apart, with or without a port, and a scheme; ``*`` for everything.
 
     Raises:
-        ValueError: `no_proxy` has a port or a network that is none.
+        ValueError: `no_proxy` has a port or a host that cannot be right.
     """
 
     def __init__(self, by_scheme: Mapping[str, Proxy], no_proxy: str = "") -> None:
