@@ -17,6 +17,7 @@ step on. It looks like a coroutine (`cr_frame`, `cr_await`) to whoever walks the
 
 from __future__ import annotations
 
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from .http import Progress
@@ -70,7 +71,8 @@ class Call:
 
     def __await__(self) -> Self:
         cycle = self._cycle
-        self._coroutine = _as_coroutine(self._context.run(self._app, self._scope, cycle.receive, cycle.send))
+        coroutine: Any = self._context.run(self._app, self._scope, cycle.receive, cycle.send)
+        self._coroutine = coroutine if type(coroutine) is CoroutineType else _as_coroutine(coroutine)
         return self
 
     def __iter__(self) -> Self:

@@ -23,7 +23,7 @@ from ..server.follower import followed
 from ..support.texts import printable, shown_address
 from .handshake import run_websocket
 from .http_access import keep_scope, leave_out_date, take_loop
-from .request import answer, run_request
+from .request import run_request
 from .scope import ConnectionScope
 
 if TYPE_CHECKING:
@@ -91,9 +91,6 @@ class ConnectionLoop:
         http = self._http
         try:
             async for exchange in http:
-                if exchange.method == "CONNECT":
-                    await answer(exchange, 501)
-                    continue
                 run = run_websocket if exchange.wants_websocket else run_request
                 call = await run(self._site, self._scope, exchange, self._follower, self._call_successor)
                 if call is not None and call.left:

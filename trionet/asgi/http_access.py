@@ -27,7 +27,7 @@ __all__ = [
     "is_answerable",
     "keep_scope",
     "leave_out_date",
-    "raw_fields",
+    "read_head",
     "request_head",
     "respond_at_once",
     "respond_later",
@@ -41,12 +41,13 @@ def request_head(exchange: Exchange) -> RequestHead:
     return exchange._head
 
 
-def raw_fields(head: RequestHead) -> tuple[Sequence[tuple[bytes, bytes]], bytes | None]:
-    """The fields as pairs; and their lines as they came, if nobody has looked at them before."""
+def read_head(exchange: Exchange) -> tuple[RequestHead, Sequence[tuple[bytes, bytes]], bytes | None]:
+    """The request line; the fields as pairs; and their lines as they came, if nobody has looked at them before."""
+    head = exchange._head
     headers = head._headers
     if type(headers) is bytes:
-        return split_lines(headers), headers
-    return head.headers.raw, None
+        return head, split_lines(headers), headers
+    return head, head.headers.raw, None
 
 
 @enable_ki_protection

@@ -50,6 +50,9 @@ async def run_request(
     if served.limit is not None and served.active >= served.limit:
         await answer(exchange, UNAVAILABLE)
         return None
+    if exchange.target[0] != "/" and exchange.method == "CONNECT":
+        await answer(exchange, 501)
+        return None
     cycle = HTTPCycle(exchange, served.options.default_fields)
     scope = connection_scope.of_request(exchange)
     began = trio.current_time() if served.access_log is not None else 0.0

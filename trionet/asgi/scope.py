@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
-from .http_access import raw_fields, request_head
+from .http_access import read_head
 from .tls_extension import tls_extension
 
 if TYPE_CHECKING:
@@ -66,14 +66,31 @@ class ConnectionScope:
 
     def of_request(self, exchange: Exchange) -> Scope:
         """The scope of a request."""
+        head, fields, lines = read_head(exchange)
+        target = head.target
+        if target[0] == "/":
+            path, _, query = target.partition("?")
+        else:
+            path, query = exchange.path or target, exchange.query
+        if self._root_path:
+            path = self._below_root(path)
         scope = self._http.copy()
+        scope["method"] = head.method
+        scope["path"] = unquote(path) if "%" in path else path
+        scope["raw_path"] = path.encode()
+        scope["query_string"] = query.encode()
+        scope["headers"] = [(name.lower(), value) for name, value in fields]
+        scope["state"] = self._state.copy()
         scope["extensions"] = self._extensions.copy()
-        self._add_request(scope, exchange)
+        if head.http_version != "1.1":
+            scope["http_version"] = head.http_version
+        if self._forwarding is not None and (lines is None or b"forwarded" in lines.lower()):
+            self._forwarding.apply(scope)
         return scope
 
     def of_websocket(self, exchange: Exchange, subprotocols: list[str]) -> Scope:
         """The scope of a WebSocket."""
-        scope = self._http.copy()
+        scope = self.of_request(exchange)
         scope["type"] = "websocket"
         scope["asgi"] = {"version": ASGI_VERSION, "spec_version": WEBSOCKET_SPEC_VERSION}
         scope["scheme"] = scope["scheme"].replace("http", "ws")
@@ -81,30 +98,8 @@ class ConnectionScope:
         if "tls" in self._extensions:
             scope["extensions"]["tls"] = self._extensions["tls"]
         scope["subprotocols"] = subprotocols
-        self._add_request(scope, exchange)
         del scope["method"]
         return scope
-
-    def _add_request(self, scope: dict[str, Any], exchange: Exchange) -> None:
-        head = request_head(exchange)
-        target = head.target
-        if target[0] == "/":
-            path, _, query = target.partition("?")
-        else:
-            path, query = exchange.path or target, exchange.query
-        scope["method"] = head.method
-        scope["query_string"] = query.encode()
-        if self._root_path:
-            path = self._below_root(path)
-        scope["raw_path"] = path.encode()
-        scope["path"] = unquote(path) if "%" in path else path
-        pairs, text = raw_fields(head)
-        scope["headers"] = [(name.lower(), value) for name, value in pairs]
-        scope["state"] = self._state.copy()
-        if head.http_version != "1.1":
-            scope["http_version"] = head.http_version
-        if self._forwarding is not None and (text is None or b"forwarded" in text.lower()):
-            self._forwarding.apply(scope)
 
     def _below_root(self, path: str) -> str:
         """The path below the root path, as the specification has it, also where the proxy has not stripped that."""

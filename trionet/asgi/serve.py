@@ -19,7 +19,7 @@ from .handshake import run_websocket
 from .http_access import keep_scope
 from .lifespan import open_lifespan
 from .options import AppOptions
-from .request import answer, run_request
+from .request import run_request
 from .scope import ConnectionScope
 from .served import ServedApplication
 
@@ -200,10 +200,7 @@ def _exchange_handler(served: ServedApplication) -> Callable[[Exchange], Awaitab
         try:
             scope = ConnectionScope(connection, served.options, served.state)
             run = run_websocket if exchange.wants_websocket else run_request
-            if exchange.method == "CONNECT":
-                await answer(exchange, 501)
-            else:
-                await run(served, scope, exchange, followed(connection), _stay)
+            await run(served, scope, exchange, followed(connection), _stay)
         finally:
             keep_scope(connection, before)
 
