@@ -2,8 +2,8 @@
 
 import trio
 
-from ..handle.test_handle import Greeting
 from .http_by_hand import HELLO, read_request
+from .recipes import Greeting
 
 HEAD = b"HTTP/1.1 200 OK\r\n"
 

@@ -11,8 +11,8 @@ from trio.testing import wait_all_tasks_blocked
 import trionet
 from trionet import Phase
 
-from ..handle.test_handle import Greeting
 from ..helpers.pairs import PAIRS, open_descriptors
+from ..helpers.recipes import Greeting
 
 
 class CancelAt(trio.abc.Instrument):

@@ -17,8 +17,8 @@ from trionet import Phase
 from trionet.custody import leaving
 from trionet.handle import detaching
 
-from ..handle.test_handle import Greeting
 from ..helpers.pairs import open_descriptors, tcp_sockets
+from ..helpers.recipes import Greeting
 
 pytestmark = pytest.mark.skipif(
     sys.version_info[:3] == (3, 13, 0), reason="Python 3.13.0 does not report every bytecode to sys.settrace"
