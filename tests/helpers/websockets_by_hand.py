@@ -96,3 +96,8 @@ async def receive_frame(connection: trionet.Connection) -> tuple[int, bytes]:
     mask = await connection.receive_exactly(4) if second & 128 else bytes(4)
     data = await connection.receive_exactly(size) if size else b""
     return first, bytes(byte ^ mask[index % 4] for index, byte in enumerate(data))
+
+
+async def until_closed(websocket):
+    async for _ in websocket:
+        pass

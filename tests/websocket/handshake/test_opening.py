@@ -25,10 +25,10 @@ from trionet import (
 from trionet.http.client.auth import basic
 from trionet.scope.opening import open_websocket
 
-from ..helpers.http_proxies import small_proxy
-from ..helpers.pairs import open_descriptors
-from ..helpers.websockets_by_hand import answer_by_hand
-from ..stories.test_cancel_everywhere import at_every_checkpoint
+from ...helpers.http_proxies import small_proxy
+from ...helpers.pairs import open_descriptors
+from ...helpers.websockets_by_hand import answer_by_hand
+from ...stories.test_cancel_everywhere import at_every_checkpoint
 
 
 @pytest.fixture(autouse=True)
