@@ -70,12 +70,6 @@ PAGES: dict[str, tuple[str, str, str]] = {
 }  # fmt: skip
 """File name: title, module, names in the order in which one meets them."""
 
-BETWEEN_ROOMS = {
-    "WebSocketConnection": "CONNECTION_ID",
-    "Headers": "from_wire",
-}
-"""Members that trionet's rooms use among themselves: not for programs."""
-
 SPECIAL = {
     "__aiter__": "async for ... in", "__iter__": "for ... in", "__contains__": "name in", "__getitem__": "[name]",
     "__len__": "len()",
@@ -88,12 +82,11 @@ SPECIAL = {
 
 def members_of(cls: type) -> list[str]:
     """The members of a public class that a program may use, in the order of the source."""
-    hidden = {name for base in cls.__mro__ for name in BETWEEN_ROOMS.get(base.__name__, "").split()}
     found: dict[str, None] = {}
     for base in cls.__mro__:
         if base.__module__.startswith("trionet."):
             for name in [*vars(base), *attribute_docs(base)]:
-                if is_shown(base, name) and name not in hidden:
+                if is_shown(base, name):
                     found[name] = None
     return [*found]
 

@@ -1,4 +1,4 @@
-"""A class has parts, not ancestors; a name means one class; and modules know those below them, not each other."""
+"""A class has parts, not ancestors; a name means one class; modules know those below them, not each other."""
 
 from __future__ import annotations
 
@@ -13,27 +13,13 @@ from tests.helpers.house import circles, classes, full_name, imports, is_own, is
 
 FACES = [trionet, trionet.http, trionet.websocket, trionet.interop.trio_websocket]
 
-TALL: set[str] = set()
-"""Those that still stand on too many others: each leaves this list when it has parts in their place."""
-
-SHARED_NAMES = {
-    "End",
-    "Recipe",
-    "Step",
-}
-"""Names of two classes: each leaves this list when its classes have names of their own."""
-
-CIRCLES = []
-"""Modules that still need each other: a circle leaves this list when it is cut."""
-
 BACK_REFERENCES = {
     ("trionet.handle.handle", "trionet.scope.scope"): "Handle.scope",
     ("trionet.http.server.exchange", "trionet.http.server.connection"): "Exchange.connection",
     ("trionet.http.client.response", "trionet.http.client.connection"): "Response.connection",
     ("trionet.http.client.client", "trionet.scope.scope"): "HTTPClient.scope",
 }
-"""Imports from below to above, for types alone: what a program may ask a thing about the one that has it. The last,
-`Scope.handles`, goes down."""
+"""Imports from below to above, for types alone: what a program may ask a thing about the one that has it."""
 
 
 # --- parts, not ancestors ---------------------------------------------------------------------------------------
@@ -44,8 +30,7 @@ def test_a_class_stands_on_one_other_at_most_and_has_parts_for_the_rest():
     tall = {
         full_name(cls) for cls in classes() if not issubclass(cls, BaseException) and height(cls) > allowed(cls, public)
     }
-    assert tall - TALL == set(), "too many ancestors"
-    assert TALL - tall == set(), "these are fine now: take them out of TALL"
+    assert tall == set(), "too many ancestors"
 
 
 def height(cls: type) -> int:
@@ -69,10 +54,8 @@ def test_no_two_classes_have_one_name():
     named = defaultdict(list)
     for cls in classes():
         named[cls.__name__.lstrip("_")].append(full_name(cls))
-    shared = {name: ", ".join(found) for name, found in named.items() if len(found) > 1}
-    new = [f"{name}: {found}" for name, found in shared.items() if name not in SHARED_NAMES]
-    assert not new, "\n".join(["one name for several classes:", *new])
-    assert SHARED_NAMES - set(shared) == set(), "these are fine now: take them out of SHARED_NAMES"
+    shared = [f"{name}: {', '.join(found)}" for name, found in named.items() if len(found) > 1]
+    assert not shared, "\n".join(["one name for several classes:", *shared])
 
 
 # --- no circles -------------------------------------------------------------------------------------------------
@@ -80,12 +63,11 @@ def test_no_two_classes_have_one_name():
 
 def test_modules_do_not_need_each_other_not_even_for_types():
     graph = {name: {other for other in imports(name) if (name, other) not in BACK_REFERENCES} for name in sources()}
-    found = list(circles(graph))
-    for circle in found:
-        assert circle in CIRCLES, "a circle: " + "; ".join(
-            f"{name} imports {', '.join(sorted(graph[name] & circle))}" for name in sorted(circle)
-        )
-    assert [circle for circle in CIRCLES if circle not in found] == [], "these are cut: take them out of CIRCLES"
+    found = [
+        "; ".join(f"{name} imports {', '.join(sorted(graph[name] & circle))}" for name in sorted(circle))
+        for circle in circles(graph)
+    ]
+    assert not found, "\n".join(["a circle:", *found])
 
 
 @pytest.mark.parametrize(("module", "above"), BACK_REFERENCES)

@@ -12,7 +12,7 @@ import textwrap
 import pytest
 
 import trionet
-from docs.write_reference import BETWEEN_ROOMS, FOLDER, PAGES, SPECIAL
+from docs.write_reference import FOLDER, PAGES, SPECIAL
 
 PUBLIC = [
     "trionet",
@@ -122,12 +122,4 @@ def test_its_members_are_those_that_the_reference_documents(name):
     assert (headings(text) | shared_with_every_handle(text)) - has - set(SPECIAL.values()) == set(), (
         "documented, and absent"
     )
-    between = {each for base in cls.__mro__ for each in BETWEEN_ROOMS.get(base.__name__, "").split()}
-    assert has - documented(module, title, cls) - between == set(), "an editor offers it, and the reference does not"
-
-
-@pytest.mark.parametrize("name", BETWEEN_ROOMS)
-def test_what_rooms_use_among_themselves_is_still_there(name):
-    """The list of them becomes shorter, until it is empty."""
-    cls = next(cls for _, _, cls in CLASSES.values() if cls.__name__ == name)
-    assert set(BETWEEN_ROOMS[name].split()) - members(cls) == set()
+    assert has - documented(module, title, cls) == set(), "an editor offers it, and the reference does not"

@@ -9,7 +9,7 @@ import httpx
 if TYPE_CHECKING:
     from .exchange import HTTPXExchange
     from .network_stream import NetworkStream
-    from .trace import Step
+    from .trace import TracedStep
 
 __all__ = ["BodyStream"]
 
@@ -62,7 +62,7 @@ class BodyStream(httpx.AsyncByteStream):
                 await self._end(step)  # noqa: ASYNC102 - it ends at once where the task is cancelled
             await step.complete()
 
-    async def _end(self, step: Step) -> None:
+    async def _end(self, step: TracedStep) -> None:
         try:
             await self._exchange.end()
             await self._network_stream.aclose()

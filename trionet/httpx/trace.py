@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     import httpx
 
-__all__ = ["Step", "Trace"]
+__all__ = ["Trace", "TracedStep"]
 
 
 class Trace:
@@ -30,13 +30,13 @@ class Trace:
         self.on = self._callback is not None
         self.connect_timeout: float | None = request.extensions.get("timeout", {}).get("connect")
 
-    def step(self, name: str, **info: Any) -> Step:
+    def step(self, name: str, **info: Any) -> TracedStep:
         """One thing that a request does, for the length of a block: ``connection.connect_tcp`` and so on."""
-        return Step(self, name, info)
+        return TracedStep(self, name, info)
 
-    def http(self, name: str) -> Step:
+    def http(self, name: str) -> TracedStep:
         """The same, of those that httpcore calls ``http11`` and gives the request."""
-        return Step(self, f"http11.{name}", {"request": self._request})
+        return TracedStep(self, f"http11.{name}", {"request": self._request})
 
     async def tell(self, event: str, info: dict[str, Any]) -> None:
         """Call the function.
@@ -54,7 +54,7 @@ class Trace:
         await told
 
 
-class Step:
+class TracedStep:
     """Tells of its beginning, and of its end or failure.
 
     Attributes:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ..http.client.proxies.proxy import Proxy
     from ..http.url.url import Origin
     from .settings import TransportSettings
-    from .trace import Step, Trace
+    from .trace import Trace, TracedStep
 
 __all__ = ["connect"]
 
@@ -45,7 +45,7 @@ class _TracedConnector(Connector):
     async def _dial(self, origin: Origin, proxy: Proxy | None) -> Connection:
         return await _told(self._dialling(origin, proxy), super()._dial(origin, proxy))
 
-    def _dialling(self, origin: Origin, proxy: Proxy | None) -> Step:
+    def _dialling(self, origin: Origin, proxy: Proxy | None) -> TracedStep:
         settings = self._settings
         common = {"timeout": self._trace.connect_timeout, "socket_options": settings.socket_options}
         if settings.unix_path is not None:
@@ -78,7 +78,7 @@ class _TracedConnector(Connector):
         return await _told(step, super()._upgrade(connection, recipe))
 
 
-async def _told(step: Step, opening: Coroutine[Any, Any, Connection]) -> Connection:
+async def _told(step: TracedStep, opening: Coroutine[Any, Any, Connection]) -> Connection:
     """What `opening` opens, as the step says; closed, if the program's function that is told of it raises."""
     connection = None
     try:

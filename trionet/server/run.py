@@ -135,14 +135,14 @@ async def supervise(main: Callable[[], Awaitable[Result]], drain_timeout: float)
         whole = trio.CancelScope()
         with Collector() as collector:
             running = Running(services, whole, drain_timeout, collector)
-            end = _End(running, whole, drain_timeout)
+            end = _SignalHandling(running, whole, drain_timeout)
             with whole, end.on_signals():
                 result = await main()
         return Ended(result, end.first, end.forced, running.clean)
     raise AssertionError("unreachable: open_services hands every exception on")
 
 
-class _End:
+class _SignalHandling:
     """What each signal leads to: the drain, the cut, and the end of the process."""
 
     def __init__(self, running: Running, whole: trio.CancelScope, drain_timeout: float) -> None:

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 from urllib.parse import quote
 
 from ...errors import LocalProtocolError, RemoteProtocolError
-from ..protocol.headers import Headers
+from ..protocol.headers import Headers, checked_headers
 from ..url.parts import for_people, has_scheme
 from ..url.url import Target, parse_url
 
@@ -71,7 +71,7 @@ def next_request(
         fields = tuple(field for field in fields if field[0].lower() not in _OF_ORIGIN)
     if drops_body:
         fields = tuple(field for field in fields if not _describes_body(field[0].lower()))
-    return Next(new_method, there, Headers.from_wire(fields), drops_body)
+    return Next(new_method, there, checked_headers(fields), drops_body)
 
 
 def _method(status: int, method: str) -> str:

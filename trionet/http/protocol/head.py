@@ -25,7 +25,7 @@ from ...errors import RemoteProtocolError
 from ...support.texts import amount, shown_bytes
 from .authority import COMMON
 from .framing import NO_BODY, FieldSummary
-from .headers import Headers, split_lines
+from .headers import Headers, checked_headers, split_lines
 from .syntax import FIELD, FIELD_LINES, REQUEST_LINE, STATUS_LINE
 from .target import check_host, check_target, without_secrets
 
@@ -83,7 +83,7 @@ class RequestHead:
         """The fields."""
         headers = self._headers
         if isinstance(headers, bytes):
-            self._headers = headers = Headers.from_wire(split_lines(headers))
+            self._headers = headers = checked_headers(split_lines(headers))
         return headers
 
     @property
@@ -154,7 +154,7 @@ def parse_request(data: bytes, *, any_method: bool = False) -> RequestHead:
     hosts = fields.hosts
     if len(hosts) != 1 or not _COMMON_HOST.fullmatch(hosts[0]):
         check_host(hosts, version)
-    return RequestHead(method, target.decode(), version, Headers.from_wire(raw), fields)
+    return RequestHead(method, target.decode(), version, checked_headers(raw), fields)
 
 
 def parse_response(data: bytes) -> ResponseHead:
@@ -174,7 +174,7 @@ def parse_response(data: bytes) -> ResponseHead:
         raise _unspoken(major, minor)
     raw = split_lines(lines)
     text = (reason or b"").decode("latin-1")
-    return ResponseHead(int(status), text, version, Headers.from_wire(raw), FieldSummary(raw))
+    return ResponseHead(int(status), text, version, checked_headers(raw), FieldSummary(raw))
 
 
 def parse_trailers(data: bytes) -> Headers:
@@ -188,7 +188,7 @@ def parse_trailers(data: bytes) -> Headers:
     match = _TRAILERS.fullmatch(data)
     if match is None:
         raise _fault(b"\r\n" + data, None, "", 400)
-    return Headers.from_wire(split_lines(match[1]))
+    return checked_headers(split_lines(match[1]))
 
 
 # --- what is wrong ----------------------------------------------------------------------------------------------

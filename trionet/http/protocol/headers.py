@@ -20,6 +20,7 @@ __all__ = [
     "as_pairs",
     "check_name",
     "check_value",
+    "checked_headers",
     "is_token",
     "split_lines",
     "split_list",
@@ -57,13 +58,6 @@ class Headers:
             self._fields: tuple[tuple[bytes, bytes], ...] = fields.raw
             return
         self._fields = tuple((check_name(name), check_value(name, value)) for name, value in as_pairs(fields))
-
-    @classmethod
-    def from_wire(cls, fields: Iterable[tuple[bytes, bytes]]) -> Headers:
-        """Fields that a parser has checked."""
-        headers = cls.__new__(cls)  # past `__init__`, which would look at what it is given
-        headers._fields = tuple(fields)
-        return headers
 
     @property
     def raw(self) -> tuple[tuple[bytes, bytes], ...]:
@@ -137,6 +131,13 @@ class Headers:
         for name, value in self.raw:
             groups.setdefault(name.lower(), []).append(value)
         return groups
+
+
+def checked_headers(fields: Iterable[tuple[bytes, bytes]]) -> Headers:
+    """Fields that have been checked before, by a parser for instance."""
+    headers = Headers.__new__(Headers)  # past `__init__`, which would look at what it is given
+    headers._fields = tuple(fields)
+    return headers
 
 
 def as_pairs(fields: Any) -> Iterable[tuple[str | bytes, str | bytes]]:

@@ -392,10 +392,10 @@ def to_http_server(*, limits: HTTPLimits = DEFAULT_LIMITS) -> Recipe[HTTPServerC
 
     Source: RFC 9112.
     """
-    return _Recipe(check_kind("limits", limits, HTTPLimits, "a trionet.HTTPLimits"))
+    return HTTPServerRecipe(check_kind("limits", limits, HTTPLimits, "a trionet.HTTPLimits"))
 
 
-class _Recipe(OwnRecipe[HTTPServerConnection]):
+class HTTPServerRecipe(OwnRecipe[HTTPServerConnection]):
     """Makes an HTTP connection of a byte stream. There is nothing to shake hands about."""
 
     name = "to_http_server"

@@ -48,10 +48,10 @@ def to_connection(protocol: str | None = None, *, headers: HeaderInput | Headers
             raise ValueError(
                 f"protocol must be a token, perhaps with a version, such as 'h2c' or 'foo/2', not {protocol!r}"
             )
-    return _Recipe(protocol, Headers(headers))
+    return SwitchingRecipe(protocol, Headers(headers))
 
 
-class _Recipe(OwnRecipe[Connection]):
+class SwitchingRecipe(OwnRecipe[Connection]):
     """Sends the response that switches."""
 
     name = "to_connection"

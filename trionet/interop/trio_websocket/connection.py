@@ -44,6 +44,7 @@ class WebSocketConnection(WebSocket):
     """trionet's `WebSocket`, with the ways of `trio_websocket.WebSocketConnection`: it takes attributes, too."""
 
     CONNECTION_ID = itertools.count()
+    """Numbers the connections of this process: the next one is that of the next connection."""
 
     def __init__(self, capsule: Detached, engine: Engine, **options: Any) -> None:
         self._id = next(self.CONNECTION_ID)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import Any, Final, NamedTuple
 
-from ...http.protocol.headers import Headers, split_list
+from ...http.protocol.headers import Headers, checked_headers, split_list
 from ...support.checks import check_count
 from ...websocket.handshake.settings import Settings
 from ...websocket.protocol.engine import Engine
@@ -107,4 +107,4 @@ def split_fields(fields: Fields) -> tuple[Headers, list[str]]:
             subprotocols += split_list([value.decode("latin-1")])
         elif lower not in _OWN and not lower.startswith(b"sec-websocket-"):
             kept.append((name, value))
-    return Headers.from_wire(kept), subprotocols
+    return checked_headers(kept), subprotocols
