@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..http.client.response import Response
     from ..http.client.sites import Site
     from ..http.content import Content
-    from ..http.protocol.prepared import PreparedRequest
+    from ..http.protocol.prepared_request import PreparedRequest
     from .settings import TransportSettings
 
 __all__ = ["HTTPXExchange"]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 import httpx
 
 from ..errors import LocalProtocolError
-from ..http.protocol.prepared import PreparedRequest
+from ..http.protocol.prepared_request import PreparedRequest
 from ..http.url.hosts import ascii_host
 from ..http.url.url import Origin
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..http.client.connection import HTTPClientConnection
     from ..http.client.response import Response
     from ..http.content import Content
-    from ..http.protocol.prepared import PreparedRequest
+    from ..http.protocol.prepared_request import PreparedRequest
     from .trace import Trace
 
 __all__ = ["TimedRequest"]

@@ -20,7 +20,7 @@ from trionet.http.protocol.head import RequestHead, ResponseHead
 from trionet.http.protocol.limits import HTTPLimits
 from trionet.http.protocol.machine import H1Machine
 from trionet.http.protocol.outgoing import CheckedFields
-from trionet.http.protocol.prepared import PreparedRequest
+from trionet.http.protocol.prepared_request import PreparedRequest
 from trionet.http.protocol.server_machine import H1Server
 from trionet.http.protocol.states import TABLE, H1State, Transition, follow
 

@@ -23,7 +23,7 @@ from ...support.generators import close_generator
 from ..content import content_fields, make_content
 from ..protocol.client_machine import H1Client
 from ..protocol.headers import with_defaults
-from ..protocol.prepared import PreparedRequest
+from ..protocol.prepared_request import PreparedRequest
 from .exchange import exchange
 from .io import ClientIO
 from .response import Response

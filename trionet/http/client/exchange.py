@@ -29,7 +29,7 @@ from .upload import Upload
 if TYPE_CHECKING:
     from ...handle import Lease
     from ..content import Content
-    from ..protocol.prepared import PreparedRequest
+    from ..protocol.prepared_request import PreparedRequest
     from .io import ClientIO
 
 __all__ = ["exchange"]

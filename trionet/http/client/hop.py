@@ -22,7 +22,7 @@ from .retry import IDEMPOTENT
 
 if TYPE_CHECKING:
     from ..content import Content
-    from ..protocol.prepared import PreparedRequest
+    from ..protocol.prepared_request import PreparedRequest
     from ..url.url import Origin
     from .connection import HTTPClientConnection
     from .pool import Pool

@@ -14,7 +14,7 @@ from ...errors import LocalProtocolError
 from ..coding import accept_encoding
 from ..content import content_fields
 from ..protocol.headers import Headers, with_defaults
-from ..protocol.prepared import CREDENTIALS, PreparedRequest
+from ..protocol.prepared_request import CREDENTIALS, PreparedRequest
 from ..url.query import check_base, extend_query, merge
 from ..url.url import as_text, parse_url
 from .auth import basic, basic_of

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from yarl import URL
 
     from ..protocol.headers import Headers
-    from ..protocol.prepared import PreparedRequest
+    from ..protocol.prepared_request import PreparedRequest
     from .connection import HTTPClientConnection
     from .decoded_body import DecodedBody
     from .incoming_body import IncomingBody

@@ -11,6 +11,6 @@ The modules in the order in which to read them, each of which needs only those b
 4. `authority`, `target`, `head`: from the bytes of a head to a value, with every rule. `fast_head`: the same for what
    nearly every client sends, without the rules that cannot matter there.
 5. `body_reader`, `body_writer`: bodies, one class for each framing.
-6. `outgoing`: fields to be sent, checked. `prepared`: a request's head. `response_head`: a response's.
+6. `outgoing`: fields to be sent, checked. `prepared_request`: a request's head. `response_head`: a response's.
 7. `machine`: what both sides of a connection share; `server_machine` and `client_machine`: the sides.
 """

@@ -19,7 +19,7 @@ from .framing import NO_BODY, UNTIL_EOF, FieldSummary
 from .head import parse_response
 from .limits import DEFAULT_LIMITS
 from .machine import H1Machine
-from .prepared import PreparedRequest
+from .prepared_request import PreparedRequest
 from .states import COMPLETE, HEAD_COMPLETE, LAST_COMPLETE, NEXT, H1State, Transition
 
 if TYPE_CHECKING:

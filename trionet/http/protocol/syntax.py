@@ -6,12 +6,13 @@ no piece gives back what it has matched, so that no input, however hostile, make
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 __all__ = ["FIELD", "FIELD_LINES", "REQUEST_LINE", "STATUS_LINE", "TEXT", "TOKEN", "TOKEN_CHARACTERS"]
 
 TOKEN_CHARACTERS: Final = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
+TOKEN: Final = b"[%b]++" % re.escape(TOKEN_CHARACTERS)
 TEXT: Final = rb"[\t\x20-\x7e\x80-\xff]*+"
 """A field's value, or a reason phrase: no control characters but tabs."""
 FIELD: Final = rb"%b:%b" % (TOKEN, TEXT)

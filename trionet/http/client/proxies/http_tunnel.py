@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ....errors import RemoteProtocolError, UpgradeFailedError, UpgradeRefusedError
 from ...protocol.framing import NO_BODY
 from ...protocol.headers import Headers, with_defaults
-from ...protocol.prepared import PreparedRequest
+from ...protocol.prepared_request import PreparedRequest
 from ..handshake_response import HandshakeResponse, read_body, read_head
 from .tunnel import Destination, Tunnel
 
