@@ -21,7 +21,6 @@ from ..errors import HandleBrokenError, HandleClosedError, RemoteProtocolError
 from ..http.server.connection import to_http_server
 from ..server.follower import followed
 from ..support.texts import printable, shown_address
-from .handshake import run_websocket
 from .http_access import keep_scope, leave_out_date, take_loop
 from .request import run_request
 from .scope import ConnectionScope
@@ -30,12 +29,16 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from ..connection import Connection
-    from ..http import HTTPLimits, HTTPServerConnection
+    from ..http import Exchange, HTTPLimits, HTTPServerConnection
     from ..server.follower import Follower
     from .call import Call
     from .served import ServedApplication
 
-__all__ = ["ConnectionLoop", "connection_handler"]
+    Handler = Callable[
+        [ServedApplication, ConnectionScope, Exchange, Follower, Callable[[Call], None]], Awaitable[Call | None]
+    ]
+
+__all__ = ["ConnectionLoop", "connection_handler", "handler_of"]
 
 _LOG = logging.getLogger("trionet.asgi")
 
@@ -52,6 +55,15 @@ def connection_handler(served: ServedApplication, limits: HTTPLimits) -> Callabl
     serve_connection.scheme = "http"  # type: ignore[attr-defined]  # so that `run` can say where it listens
     serve_connection.__qualname__ = getattr(served.app, "__qualname__", type(served.app).__name__)
     return serve_connection
+
+
+def handler_of(exchange: Exchange) -> Handler:
+    """What runs the application for this request. WebSockets are loaded with the first of them: that takes long."""
+    if not exchange.wants_websocket:
+        return run_request
+    from .handshake import run_websocket
+
+    return run_websocket
 
 
 class ConnectionLoop:
@@ -91,7 +103,7 @@ class ConnectionLoop:
         http = self._http
         try:
             async for exchange in http:
-                run = run_websocket if exchange.wants_websocket else run_request
+                run = handler_of(exchange)
                 call = await run(self._site, self._scope, exchange, self._follower, self._call_successor)
                 if call is not None and call.left:
                     return

@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict
 from urllib.parse import quote
 
-from ..support.checks import check_count, check_flag
-from ..websocket import PerMessageDeflate, to_websocket_server
+from ..support.checks import check_count, check_flag, check_seconds
 from .fields import DefaultFields
 from .forwarded import DEFAULT_NAMES, DEFAULT_PEERS, Forwarding
 
@@ -81,10 +80,20 @@ class AppOptions:
         if self.server_header and b"server" not in fields.names:
             fields = DefaultFields([_SERVER, *fields.pairs], with_date=self.date_header)
         self.default_fields = fields
-        to_websocket_server(**self.websocket())  # checks them
+        self._check_websocket()
+
+    def _check_websocket(self) -> None:
+        """As `to_websocket_server` would; but that is loaded with the first WebSocket, since it takes long."""
+        if self.ws_max_size is not None:
+            check_count("ws_max_size", self.ws_max_size, 1, off="None: no limit")
+        for name in ("ws_ping_interval", "ws_ping_timeout"):
+            if getattr(self, name) is not None:
+                check_seconds(name, getattr(self, name), positive=True, off="None: none")
 
     def websocket(self) -> dict[str, Any]:
         """The keyword arguments of `to_websocket_server`."""
+        from ..websocket import PerMessageDeflate
+
         return {
             "origins": self.ws_origins,
             "compression": PerMessageDeflate() if self.ws_per_message_deflate else None,

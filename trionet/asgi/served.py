@@ -6,7 +6,6 @@ import contextvars
 import logging
 from typing import TYPE_CHECKING, Any, Final
 
-from ..websocket.handshake.origins import check_origins
 from .report import access_logger
 
 if TYPE_CHECKING:
@@ -61,7 +60,11 @@ class ServedApplication:
         self.state = state
         self.context = contextvars.copy_context()
         self.active = 0
-        self.allowed_origins = check_origins(options.ws_origins)
+        self.allowed_origins: Callable[[str | None], bool] | None = None
+        if options.ws_origins is not None:
+            from ..websocket.handshake.origins import check_origins
+
+            self.allowed_origins = check_origins(options.ws_origins)
         self.access_log = access_logger()
         self.on_exhausted: Callable[[], object] | None = None
         self.limit = options.limit_concurrency
