@@ -272,7 +272,7 @@ TABLES = {
         ),
         (
             'conn.upgrade(trionet.to_websocket_client("ws://localhost/", subprotocols=["a", "a"]))',
-            "ValueError: subprotocols has a name twice: ('a', 'a')",
+            "ValueError: subprotocols must be different names, not ('a', 'a')",
         ),
         (
             'conn.upgrade(trionet.to_websocket_client("ws://localhost/", extra_headers=["a: b"]))',
@@ -1045,7 +1045,10 @@ TABLES = {
             'ws.send_fragments(b"abc")',
             "TypeError: parts must be an iterable of parts, not one bytes; use send_message()",
         ),
-        ('ws.send_fragments([b"a", "b"])', "TypeError: a part is str, the ones before are bytes"),
+        (
+            'ws.send_fragments([b"a", "b"])',
+            "TypeError: the parts of a message must be of one kind: this one is str, the ones before are bytes",
+        ),
         ("ws.send_fragments(5)", "TypeError: parts must be an iterable or async iterable of str or of bytes, not 5"),
         ("ws.send_fragments([1])", "TypeError: a message must be str or bytes, bytearray, memoryview, not int"),
         (

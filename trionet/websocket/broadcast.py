@@ -37,10 +37,10 @@ def broadcast(
         max_buffered: Bytes that may wait for one peer. A message always fits into an empty buffer.
 
     Returns:
-        The WebSockets that it was not sent to, as they are too slow, or closed.
+        The WebSockets that it was not sent to, because they are too slow, or closed.
 
     Raises:
-        TypeError, LocalProtocolError: as `WebSocket.send_message`; nobody has got anything.
+        TypeError, LocalProtocolError: as `WebSocket.send_message`; nothing was sent.
         ValueError: `when_slow` is something else.
 
     Source: RFC 6455 §5.4, §7.4.1.

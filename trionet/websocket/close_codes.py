@@ -44,7 +44,7 @@ class ConnectionClosed(trio_websocket.ConnectionClosed, HandleClosedError):
     """Refused, or interrupted, because the WebSocket is closed or closing.
 
     Attributes:
-        reason: `CloseReason` with code and reason; None if nobody has closed it.
+        reason: `CloseReason` with code and reason; None if it was not closed.
     """
 
     def __init__(self, reason: CloseReason | None, message: str = "", end: End | None = None) -> None:

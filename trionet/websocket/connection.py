@@ -277,8 +277,8 @@ class WebSocket(Handle, trio.abc.AsyncResource):
     def receive_fragments(self) -> Fragments:
         """The next message in parts, as they come: ``async for part in ws.receive_fragments()``.
 
-        There is at least one part; where they are cut is up to chance. `max_message_size` does not count, as nobody
-        holds the whole message; add the parts up where a limit is needed. Until the message is complete it belongs
+        There is at least one part; where they are cut is up to chance. `max_message_size` does not count, as the
+        whole message is never held; add the parts up where a limit is needed. Until the message is complete it belongs
         to the task that iterates: if that task asks for the next message, or calls `Fragments.aclose`, the rest is
         dropped; other tasks that ask for one are refused (`HandleBusyError`).
 
@@ -321,7 +321,7 @@ class WebSocket(Handle, trio.abc.AsyncResource):
         await self._receiver.read_for_pong(self, payload)
 
     async def pong(self, payload: bytes | None = None) -> None:
-        """Send a pong that nobody has asked for: a one-sided heartbeat.
+        """Send an unsolicited pong: a one-sided heartbeat.
 
         Args:
             payload: At most 125 bytes; empty by default.

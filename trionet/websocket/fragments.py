@@ -1,8 +1,9 @@
 """Messages in parts (RFC 6455 §5.4): for those too large to be held in memory, or that come into being slowly.
 
-A message that is sent in parts has a lease on the handle, so nobody takes that away between two parts; if it cannot be
-finished the WebSocket is closed, as nothing else may follow a message without an end. One that is received in parts
-belongs to the task that asked for it. When that task goes on to the next message, the rest of this one is dropped.
+A message that is sent in parts has a lease on the handle, so the handle cannot be taken away between two parts. If it
+cannot be finished the WebSocket is closed, as nothing else may follow a message without an end. One that is received in
+parts belongs to the task that asked for it. When that task goes on to the next message, the rest of this one is
+dropped.
 """
 
 from __future__ import annotations
@@ -184,7 +185,10 @@ async def _send_parts(handle: Handle, sender: MessageSender, closing: CloseState
                     sender.unfinished = True
                     kind = str if text else bytes
                 elif text != (kind is str):
-                    raise TypeError(f"a part is {type(part).__name__}, the ones before are {kind.__name__}")
+                    raise TypeError(
+                        f"the parts of a message must be of one kind: this one is {type(part).__name__}, "
+                        f"the ones before are {kind.__name__}"
+                    )
                 else:
                     await sender.send_frame(handle, writer.next, part, lease=lease)
         if kind is not None:

@@ -88,13 +88,13 @@ class MessageReceiver:
     Args:
         engine: The protocol.
         closing: How the WebSocket closes.
-        sender: What answers.
-        close_handshake: What answers the peer's close and its violations.
+        sender: What sends the responses.
+        close_handshake: What responds to the peer's close and its violations.
         before: The receiver of the handle that a transfer has ended.
 
     Attributes:
         turn: Held by the task that receives.
-        messages: What has come and is whole. Who takes one counts it in `taken`.
+        messages: What has come and is whole. Taking one is counted in `taken`.
         taken: Messages taken since other tasks were last let run.
         stream: The message that is being received in parts.
         pings: The pings under way.
@@ -261,9 +261,9 @@ class MessageReceiver:
     def _no_room(self) -> LimitExceededError:
         reader = self._engine.reader
         return LimitExceededError(
-            f"ping given up: {len(reader.messages)} messages with {reader.buffered} bytes wait to be taken with "
-            f"get_message(), or one that is too big; the pong comes behind them. The limit "
-            f"({reader.max_message_size or math.inf:g}) is max_message_size, for at most {MAX_KEPT} messages"
+            f"ping given up: the pong comes behind messages that nobody takes: {len(reader.messages)} of them, with "
+            f"{reader.buffered} bytes, wait to be taken with get_message(), or the next one is too big. At most "
+            f"{reader.max_message_size or math.inf:g} bytes (max_message_size) and {MAX_KEPT} messages are kept"
         )
 
     # --- attendance ----------------------------------------------------------------------------------------------

@@ -99,7 +99,7 @@ class MessageSender:
         """Have the turn to send a message.
 
         Raises:
-            HandleBusyError: it is the caller's own, who makes the parts of another message: nobody would give it back.
+            HandleBusyError: the caller has it: it makes the parts of another message, and would wait for itself.
             Others: what the refusal of a send means, if the handle is not open.
         """
         if handle._life.state.phase is not Phase.OPEN:
@@ -136,7 +136,7 @@ class MessageSender:
 
     @enable_ki_protection
     async def _gather(self, handle: Handle, message: str | bytes | bytearray | memoryview) -> None:
-        """Send a message in the company of others: what comes next of this batch is likely to be answered too."""
+        """Send a message together with others: what comes next of this batch is likely to be answered too."""
         await checkpoint_if_cancelled()
         self.unsent += self.writer.message(message)
         if not self._flush_asked:
@@ -286,7 +286,7 @@ class MessageSender:
 
 
 async def take_turn(turn: Turn) -> None:
-    """Have the turn, after those who have asked before."""
+    """Have the turn, after the tasks that asked before."""
     if turn.held:
         await turn.wait()
     else:

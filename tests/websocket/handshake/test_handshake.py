@@ -658,7 +658,7 @@ GOOD_101 = b"HTTP/1.1 101 S\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-
         (GOOD_101[:-22] + b"\r\n\r\n", "Accept is wrong"),
         (GOOD_101.replace(b"websocket", b"h2c") + b"x\r\n\r\n", "switched to 'h2c'"),
         (GOOD_101.replace(b"Connection: Upgrade", b"Connection: close") + b"x\r\n\r\n", "Connection: upgrade"),
-        (GOOD_101.replace(b"1.1", b"1.0") + b"x\r\n\r\n", "takes 1.1"),
+        (GOOD_101.replace(b"1.1", b"1.0") + b"x\r\n\r\n", "needs HTTP/1.1"),
     ],
 )
 async def test_a_wrong_answer_fails_the_upgrade(answer, problem):

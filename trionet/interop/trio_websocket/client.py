@@ -70,7 +70,7 @@ def open_websocket(
         TypeError, ValueError: an argument cannot be right. At the call.
         HandshakeError: the server could not be reached, or the handshake went wrong.
         ConnectionTimeout, DisconnectionTimeout: not in time.
-        ConnectionRejected: the server answered otherwise.
+        ConnectionRejected: the server did not accept the handshake.
         Whatever the block raises, as it is.
 
     Cancellation: the connection is closed.
@@ -194,7 +194,7 @@ def open_websocket_url(
         receive_buffer_size: See there.
 
     Raises:
-        ValueError: it is no such URL, or has an SSL context without need.
+        ValueError: it is not such a URL, or an SSL context is given for ``ws://``.
         As `open_websocket`, on entering.
     """
     host, port, resource, use_ssl = take_apart(url, ssl_context)

@@ -1,4 +1,4 @@
-"""A WebSocket that behaves as trio-websocket's: there is always somebody who reads.
+"""A WebSocket that behaves as trio-websocket's: there is always a task that reads.
 
 trio-websocket has a task for each connection that reads ahead into a queue, so pings and a close are answered while the
 program does something else. Here an attendant does that: it reads while no task of the program's does, and gives way to
@@ -109,7 +109,7 @@ class WebSocketConnection(WebSocket):
             raise self._closed_for_programs() from exc
 
     async def ping(self, payload: bytes | None = None) -> None:
-        """As `WebSocket.ping`; where the pong comes behind messages that nobody takes, it waits until somebody does.
+        """As `WebSocket.ping`; where the pong comes behind messages that no task takes, it waits until one does.
 
         Cancellation: as `WebSocket.ping`.
         """
@@ -132,7 +132,7 @@ class WebSocketConnection(WebSocket):
             raise self._closed_for_programs() from exc
 
     def _closed_for_programs(self) -> ConnectionClosed:
-        """The other library's own error, which is none of Trio's.
+        """The other library's own error, which is not one of Trio's.
 
         Programs have ``except trio.BrokenResourceError`` around what they do with a message, and mean their channels.
         """
@@ -181,9 +181,9 @@ class WebSocketConnection(WebSocket):
 
     @enable_ki_protection
     async def _attend(self) -> None:
-        """Read while nobody else does, until the WebSocket closes. Never raises an error; what there is, is recorded.
+        """Read while no other task does, until the WebSocket closes. Never raises an error; the handle records it.
 
-        Cancellation: pings and the close are answered by tasks that receive only.
+        Cancellation: from then on pings and the close are answered only by tasks that receive.
         """
         receiver, turn = self._receiver, self._receiver.turn
         try:

@@ -48,7 +48,7 @@ def to_trio_websocket(
 
     Raises (in the upgrade):
         LocalProtocolError: the exchange asks for no WebSocket, the source is neither, or the recipe was used before.
-            Nothing has changed: answer it otherwise.
+            Nothing has changed: respond to it otherwise.
 
     Cancellation: nothing has changed.
     """
@@ -77,7 +77,7 @@ class TrioWebSocketStream(Connection):
 
         Raises:
             RemoteProtocolError: the request is malformed, no handshake, or the client has ended the connection instead.
-                Nothing was answered: close the stream.
+                No response was sent: close the stream.
             LimitExceededError: its head is longer than 64 KiB; the same.
             LocalProtocolError: it was called before.
             HandleBusyError, HandleBrokenError, HandleClosedError, HandleMovedError: as for `receive_some`.
@@ -98,7 +98,7 @@ class TrioWebSocketStream(Connection):
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """As `Connection.receive_some`; but what follows the request comes when that is answered.
 
-        trio-websocket would keep frames that come with the request, or before the answer, until others follow them.
+        trio-websocket would keep frames that come with the request, or before the response, until others follow them.
 
         Cancellation: not one byte is lost.
         """

@@ -1,7 +1,7 @@
 """A handshake that waits for the server's decision: what a handler of trio-websocket's is given.
 
-The request is read by trionet's HTTP server, so all that its parser refuses is refused here, and a request that is no
-handshake is answered, on a connection that goes on.
+The request is read by trionet's HTTP server, so all that its parser refuses is refused here, and a request that is not
+a handshake gets a response, on a connection that goes on.
 """
 
 from __future__ import annotations
@@ -162,7 +162,7 @@ class WebSocketRequest:
     async def _finish(self, *, failed: bool) -> None:
         """The handler is through: close what it has left open, within the scope's ``drain_timeout``.
 
-        Never raises an error: a client that is gone by then is no concern of the other connections.
+        Never raises an error: a client that is gone by then does not concern the other connections.
 
         Cancellation: the scope closes it.
         """
@@ -196,7 +196,7 @@ async def receive_request(
             else:
                 return WebSocketRequest(exchange, endpoints, options, attends=attends)
     except (RemoteProtocolError, trio.BrokenResourceError, trio.ClosedResourceError):
-        pass  # it was answered as far as that can be done, and is no concern of the other connections
+        pass  # it got a response as far as that can be done, and does not concern the other connections
     return None
 
 

@@ -99,8 +99,8 @@ async def shake_hands(
     """Become a WebSocket.
 
     Raises:
-        ConnectionRejected: the server answered otherwise.
-        HandshakeError: it did not answer, or wrongly.
+        ConnectionRejected: the server did not accept the handshake.
+        HandshakeError: there was no response, or a wrong one.
 
     Cancellation: the connection is closed.
     """

@@ -43,7 +43,7 @@ def to_websocket_client(
 ) -> Recipe[WebSocket]:
     """Upgrade a `Connection`, or an `HTTPClientConnection` that is idle, to WebSocket, as the client.
 
-    The result is used once, in ``await conn.upgrade(...)``. Frames behind the server's answer are the first messages.
+    The result is used once, in ``await conn.upgrade(...)``. Frames behind the server's response are the first messages.
 
     Args:
         url: ``ws://`` or ``wss://``. Path, query and host are those of the request; user name and password are sent as
@@ -63,8 +63,8 @@ def to_websocket_client(
 
     Raises (in the upgrade):
         UpgradeRefusedError: the server answered something other than 101: `response` has status, headers and body.
-            The handle is OPEN, after that answer.
-        UpgradeFailedError: the answer is wrong, not HTTP, late or missing; or it is a refusal after which nothing can
+            The handle is OPEN, after that response.
+        UpgradeFailedError: the response is wrong, not HTTP, late or missing; or it is a refusal after which nothing can
             be read (it ends with the connection, or its body is longer than 64 KiB): the `UpgradeRefusedError` with its
             `response` is then the ``__cause__``. The handle is CLOSED.
         LocalProtocolError: unread bytes (the server must not speak first); ``wss://`` without TLS or ``ws://`` over it;
@@ -85,7 +85,7 @@ def to_websocket_client(
 
 
 class WebSocketClientRecipe(OwnRecipe["WebSocket"]):
-    """Sends a request and checks the answer.
+    """Sends a request and checks the response.
 
     Args:
         secure: Whether the connection has to be TLS, or must not be; None where the caller has seen to that.

@@ -123,7 +123,7 @@ class Opening:
         )
 
     async def _go(self, target: Target, headers: Headers) -> WebSocket:
-        """Ask, and ask on where the answer leads to."""
+        """Ask; and where the response leads elsewhere, ask there."""
         followed = 0
         connection = await self._connect(target)
         while True:
@@ -153,7 +153,7 @@ class Opening:
         )
 
     def _next(self, error: Exception, target: Target, headers: Headers, followed: int) -> Next | None:
-        """Where the answer leads to; None if that is nowhere.
+        """Where the response leads to; None if it leads nowhere.
 
         Raises:
             TooManyRedirectsError, LocalProtocolError, RemoteProtocolError: it cannot be followed.
@@ -193,5 +193,5 @@ class _WebSocketConnector(Connector):
 
 
 def _usable(connection: HTTPClientConnection) -> bool:
-    """Whether the answer has left the connection fit for the next handshake."""
+    """Whether the connection is fit for the next handshake behind this response."""
     return connection._reuse.fit()

@@ -1,8 +1,8 @@
 """Which web pages may open a WebSocket here: the check of the Origin field (RFC 6455 §4.2.2, §10.2).
 
 A browser lets every page open a WebSocket to every server, with that server's cookies, and says in Origin where the
-page is from. A server that trusts cookies has to look at it; nothing else keeps a foreign page out. Programs that are
-no browsers can send any Origin, or none.
+page is from. A server that trusts cookies has to look at it; nothing else keeps a foreign page out. Programs that
+are not browsers can send any Origin, or none.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ def check_origins(origins: Any) -> Decide | None:
 
     Raises:
         TypeError: it is a single str, an async function, or holds something other than str and None.
-        ValueError: an origin is none: ``scheme://host``, with a port if that is not the scheme's own; or ``null``.
+        ValueError: what stands for an origin is not one: ``scheme://host``, with a port if that is not the scheme's
+            own, or ``null``.
     """
     if origins is None:
         return None
@@ -49,10 +50,10 @@ def _strict(decide: Callable[[str | None], Any]) -> Decide:
     """The function, held to its word: a coroutine, or a match object, would be true by accident."""
 
     def checked(origin: str | None) -> bool:
-        answer = decide(origin)
-        if not isinstance(answer, bool):
-            raise TypeError(f"origins: {decide!r} must return True or False, not {answer!r}")
-        return answer
+        allowed = decide(origin)
+        if not isinstance(allowed, bool):
+            raise TypeError(f"origins: {decide!r} must return True or False, not {allowed!r}")
+        return allowed
 
     return checked
 

@@ -1,4 +1,4 @@
-"""The opening handshake (RFC 6455 §4) without I/O: what each side must ask, answer and check."""
+"""The opening handshake (RFC 6455 §4) without I/O: what each side must send and check."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ _OWNED: Final = frozenset({"host", "upgrade", "connection", "content-length", "t
 
 
 class NotAcceptableError(Exception):
-    """The request is good HTTP, but no handshake that can be accepted. `response` is what to say to it."""
+    """The request is valid HTTP, but not a handshake that can be accepted. `response` is what to say to it."""
 
     def __init__(self, status: int, text: str, headers: Sequence[tuple[str, str]] = ()) -> None:
         super().__init__(text)
@@ -86,7 +86,7 @@ def check_subprotocols(names: Iterable[Any]) -> tuple[str, ...]:
         if not isinstance(name, str) or not is_token(name.encode("latin-1", "replace")) or not name.isascii():
             raise ValueError(f"subprotocol {name!r} is not a token like 'chat' (RFC 6455 §4.1)")
     if len(set(result)) < len(result):
-        raise ValueError(f"subprotocols has a name twice: {result!r}")
+        raise ValueError(f"subprotocols must be different names, not {result!r}")
     return result
 
 
@@ -125,7 +125,7 @@ def check_request(head: RequestHead) -> Asked:
     """What an acceptable handshake asks for.
 
     Raises:
-        NotAcceptableError: with the answer: 426 if the request does not ask for a WebSocket of version 13, else 400.
+        NotAcceptableError: with the response: 426 if the request does not ask for a WebSocket of version 13, else 400.
 
     Source: RFC 6455 §4.2.1, §4.4; RFC 9110 §15.5.22.
     """
@@ -136,7 +136,9 @@ def check_request(head: RequestHead) -> Asked:
     if head.http_version != "1.1":
         raise NotAcceptableError(400, f"a WebSocket handshake needs HTTP/1.1, not {head.http_version}")
     if b"websocket" not in fields.upgrade or b"upgrade" not in fields.options:
-        raise NotAcceptableError(426, "this is a WebSocket endpoint: Upgrade and Connection are missing", _UPGRADE)
+        raise NotAcceptableError(
+            426, "this is a WebSocket endpoint: it needs 'Upgrade: websocket' and 'Connection: Upgrade'", _UPGRADE
+        )
     versions, keys, subprotocols, extensions, origins = head.headers.get_lists(
         b"sec-websocket-version",
         b"sec-websocket-key",
@@ -146,10 +148,12 @@ def check_request(head: RequestHead) -> Asked:
     )
     if versions != ["13"]:
         raise NotAcceptableError(
-            426, "only version 13 is spoken here (Sec-WebSocket-Version)", [*_UPGRADE, ("Sec-WebSocket-Version", "13")]
+            426,
+            "only version 13 of WebSocket is supported (Sec-WebSocket-Version)",
+            [*_UPGRADE, ("Sec-WebSocket-Version", "13")],
         )
     if len(keys) != 1 or not _is_key(keys[0]):
-        raise NotAcceptableError(400, "Sec-WebSocket-Key must be there once, with 16 bytes in base64")
+        raise NotAcceptableError(400, "exactly one Sec-WebSocket-Key is needed: 16 bytes in base64")
     return Asked(keys[0], _offered(subprotocols), extensions, origins)
 
 
@@ -157,16 +161,17 @@ def check_origin(origins: Sequence[str], allowed: Decide) -> None:
     """Raise unless the page that asks may do so; `origins` are the values of Origin.
 
     Raises:
-        NotAcceptableError: with the answer, 403. So it is for a second Origin field: nobody knows which one counts.
+        NotAcceptableError: with the response, 403; also for a second Origin field, as it is unclear which one counts.
 
     Source: RFC 6455 §4.2.2, point 4; RFC 6454 §7.3.
     """
     if len(origins) > 1:
-        raise NotAcceptableError(403, "Origin must be there once at most")
+        raise NotAcceptableError(403, "at most one Origin is allowed")
     origin = origins[0] if origins else None
     if not allowed(origin):
         raise NotAcceptableError(
-            403, "no Origin is given" if origin is None else f"the origin {without_userinfo(origin)} is not allowed"
+            403,
+            "Origin is needed" if origin is None else f"the origin {without_userinfo(origin)} is not allowed",
         )
 
 
@@ -234,22 +239,22 @@ def check_response(head: ResponseHead, key: str, subprotocols: Sequence[str]) ->
     """The subprotocol that a 101 has chosen.
 
     Raises:
-        RemoteProtocolError: it does not answer this handshake, or chooses what was not offered.
+        RemoteProtocolError: it is not for this handshake, or chooses what was not offered.
 
     Source: RFC 6455 §4.1, the list behind "Once the client's opening handshake has been sent".
     """
     headers = head.headers
     if head.http_version != "1.1":
-        raise RemoteProtocolError(f"the server switched protocols in HTTP/{head.http_version}; that takes 1.1")
+        raise RemoteProtocolError(f"the server's 101 is HTTP/{head.http_version}; switching protocols needs HTTP/1.1")
     if [name.lower() for name in split_list(headers.get_list("Upgrade"))] != ["websocket"]:
         raise RemoteProtocolError(f"the server switched to {headers.get('Upgrade')!r} (Upgrade), not to websocket")
     if not _has(headers, "Connection", "upgrade"):
         raise RemoteProtocolError("the server's 101 has no 'Connection: upgrade'")
     if headers.get_list("Sec-WebSocket-Accept") != [accept_token(key)]:
-        raise RemoteProtocolError("Sec-WebSocket-Accept is wrong: the server did not answer this handshake")
+        raise RemoteProtocolError("Sec-WebSocket-Accept is wrong: the server's 101 is not for this handshake")
     chosen = headers.get_list("Sec-WebSocket-Protocol")
     if len(chosen) > 1 or (chosen and chosen[0] not in subprotocols):
-        raise RemoteProtocolError(f"the server chose the subprotocol {chosen}, which was not offered")
+        raise RemoteProtocolError(f"the server chose the subprotocol {chosen!r}; offered: {list(subprotocols)!r}")
     return chosen[0] if chosen else None
 
 

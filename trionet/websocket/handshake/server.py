@@ -1,7 +1,7 @@
 """The server's side of the opening handshake: read the request, check all of it, and only then answer (RFC 6455 §4.2).
 
-A request that is good HTTP but cannot be accepted is answered, and the connection goes on behind it. One that is not,
-or whose end cannot be told, is answered too, but nothing can be read after it.
+A request that is valid HTTP but cannot be accepted gets a response that says so, and the connection goes on. One that
+is not valid, or whose end cannot be told, gets a response too, but nothing can be read after it.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["WebSocketServerRecipe", "to_websocket_server"]
 
 EMPTY_LINES: Final = 16
-"""How many may stand before a request (RFC 9112 §2.2 asks for one at least): an endless row is no request."""
+"""Empty lines that may come before a request (RFC 9112 §2.2 asks for one at least); more of them are an error."""
 
 
 def to_websocket_server(
@@ -61,11 +61,11 @@ def to_websocket_server(
 
     Args:
         origins: Which web pages may open it: a list of origins such as ``"https://host.example"`` (also ``"null"``,
-            and None for clients that send no Origin field, as those that are no browsers), or a function that is given
-            the origin, or None, and returns whether it is allowed. The default asks nobody: right only where
+            and None for requests without an Origin field, which browsers never send), or a function that is given the
+            origin, or None, and returns whether it is allowed. By default every origin is allowed: right only where
             nothing depends on cookies or on the client's address.
         subprotocols: What this side speaks, best first; the first one that the client offers is chosen.
-        extra_headers: Additional fields of the answer, such as Set-Cookie: pairs or a mapping.
+        extra_headers: Additional fields of the response, such as Set-Cookie: pairs or a mapping.
         compression: What this side grants if the client offers permessage-deflate; None for no compression.
         max_message_size: Bytes of a received message at most, after decompression; a longer one closes with 1009. None
             for no limit.
@@ -76,18 +76,18 @@ def to_websocket_server(
 
     Raises (here):
         ValueError, TypeError: an argument cannot be right: a field that the handshake sets itself, a line break in one;
-            an origin that is none.
+            what stands for an origin is not one.
 
     Raises (in the upgrade):
-        UpgradeRefusedError: the request is good HTTP but no acceptable handshake: it was answered with 426, 400 or, for
-            its origin, 403 (`response`). The handle is OPEN, and the next byte read comes after the request; an
+        UpgradeRefusedError: the request is valid HTTP but not an acceptable handshake: it was answered with 426, 400
+            or, for its origin, 403 (`response`). The handle is OPEN, and the next byte read comes after the request; an
             exchange is over.
         UpgradeFailedError: the request is malformed, too long or has a body: answered with an error, the handle is
-            CLOSED (`UPGRADE_FAILED`). Or there was none in time: the handle is OPEN, what came is unread.
+            CLOSED (`UPGRADE_FAILED`). Or no request came in time: the handle is OPEN, what came is unread.
         LocalProtocolError: the recipe was used before, or the source is neither a `Connection` nor an `Exchange`.
-        Whatever the function `origins` raises: nothing was answered.
+        Whatever the function `origins` raises: nothing was sent.
 
-    Cancellation: before the answer the handle is OPEN again, what was received is unread; afterwards it is CLOSED.
+    Cancellation: before the response the handle is OPEN again, what was received is unread; afterwards it is CLOSED.
 
     Source: RFC 6455 §4.2, §10.2; RFC 7692 §7.1.
     """

@@ -52,16 +52,16 @@ def accept_offer(
     """
     for name, given in offers:
         if name == _NAME and (offer := _unique(given)) is not None and (agreed := _accept(offer, granted)) is not None:
-            answer: Parameters = []
+            response: Parameters = []
             if agreed.server_no_context_takeover:
-                answer.append((_SERVER_ALONE, None))
+                response.append((_SERVER_ALONE, None))
             if agreed.client_no_context_takeover:
-                answer.append((_CLIENT_ALONE, None))
+                response.append((_CLIENT_ALONE, None))
             if _SERVER_BITS in offer or agreed.server_max_window_bits < 15:
-                answer.append((_SERVER_BITS, str(agreed.server_max_window_bits)))
+                response.append((_SERVER_BITS, str(agreed.server_max_window_bits)))
             if _CLIENT_BITS in offer:
-                answer.append((_CLIENT_BITS, str(agreed.client_max_window_bits)))
-            return agreed, _field(answer)
+                response.append((_CLIENT_BITS, str(agreed.client_max_window_bits)))
+            return agreed, _field(response)
     return None
 
 
@@ -110,7 +110,7 @@ def make_offer(wanted: PerMessageDeflate) -> str:
 
 
 def check_agreement(values: Sequence[str], wanted: PerMessageDeflate | None) -> PerMessageDeflate | None:
-    """What the server's answer says that was agreed on; None for no compression.
+    """What was agreed on, as the server's response says it; None for no compression.
 
     Raises:
         RemoteProtocolError: the server has accepted what was not offered.
@@ -121,14 +121,14 @@ def check_agreement(values: Sequence[str], wanted: PerMessageDeflate | None) -> 
         return None
     shown = ", ".join(values)
     if wanted is None:
-        raise RemoteProtocolError(f"extensions were not asked for: {shown} ({FIELD})")
+        raise RemoteProtocolError(f"the server accepted extensions, but none was offered: {shown} ({FIELD})")
     try:
-        answer = parse_extensions(values)
+        response = parse_extensions(values)
     except ValueError as exc:
         raise RemoteProtocolError(str(exc)) from None
     agreed = None
-    if len(answer) == 1 and answer[0][0] == _NAME:
-        given = _unique(answer[0][1])
+    if len(response) == 1 and response[0][0] == _NAME:
+        given = _unique(response[0][1])
         agreed = None if given is None else _agree(given, wanted)
     if agreed is None:
         raise RemoteProtocolError(f"the server accepted what was not offered: {shown}; offered: {make_offer(wanted)}")
@@ -136,7 +136,7 @@ def check_agreement(values: Sequence[str], wanted: PerMessageDeflate | None) -> 
 
 
 def _agree(given: dict[str, str | None], wanted: PerMessageDeflate) -> PerMessageDeflate | None:
-    """What the parameters of an answer make of the offers; any window of the server's will do, as the last one says."""
+    """What the parameters of a response make of the offers. The last offer takes any window of the server's."""
     server_bits, client_bits = 15, wanted.client_max_window_bits
     for name, value in given.items():
         match name, _BITS.get(value or ""):
