@@ -10,7 +10,8 @@ from typing import Self
 import trio
 
 import trionet
-from trionet.http.server.connection import HTTPServerConnection, to_http_server
+from trionet.http.server.connection import HTTPServerConnection
+from trionet.http.server.recipe import to_http_server
 
 from .pairs import tcp_pair
 

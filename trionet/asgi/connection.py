@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from ..errors import HandleBrokenError, HandleClosedError, RemoteProtocolError
-from ..http.server.connection import to_http_server
+from ..http.server.recipe import to_http_server
 from ..server.follower import followed
 from ..support.texts import printable, shown_address
 from .http_access import keep_scope, leave_out_date, take_loop

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from .protocol.headers import Headers
 from .protocol.limits import HTTPLimits
-from .server.connection import HTTPServerConnection, to_http_server
+from .server.connection import HTTPServerConnection
 from .server.exchange import Exchange
+from .server.recipe import to_http_server
 from .server.response_stream import ResponseStream
 from .server.switching import to_connection
 

@@ -14,7 +14,7 @@ import trio
 
 from ..errors import HandleBrokenError, HandleClosedError, RemoteProtocolError
 from ..http.protocol.limits import DEFAULT_LIMITS, HTTPLimits
-from ..http.server.connection import to_http_server
+from ..http.server.recipe import to_http_server
 from ..support.texts import shown_address
 from .arguments import check_handler
 from .exchange_faults import ExchangeFaults

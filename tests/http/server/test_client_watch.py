@@ -8,7 +8,7 @@ from trio.testing import wait_all_tasks_blocked
 
 import trionet
 from trionet import HTTPLimits, Phase, Reason, RemoteProtocolError
-from trionet.http.server.connection import to_http_server
+from trionet.http.server.recipe import to_http_server
 
 from ...helpers.http_served import (
     GET,

@@ -1,4 +1,4 @@
-"""The server's side of an HTTP/1.1 connection: a loop over exchanges, and the recipe that makes one of a byte stream.
+"""The server's side of an HTTP/1.1 connection: a loop over exchanges.
 
 The connection is a handle, and has parts. Each has a module of its own, to be read in this order:
 
@@ -27,13 +27,10 @@ from trio.lowlevel import current_clock, current_task, enable_ki_protection
 
 from ...errors import HandleBrokenError, RemoteProtocolError, errors_on
 from ...handle import Handle, guards
-from ...own_recipe import OwnRecipe
 from ...ownership import Blocker, Event, Phase, Reason, Receive
 from ...ownership.shortcuts import ARRIVED_LEASE, RECEIVE, RECEIVE_ENDED
-from ...support.checks import check_kind
 from ...transport.protocol import MAX_RECEIVE
 from ..protocol.head import RequestHead
-from ..protocol.limits import DEFAULT_LIMITS, HTTPLimits
 from ..protocol.machine import Signal
 from ..protocol.server_machine import H1Server
 from .client_watch import ClientWatch
@@ -48,10 +45,10 @@ from .output import ResponseOutput
 if TYPE_CHECKING:
     from ...custody.owner import Owner
     from ...handle.detached import Detached
-    from ...handle.recipe import Recipe
     from ...transport.tls_info import TLSInfo
+    from ..protocol.limits import HTTPLimits
 
-__all__ = ["HTTPServerConnection", "to_http_server"]
+__all__ = ["HTTPServerConnection"]
 
 MAX_IN_A_ROW: Final = 32
 """Pipelined requests that are given out before other tasks get their turn."""
@@ -371,37 +368,3 @@ class HTTPServerConnection(Handle):
 
     def _set_unread(self, data: bytes | bytearray) -> None:
         self._machine.replace_unread(bytes(data))
-
-
-def to_http_server(*, limits: HTTPLimits = DEFAULT_LIMITS) -> Recipe[HTTPServerConnection]:
-    """Upgrade a `Connection` to HTTP/1.1, as the server. The result is used once, in ``await conn.upgrade(...)``.
-
-    Bytes that were received before and not consumed are the beginning of the first request: sniffing with `peek` first
-    is fine.
-
-    Args:
-        limits: Bounds.
-
-    Raises (here):
-        TypeError: `limits` is not an `HTTPLimits`.
-
-    Raises (in the upgrade):
-        LocalProtocolError: the recipe was used before, or the source is not a `Connection`.
-
-    Cancellation: the handle is OPEN as before.
-
-    Source: RFC 9112.
-    """
-    return HTTPServerRecipe(check_kind("limits", limits, HTTPLimits, "a trionet.HTTPLimits"))
-
-
-class HTTPServerRecipe(OwnRecipe[HTTPServerConnection]):
-    """Makes an HTTP connection of a byte stream. There is nothing to shake hands about."""
-
-    name = "to_http_server"
-
-    def __init__(self, limits: HTTPLimits) -> None:
-        self._limits = limits
-
-    def make(self, capsule: Detached) -> HTTPServerConnection:
-        return HTTPServerConnection(capsule, self._limits)

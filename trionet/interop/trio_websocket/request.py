@@ -15,7 +15,7 @@ from trio_websocket import CloseReason, ConnectionClosed, Endpoint, HandshakeErr
 
 from ...errors import RemoteProtocolError
 from ...http.protocol.headers import split_list
-from ...http.server.connection import to_http_server
+from ...http.server.recipe import to_http_server
 from ...ownership import Phase
 from ...scope.opening import open_single
 from ...websocket.handshake import rules

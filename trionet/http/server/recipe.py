@@ -1,0 +1,50 @@
+"""How a byte stream becomes a server's HTTP connection: there is nothing to shake hands about."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ...own_recipe import OwnRecipe
+from ...support.checks import check_kind
+from ..protocol.limits import DEFAULT_LIMITS, HTTPLimits
+from .connection import HTTPServerConnection
+
+if TYPE_CHECKING:
+    from ...handle.detached import Detached
+    from ...handle.recipe import Recipe
+
+__all__ = ["to_http_server"]
+
+
+def to_http_server(*, limits: HTTPLimits = DEFAULT_LIMITS) -> Recipe[HTTPServerConnection]:
+    """Upgrade a `Connection` to HTTP/1.1, as the server. The result is used once, in ``await conn.upgrade(...)``.
+
+    Bytes that were received before and not consumed are the beginning of the first request: sniffing with `peek` first
+    is fine.
+
+    Args:
+        limits: Bounds.
+
+    Raises (here):
+        TypeError: `limits` is not an `HTTPLimits`.
+
+    Raises (in the upgrade):
+        LocalProtocolError: the recipe was used before, or the source is not a `Connection`.
+
+    Cancellation: the handle is OPEN as before.
+
+    Source: RFC 9112.
+    """
+    return HTTPServerRecipe(check_kind("limits", limits, HTTPLimits, "a trionet.HTTPLimits"))
+
+
+class HTTPServerRecipe(OwnRecipe[HTTPServerConnection]):
+    """Makes an HTTP connection of a byte stream."""
+
+    name = "to_http_server"
+
+    def __init__(self, limits: HTTPLimits) -> None:
+        self._limits = limits
+
+    def make(self, capsule: Detached) -> HTTPServerConnection:
+        return HTTPServerConnection(capsule, self._limits)
