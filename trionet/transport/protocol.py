@@ -13,6 +13,7 @@ import trio
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from .file_region import FileRegion
     from .tls_info import TLSInfo
 
 __all__ = ["MAX_RECEIVE", "Buffer", "CutOffError", "Transport"]
@@ -26,6 +27,18 @@ MAX_RECEIVE = 65536
 
 class CutOffError(trio.BrokenResourceError):
     """The peer ended the connection by an EOF although its protocol has an end of its own: TLS without close_notify."""
+
+
+class FileSender(Protocol):
+    """Sends parts of files without copying them."""
+
+    async def send_file(self, region: FileRegion) -> None:
+        """Like `Transport.send_all`, of a part of a file.
+
+        Raises:
+            LocalProtocolError: the file has become shorter.
+        """
+        ...
 
 
 class Transport(Protocol):
@@ -54,6 +67,11 @@ class Transport(Protocol):
     @property
     def can_half_close(self) -> bool:
         """Whether `send_eof` ends sending while receiving goes on."""
+        ...
+
+    @property
+    def file_sender(self) -> FileSender | None:
+        """What sends files without copying them; None where their bytes have to come through this process."""
         ...
 
     @property

@@ -42,6 +42,7 @@ from .readiness import readiness, under_way
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from .file_region import FileRegion
     from .protocol import Buffer
 
 __all__ = ["SocketTransport", "take_socket"]
@@ -97,6 +98,10 @@ class SocketTransport:
     def socket(self) -> socket.socket:
         """The socket itself, for its options; reading from it or writing to it would disturb the transport."""
         return self._sock
+
+    @property
+    def file_sender(self) -> SocketTransport | None:
+        return self if hasattr(os, "sendfile") else None
 
     @property
     def untouched(self) -> bool:
@@ -218,6 +223,18 @@ class SocketTransport:
         finally:
             for view in views:
                 view.release()  # a bytearray can be resized when this has raised
+
+    async def send_file(self, region: FileRegion) -> None:
+        self.bytes_sent = sent = 0
+        await region.fetch()
+        while sent < len(region):
+            try:
+                sent += region.send_some(self._sock.fileno(), sent)
+            except BlockingIOError:
+                await self.wait_writable()
+            except OSError as exc:
+                raise self._translate(exc) from exc
+            self.bytes_sent = sent
 
     async def send_eof(self) -> None:
         try:

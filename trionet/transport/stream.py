@@ -35,6 +35,7 @@ class StreamTransport:
         "remote_address",
     )
 
+    file_sender = None
     tls = None  # where the stream is a `trio.SSLStream`, TLS is that stream's business
 
     def __init__(self, stream: trio.abc.Stream, known_as: trio.abc.Stream | None = None) -> None:

@@ -7,8 +7,12 @@ again (for a redirect, or a retry). `Content` answers both, whatever it is made 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
 
 from ...errors import BodyNotReplayableError
+
+if TYPE_CHECKING:
+    from ...transport.file_region import FileRegion
 
 __all__ = ["Chunks", "Content"]
 
@@ -41,6 +45,11 @@ class Content:
         self.content_type = content_type
         self.data = data
         self._used = False
+
+    @property
+    def region(self) -> FileRegion | None:
+        """The content as a part of a file, for a transport that sends one without copying; None if it is not that."""
+        return None
 
     def chunks(self) -> Chunks:
         """The content, from its beginning.

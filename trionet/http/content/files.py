@@ -13,6 +13,7 @@ from typing import Any, Final
 import trio
 
 from ...errors import LocalProtocolError
+from ...transport.file_region import FileRegion
 from .content import Chunks, Content
 
 __all__ = ["CHUNK", "FileContent", "make_file_content"]
@@ -47,14 +48,19 @@ def _length(file: Any, start: int) -> int | None:
     A file object around another one (`gzip.GzipFile`) has the other's descriptor, and its end is found by decoding all
     of it. So descriptors count only where nothing stands between.
     """
-    inner = getattr(file, "file", file)  # of tempfile.NamedTemporaryFile
-    raw = inner.raw if isinstance(inner, (io.BufferedReader, io.BufferedRandom)) else inner
-    if isinstance(raw, io.FileIO):
-        status = os.fstat(raw.fileno())
+    if (fd := _descriptor(file)) is not None:
+        status = os.fstat(fd)
         return max(0, status.st_size - start) if stat.S_ISREG(status.st_mode) else None
     if isinstance(file, io.BytesIO):
         return max(0, file.getbuffer().nbytes - start)
     return None
+
+
+def _descriptor(file: Any) -> int | None:
+    """The descriptor of a file whose bytes are those that the descriptor gives."""
+    inner = getattr(file, "file", file)  # of tempfile.NamedTemporaryFile
+    raw = inner.raw if isinstance(inner, (io.BufferedReader, io.BufferedRandom)) else inner
+    return raw.fileno() if isinstance(raw, io.FileIO) else None
 
 
 class FileContent(Content):
@@ -66,6 +72,14 @@ class FileContent(Content):
         super().__init__(length, start is not None, None, None)
         self._file = file
         self._start = start
+
+    @property
+    def region(self) -> FileRegion | None:
+        """See `Content.region`."""
+        if self.length is None or self._start is None or (fd := _descriptor(self._file)) is None:
+            return None
+        self._file.seek(self._start)  # what was written to it and waits in its buffer goes to the file
+        return FileRegion(fd, self._start, self.length)
 
     def chunks(self) -> Chunks:
         """See `Content.chunks`."""

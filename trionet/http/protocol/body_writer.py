@@ -35,6 +35,16 @@ class BodyWriter(Protocol):
         """
         ...
 
+    def count(self, size: int) -> bool:
+        """As `data`, of so many bytes that are sent as they are, and that nobody has to see.
+
+        False, and nothing is counted, if something has to be added or left out.
+
+        Raises:
+            LocalProtocolError: the body is longer than its head has said.
+        """
+        ...
+
     def end(self, trailers: HeaderInput | Headers) -> bytes:
         """The bytes that complete the body.
 
@@ -60,14 +70,17 @@ class _CountedWriter:
         self._length = self._left = length
 
     def data(self, data: Buffer) -> Buffer:
-        size = _size(data)
+        self.count(_size(data))
+        return data
+
+    def count(self, size: int) -> bool:
         if size > self._left:
             raise LocalProtocolError(
                 f"the body is longer than its Content-Length of {self._length}: "
                 f"{amount(self._length - self._left, 'byte')} sent, and {size} more given"
             )
         self._left -= size
-        return data
+        return True
 
     def end(self, trailers: HeaderInput | Headers) -> bytes:
         if self._left:
@@ -86,6 +99,9 @@ class UntilEOFWriter:
     def data(self, data: Buffer) -> Buffer:  # noqa: D102
         return data
 
+    def count(self, size: int) -> bool:  # noqa: D102
+        return True
+
     def end(self, trailers: HeaderInput | Headers) -> bytes:  # noqa: D102
         _refuse_trailers(trailers, "is ended by EOF")
         return b""
@@ -99,6 +115,9 @@ class DiscardingWriter:
     def data(self, data: Buffer) -> Buffer:  # noqa: D102
         return b""
 
+    def count(self, size: int) -> bool:  # noqa: D102
+        return False
+
     def end(self, trailers: HeaderInput | Headers) -> bytes:  # noqa: D102
         return b""
 
@@ -111,6 +130,9 @@ class _ChunkedWriter:
     def data(self, data: Buffer) -> Buffer:
         size = _size(data)
         return b"".join((b"%x\r\n" % size, data, b"\r\n")) if size else b""  # an empty chunk would be the last one
+
+    def count(self, size: int) -> bool:
+        return False
 
     def end(self, trailers: HeaderInput | Headers) -> bytes:
         if trailers == ():

@@ -245,6 +245,14 @@ class H1Machine:
         """
         return self._present_writer().data(data)
 
+    def count_data(self, size: int) -> bool:
+        """As `send_data`, of a piece that need not be in memory; False if this body's pieces have to be.
+
+        Raises:
+            LocalProtocolError: as for `send_data`.
+        """
+        return self._present_writer().count(size)
+
     def send_end(self, trailers: HeaderInput | Headers = ()) -> bytes:
         """The bytes that complete the message.
 

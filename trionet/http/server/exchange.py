@@ -326,6 +326,10 @@ class Exchange:
             async with self.stream(status, headers=headers, length=content.length) as stream:
                 if self._head.method == "HEAD":
                     return
+                if (region := content.region) is not None and stream._sends_files:
+                    for piece in region.pieces():
+                        await stream._send_file(piece)
+                    return
                 async with aclosing(content.chunks()) as chunks:
                     async for chunk in chunks:
                         await stream.send(chunk)

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ...handle import Handle
+    from ...transport.file_region import FileRegion
     from ..protocol.body_writer import Buffer
     from ..protocol.headers import HeaderInput, Headers
     from .cycle import Cycle, ExchangeUnderWay
@@ -175,8 +176,10 @@ class ResponseOutput:
     # --- anything ------------------------------------------------------------------------------------------------
 
     @enable_ki_protection
-    async def send(self, parts: Sequence[Buffer], exchange: ExchangeUnderWay | None) -> None:
-        """Send `parts`, behind what is held back. A schedule point.
+    async def send(
+        self, parts: Sequence[Buffer], exchange: ExchangeUnderWay | None, file: FileRegion | None = None
+    ) -> None:
+        """Send `parts`, and then a part of a file, behind what is held back. A schedule point.
 
         Cancellation: nothing was sent, or the response of `exchange` is truncated.
         """
@@ -192,14 +195,24 @@ class ResponseOutput:
         try:
             if self._held_back or parts:
                 await self._send_together([*self._held_back, *parts], len(self._held_back), exchange)
+                if file is not None:
+                    await self._send_together((), 0, exchange, file)
+            elif file is not None:
+                await self._send_together((), 0, exchange, file)
             else:  # another task has sent what there was, and the handle may be somebody else's by now
                 await trio.lowlevel.checkpoint()
         finally:
             self._turn.release()
 
     @enable_ki_protection
-    async def _send_together(self, parts: Sequence[Buffer], held_back: int, exchange: ExchangeUnderWay | None) -> None:
-        """Send `parts`; so many of them were held back."""
+    async def _send_together(
+        self,
+        parts: Sequence[Buffer],
+        held_back: int,
+        exchange: ExchangeUnderWay | None,
+        file: FileRegion | None = None,
+    ) -> None:
+        """Send `parts`, or `file`; so many of the parts were held back."""
         handle = self._cycle.handle
         guards.begin_send(handle, exchange or handle)
         transport = handle._transport
@@ -209,13 +222,15 @@ class ResponseOutput:
                 await transport.send_all(parts[0])
             elif parts:
                 await transport.send_vectored(parts)
+            elif file is not None and (sender := transport.file_sender) is not None:
+                await sender.send_file(file)
             await cancel_shielded_checkpoint()
         except BaseException as exc:
             self._send_failed(handle, exc, held_back, exchange)
             raise
         if self._held_back:
             self._forget(held_back)
-        handle._bytes_sent += sum(map(len, parts))
+        handle._bytes_sent += sum(map(len, parts)) if file is None else len(file)
         guards.end_send(handle)
 
     @enable_ki_protection

@@ -22,6 +22,7 @@ from ..protocol.headers import Headers
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from ...transport.file_region import FileRegion
     from ..protocol.body_writer import Buffer
     from ..protocol.headers import HeaderInput
     from .cycle import Cycle, ExchangeUnderWay
@@ -131,6 +132,22 @@ class ResponseStream:
         self._look_at_head()
         data = cycle.machine.send_data(chunk if isinstance(chunk, bytes) else as_piece(chunk))
         await self._output.send(_not_empty(self._take_head(), data), self._exchange)
+
+    @property
+    def _sends_files(self) -> bool:
+        """Whether a part of a file can be sent as it is: its bytes are those of the body, and of the connection."""
+        return self._cycle.handle._transport.file_sender is not None and self._cycle.machine.count_data(0)
+
+    @enable_ki_protection
+    async def _send_file(self, piece: FileRegion) -> None:
+        """As `send`, of a part of a file, where `_sends_files`."""
+        cycle = self._cycle
+        cycle.check(self._exchange, "send")
+        await checkpoint_if_cancelled()
+        self._look_at_head()
+        head = self._take_head()
+        cycle.machine.count_data(len(piece))
+        await self._output.send((head,) if head else (), self._exchange, piece)
 
     async def flush(self) -> None:
         """Send the head now, if it is not out yet.

@@ -98,6 +98,8 @@ class TLSTransport:
         "wake_receiver",
     )
 
+    file_sender = None
+
     def __init__(self, lower: Transport, engine: TLSEngine) -> None:
         self.lower = lower
         """What moves the ciphertext."""
