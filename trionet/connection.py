@@ -73,7 +73,7 @@ class Connection(Handle, trio.abc.HalfCloseableStream):
             return await self._receive_carefully(size)
         self._reader = current_task()  # first: outside of Trio it raises
         life.state = busy
-        self._reader_since = trio.current_time()
+        self._reader_since = self._clock.current_time()
         try:
             data = await self._transport.receive_some(size)
         except BaseException as exc:

@@ -76,9 +76,7 @@ def writes(tree: ast.AST) -> Iterator[tuple[ast.expr, ast.expr | None]]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Assign):
             for target in node.targets:
-                whole = not isinstance(target, (ast.Tuple, ast.List))
-                for one in [target] if whole else ast.walk(target):
-                    yield one, node.value if whole else None
+                yield from pairs(target, node.value)
         elif isinstance(node, (ast.AugAssign, ast.AnnAssign)):
             yield node.target, None
         elif isinstance(node, ast.NamedExpr):
@@ -87,6 +85,17 @@ def writes(tree: ast.AST) -> Iterator[tuple[ast.expr, ast.expr | None]]:
             yield node.target, None
         elif isinstance(node, ast.withitem) and node.optional_vars is not None:
             yield node.optional_vars, None
+
+
+def pairs(target: ast.AST, value: ast.expr) -> Iterator[tuple[ast.expr, ast.expr | None]]:
+    """The single targets of an assignment, each with its value."""
+    if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple) and len(target.elts) == len(value.elts):
+        for one, its in zip(target.elts, value.elts, strict=True):
+            yield from pairs(one, its)
+    elif isinstance(target, (ast.Tuple, ast.List)):
+        yield from ((one, None) for one in ast.walk(target) if isinstance(one, ast.expr))
+    elif isinstance(target, ast.expr):
+        yield target, value
 
 
 def of_a_machine(target: ast.expr) -> bool:
@@ -154,6 +163,9 @@ def test_nobody_writes_a_state_but_the_machine_and_its_short_cuts(path: Path) ->
         ("busy = RECEIVE[life.state]\nbusy = other\nlife.state = busy", False),
         ("life.state = RECEIVE[other]", False),
         ("life.state, x = busy, 1", False),
+        ("busy = RECEIVE[life.state]\nlife.state, x = busy, 1", True),
+        ("busy = RECEIVE[life.state]\nx, life.state = busy, 1", False),
+        ("busy = RECEIVE[life.state]\nlife.state, x = pair", False),
         ("self._life.retiring = True", False),
         ("self._life.state.leases += 1", False),
         ("machine.state = 1", True),

@@ -59,7 +59,7 @@ def begin_receive(handle: InnerHandle, lease: object = None) -> None:
     handle._take(Event.RECEIVE if lease is None else Event.RECEIVE_LEASED)
     handle._reader_lease = lease
     handle._reader = task
-    handle._reader_since = trio.current_time()
+    handle._reader_since = handle._clock.current_time()
 
 
 @enable_ki_protection
@@ -124,7 +124,7 @@ def begin_send(handle: InnerHandle, lease: object = None) -> None:
     task = current_task()  # first: outside of Trio it raises
     handle._take(Event.SEND if lease is None else Event.SEND_LEASED)
     handle._writer = task
-    handle._writer_since = trio.current_time()
+    handle._writer_since = handle._clock.current_time()
 
 
 @enable_ki_protection

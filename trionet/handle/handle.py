@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 import outcome
 import trio
-from trio.lowlevel import enable_ki_protection
+from trio.lowlevel import current_clock, enable_ki_protection
 
 from ..errors import HandleBrokenError, HandleClosedError
 from ..ownership import Blocker, End, Event, Ownership, Phase, Reason, Receive, Refuse, Send
@@ -82,6 +82,7 @@ class Handle:
         "__weakref__",
         "_bytes_received",
         "_bytes_sent",
+        "_clock",
         "_drained_by",
         "_end",
         "_ended",
@@ -121,7 +122,8 @@ class Handle:
         self._watcher: Watcher | None = capsule._watcher
         self.opened_at = capsule.opened_at
         """File, line and function that opened the handle."""
-        self._opened = trio.current_time()
+        self._clock = current_clock()  # `trio.current_time` would look for it each time
+        self._opened = self._clock.current_time()
         self._local_address = self._transport.local_address
         self._remote_address = self._transport.remote_address
         self._bytes_received = 0

@@ -28,6 +28,7 @@ class InnerHandle(Protocol):
     """A handle, as its own room sees it."""
 
     _OWN: frozenset[str]
+    _clock: trio.abc.Clock
     _drained_by: Any
     _end: End | None
     _failure: BaseException | None

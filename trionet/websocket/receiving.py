@@ -178,7 +178,7 @@ class MessageReceiver:
         if not retires and (busy := RECEIVE[life.state]) is not None:
             handle._reader = current_task()  # first: outside of Trio it raises
             life.state = busy
-            handle._reader_since = trio.current_time()
+            handle._reader_since = handle._clock.current_time()
         else:
             guards.begin_receive(handle)
         try:

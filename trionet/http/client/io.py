@@ -120,7 +120,7 @@ class ClientIO:
             handle._reader = current_task()  # first: outside of Trio it raises
             life.state = busy
             handle._reader_lease = lease
-            handle._reader_since = trio.current_time()
+            handle._reader_since = handle._clock.current_time()
         else:
             guards.begin_receive(handle, lease)
         try:

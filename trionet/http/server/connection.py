@@ -23,7 +23,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import trio
-from trio.lowlevel import current_clock, current_task, enable_ki_protection
+from trio.lowlevel import current_task, enable_ki_protection
 
 from ...errors import HandleBrokenError, RemoteProtocolError, errors_on
 from ...handle import Handle, guards
@@ -74,7 +74,6 @@ class HTTPServerConnection(Handle):
     """
 
     __slots__ = (
-        "_clock",
         "_cycle",
         "_ending",
         "_grace_ends",
@@ -93,7 +92,6 @@ class HTTPServerConnection(Handle):
         self._machine = H1Server(capsule.leftover, limits)
         if capsule.receive_ended:
             self._machine.receive_eof()
-        self._clock = current_clock()  # `trio.current_time` would look for it each time
         self._in_a_row = 0
         self._grace_ends = 0.0  # until when a next request is waited for although the connection is to end
         super().__init__(capsule)
