@@ -318,6 +318,23 @@ async def test_detach_at_a_message_boundary_and_upgrade_on_the_byte_stream():
         assert await successor.receive_exactly(4) == b"rest"
 
 
+async def test_a_connection_that_has_switched_stays_switched_when_its_upgrade_fails():
+    """The machine was made anew then, and the next request went out to a server that speaks another protocol."""
+    switching = b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: chat\r\n\r\n"
+    async with trionet.open_scope() as scope:
+        http, server = await http_pair(scope)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(answer, server, switching + b"WHAT\n")
+            async with http.request("GET", "/", headers={"Connection": "upgrade", "Upgrade": "chat"}) as response:
+                assert response.status == 101
+        with pytest.raises(trionet.UpgradeFailedError, match="expected HELLO"):
+            await http.upgrade(Chat(say=b""))  # nothing was sent: the handle is open again
+        assert http.phase is Phase.OPEN
+        with pytest.raises(trionet.LocalProtocolError, match="has switched protocols"):
+            await exchange(http)
+        assert await scope.adopt(http.detach()).receive_exactly(5) == b"WHAT\n"
+
+
 async def test_transfer_takes_the_connection_to_another_scope():
     async with trionet.open_scope() as outer:
         async with trionet.open_scope() as scope:
