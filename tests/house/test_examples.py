@@ -21,6 +21,9 @@ from ..helpers.pairs import tcp_pair
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = {
+    "asgi_app": (
+        r"request 1 for /one\nrequest 2 for /two\nyou said hello\na line: no HTTP at all\nshut down after 2\n"
+    ),
     "chat": r"welcome and welcome\nann hears hello, all\nbob hears hello, all\n5000000 bytes sent as \d+\n",
     "http_app": (r"200 b'hello\\n'\n{'sum': 6}\nb'0\\n1\\n2\\n'\n201 b'1000000 bytes\\n'\n404\n1 connection\n"),
     "length_prefixed": r"b'stressed'\n1 closed gracefully, 0 by force, in .* s\n",
