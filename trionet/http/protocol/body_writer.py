@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from ...errors import LocalProtocolError
 from ...support.texts import amount
@@ -15,6 +15,8 @@ from .framing import CHUNKED
 from .headers import Headers
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from .framing import Framing
     from .headers import HeaderInput
 
@@ -22,6 +24,10 @@ __all__ = ["BodyWriter", "Buffer", "DiscardingWriter", "UntilEOFWriter", "make_w
 
 Buffer = bytes | bytearray | memoryview
 """What is taken for the data of a body."""
+
+
+LARGE_CHUNK: Final = 8192
+"""Bytes from which on a chunk is not worth copying, to be joined to the lines around it."""
 
 
 class BodyWriter(Protocol):
@@ -33,6 +39,10 @@ class BodyWriter(Protocol):
         Raises:
             LocalProtocolError: the body is longer than its head has said.
         """
+        ...
+
+    def parts(self, data: Buffer) -> Sequence[Buffer]:
+        """As `data`, without joining what is better sent in one vectored send; nothing for an empty piece."""
         ...
 
     def count(self, size: int) -> bool:
@@ -73,6 +83,10 @@ class _CountedWriter:
         self.count(_size(data))
         return data
 
+    def parts(self, data: Buffer) -> Sequence[Buffer]:
+        self.count(_size(data))
+        return (data,) if len(data) else ()
+
     def count(self, size: int) -> bool:
         if size > self._left:
             raise LocalProtocolError(
@@ -99,6 +113,9 @@ class UntilEOFWriter:
     def data(self, data: Buffer) -> Buffer:  # noqa: D102
         return data
 
+    def parts(self, data: Buffer) -> Sequence[Buffer]:  # noqa: D102
+        return (data,) if len(data) else ()
+
     def count(self, size: int) -> bool:  # noqa: D102
         return True
 
@@ -115,6 +132,9 @@ class DiscardingWriter:
     def data(self, data: Buffer) -> Buffer:  # noqa: D102
         return b""
 
+    def parts(self, data: Buffer) -> Sequence[Buffer]:  # noqa: D102
+        return ()
+
     def count(self, size: int) -> bool:  # noqa: D102
         return False
 
@@ -130,6 +150,12 @@ class _ChunkedWriter:
     def data(self, data: Buffer) -> Buffer:
         size = _size(data)
         return b"".join((b"%x\r\n" % size, data, b"\r\n")) if size else b""  # an empty chunk would be the last one
+
+    def parts(self, data: Buffer) -> Sequence[Buffer]:
+        size = _size(data)
+        if size < LARGE_CHUNK:
+            return (self.data(data),) if size else ()
+        return (b"%x\r\n" % size, data, b"\r\n")
 
     def count(self, size: int) -> bool:
         return False

@@ -31,6 +31,8 @@ from .receive_buffer import ReceiveBuffer
 from .states import BEGUN, TABLE, H1State, Transition
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from .body_reader import BodyReader
     from .body_writer import BodyWriter, Buffer
     from .framing import Framing
@@ -244,6 +246,10 @@ class H1Machine:
             LocalProtocolError: there is no body to send now, or it is longer than its head has said.
         """
         return self._present_writer().data(data)
+
+    def send_parts(self, data: Buffer) -> Sequence[Buffer]:
+        """As `send_data`, in the parts of one vectored send; nothing for an empty piece."""
+        return self._present_writer().parts(data)
 
     def count_data(self, size: int) -> bool:
         """As `send_data`, of a piece that need not be in memory; False if this body's pieces have to be.

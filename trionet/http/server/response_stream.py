@@ -130,8 +130,9 @@ class ResponseStream:
             )
         await checkpoint_if_cancelled()
         self._look_at_head()
-        data = cycle.machine.send_data(chunk if isinstance(chunk, bytes) else as_piece(chunk))
-        await self._output.send(_not_empty(self._take_head(), data), self._exchange)
+        parts = cycle.machine.send_parts(chunk if isinstance(chunk, bytes) else as_piece(chunk))
+        head = self._take_head()
+        await self._output.send((head, *parts) if head else parts, self._exchange)
 
     @property
     def _sends_files(self) -> bool:
@@ -180,7 +181,8 @@ class ResponseStream:
             await checkpoint_if_cancelled()  # noqa: ASYNC102 - cancelled here, the response is truncated
             self._look_at_head()
             end = cycle.machine.send_end(() if cycle.machine.ends_with_connection else self._trailers)
-            await self._output.send(_not_empty(self._take_head(), end), self._exchange)  # noqa: ASYNC102
+            parts = [part for part in (self._take_head(), end) if part]
+            await self._output.send(parts, self._exchange)  # noqa: ASYNC102
         except BaseException:
             self._give_up()
             raise
@@ -195,9 +197,3 @@ class ResponseStream:
             self._head = b""
         else:
             self._cycle.truncate(self._exchange)
-
-
-def _not_empty(head: bytes, body: Buffer) -> tuple[Buffer, ...]:
-    if not head:
-        return (body,) if len(body) else ()
-    return (head, body) if len(body) else (head,)
