@@ -166,6 +166,15 @@ def test_an_unrequested_101_is_a_fault(headers, body):
         machine.next_event()
 
 
+def test_a_tunnel_for_a_request_that_was_cut_off_is_a_fault():
+    machine = H1Client()
+    machine.send_head("CONNECT", "a:1", [("Host", "a:1")])
+    machine.abandon()
+    machine.receive(b"HTTP/1.1 200 OK\r\n\r\n")
+    with pytest.raises(RemoteProtocolError, match="not sent to its end"):
+        machine.next_event()
+
+
 def test_a_tunnel_begins_behind_the_head():
     machine = H1Client()
     machine.request("CONNECT", "a:1", [("Host", "a:1"), ("Connection", "close")])

@@ -264,6 +264,19 @@ def test_a_100_goes_ahead_of_a_head_that_is_held_back_and_never_behind_one():
     assert b"close" not in machine.send_head(200)
 
 
+def test_what_arrives_beside_a_last_response_that_is_taken_back_is_not_lost():
+    """A response is to end the connection, and is held back; the client pipelines; the handler fails, and says so."""
+    machine = served(GET)
+    before = machine.snapshot()
+    assert b"Connection: close" in machine.send_head(200, [("Connection", "close")])
+    machine.head_held = True
+    machine.receive(GET)
+    machine.restore(before)
+    assert b"close" not in machine.respond(500)
+    machine.start_next_cycle()
+    assert machine.next_event().method == "GET"
+
+
 def test_an_answer_instead_of_100_ends_the_connection():
     machine = H1Server()
     machine.receive(EXPECT)

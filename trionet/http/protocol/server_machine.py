@@ -166,7 +166,10 @@ class H1Server(H1Machine):
             return
         if self.peer_state is _BODY:
             self.awaits_continue = False  # it did not wait
-        super().receive(data)
+        if self.head_held and self.peer_state is H1State.MUST_CLOSE and not self.received_eof:
+            self._buffer.feed(data)  # the response that would be the last one can still be taken back
+        else:
+            super().receive(data)
 
     def next_event(self) -> H1Event:
         """What comes next in the bytes received; see `H1Machine.next_event`."""
