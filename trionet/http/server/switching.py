@@ -74,13 +74,13 @@ class SwitchingRecipe(OwnRecipe[Connection]):
         offered = source.offered_protocols
         if self._protocol is not None:
             return self._protocol
-        if not offered:
-            raise LocalProtocolError(f"upgrade refused: {source!r} offers no other protocol; respond in another way")
-        if len(offered) > 1:
-            raise LocalProtocolError(
-                f"upgrade refused: {source!r} offers {list(offered)}; choose one with to_connection(protocol)"
-            )
-        return offered[0]
+        if len(offered) == 1:
+            return offered[0]
+        if offered:
+            what = f"{list(offered)}; choose one with to_connection(protocol)"
+        else:
+            what = "no other protocol; respond in another way"
+        raise LocalProtocolError(f"upgrade refused: {source!r} offers {what}")
 
     async def talk(self, wire: Wire) -> None:
         await wire.send_all(self._response)
