@@ -8,7 +8,7 @@ import trio
 import trio.lowlevel
 
 import trionet
-from trionet.asgi import ClientDisconnectedError, serve_asgi
+from trionet.asgi import ClientDisconnectedError, open_asgi, serve_asgi
 
 from ..helpers.asgi_served import START, body, read_all, respond, serving
 from ..helpers.http_served import GET, ask, get, read_answer, vanish
@@ -976,3 +976,61 @@ async def test_the_server_drains_after_limit_max_requests():
         assert (await ask(client, GET)).status == 200
         with trio.fail_after(PATIENCE):
             await ended.wait()
+
+
+# --- ends ---------------------------------------------------------------------------------------------------------
+
+
+async def test_a_drain_waits_for_the_work_and_at_most_for_its_deadline():
+    async def app(scope, receive, send):
+        begun.set()
+        await trio.sleep(0.3 if scope["path"] == "/work" else 999)
+        await respond(send)
+
+    for path, clean in (("/work", True), ("/never", False)):
+        begun = trio.Event()
+        async with serving(app) as served:
+            client = await served.connect()
+            await client.send_all(get(path))
+            await begun.wait()
+            report = await served.server.drain(0.8)
+            assert report.clean is clean
+            assert (0.2 if clean else 0.7) < report.seconds < 5
+            if clean:
+                answer = await read_answer(client)
+                assert (answer.status, answer.fields["connection"]) == (200, "close")
+
+
+async def test_an_event_stream_ends_a_drain_at_its_deadline():
+    async def app(scope, receive, send):
+        await send(START)
+        await send(body(b"data: x\n\n", more=True))
+        begun.set()
+        assert (await receive())["type"] == "http.request"
+        await receive()
+
+    begun = trio.Event()
+    async with serving(app) as served:
+        client = await served.connect()
+        await client.send_all(GET)
+        await begun.wait()
+        report = await served.server.drain(0.5)
+        assert not report.clean
+
+
+async def test_over_a_unix_socket(tmp_path):
+    scopes = []
+
+    async def app(scope, receive, send):
+        scopes.append(scope)
+        await respond(send)
+
+    path = str(tmp_path / "a.sock")
+    async with open_asgi(app, lifespan="off", forwarded_allow_ips="unix:") as handler, trionet.open_scope() as scope:
+        await scope.start(trionet.serve_unix, trionet.http_handler(handler), path)
+        client = await scope.connect_unix(path)
+        for fields in ((), ("X-Forwarded-For: 1.2.3.4",)):
+            assert (await ask(client, get("/", *fields))).status == 200
+        scope.cancel()
+    assert [scope["client"] for scope in scopes] == [None, ("1.2.3.4", 0)]
+    assert [scope["server"] for scope in scopes] == [(path, None)] * 2
