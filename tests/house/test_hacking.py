@@ -35,7 +35,10 @@ def test_the_rooms_are_those_of_the_linter_in_their_order():
     assert named == [name for name in rooms() if name != "__main__"]
 
 
-@pytest.mark.parametrize("path", sorted({path for path in in_code(WRITTEN) if re.fullmatch(r"[\w./-]+(/|\.py)", path)}))
+NAMED = {path for code in in_code(WRITTEN) for path in re.findall(r"(?<![\w/.-])[\w/.-]+(?:/|\.py)(?![\w/.-])", code)}
+
+
+@pytest.mark.parametrize("path", sorted(NAMED))
 def test_a_file_that_is_named_is_there(path):
     """By its whole path, by that inside of trionet, or by its name alone where the text has said where one is."""
     found = [ROOT / path, ROOT / "trionet" / path, ROOT / "tests" / path]
