@@ -3,8 +3,9 @@
 *This side closes first* (`aclose`, the end of a scope or of a handler, a server's drain). The handle becomes DRAINING:
 a task that waits for a message is woken, a message that is being sent is finished. Then comes `CloseHandshake.goodbye`:
 the close frame goes out behind all that is due, and input is read until the peer's close frame comes; messages before
-it are dropped. A client then waits until the server has ended the connection (§7.1.1). All of it together has the
-deadline of whoever asked for it: the scope's ``drain_timeout``. At the deadline the connection is cut off.
+it are dropped. A client then waits until the server has ended the connection (§7.1.1), for a second at most. All of it
+together has one deadline, that of whoever asked for it: the ``drain_timeout`` of the scope, or what a server's drain
+has left. At the deadline the connection is cut off.
 
 *The peer closes first*, or breaks the protocol, or ends the connection without a word (`CloseHandshake.peer_ended`,
 `peer_vanished`). Whoever read it answers in the same step, if the transport takes the answer at once and nobody is in

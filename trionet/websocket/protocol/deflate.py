@@ -1,8 +1,23 @@
 """Compression of messages (RFC 7692): what can be agreed on, and the two streams of a connection that has agreed.
 
-zlib's part is bounded on both sides of it: what comes out is asked for piece by piece, so a few bytes that expand to
-megabytes cost no more than was asked for. A stream is made when its first message comes, and costs 10 to 100 KiB from
-then on; without context takeover it is let go behind each message.
+A stream is made when its first message comes, and costs 10 to 100 KiB from then on; without context takeover it is let
+go behind each message.
+
+*The problem.* A kilobyte of input can expand to a megabyte, and an attacker sends many of them. The size of a message
+is known only when it has been expanded, and expanding takes time as well as memory, even where nothing comes of it: a
+message may consist of thousands of empty blocks.
+
+*Memory.* zlib is never asked for more than there is room for (`Inflater.part`, `more`): `max_message_size` and one byte
+more for a whole message, which shows that it is too big; a part of `MAX_PART` bytes where a message is wanted in parts.
+What zlib has not looked at stays compressed, here and in the engine's input. zlib copies what it leaves of its input,
+so it is given pieces of `_PIECE` bytes: else a message of many small blocks would cost the square of its length.
+
+*Time.* Each call of zlib costs `CALL` of the `effort` that one call of the engine has, besides the bytes that came of
+it. When the effort is used up the reader is tired, and goes on behind a checkpoint.
+
+*Rejected.* To expand all that one receive has brought, as a parser does that takes everything at once: 64 kB of input
+became 65 MB of messages. A bound on the compressed size alone: it says next to nothing about the other one, and is used
+only to refuse what is too big for sure (`reader.SLACK`).
 """
 
 from __future__ import annotations

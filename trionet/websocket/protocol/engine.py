@@ -300,7 +300,8 @@ class Engine:
                 text = f"a close frame's reason is not UTF-8: {exc.reason} at byte {exc.start}"
                 raise Violation(1007, text) from None
             self.peer_close = (int(close.code), close.reason)
-            self.writer.close_with(payload)
+            if not self.writer.closing:
+                self.writer.close_with(payload)
 
     def _fail(self, exc: Violation | UnicodeDecodeError | zlib.error) -> None:
         """The peer has broken the protocol: the close frame says so, and no more is taken (RFC 6455 §7.1.7)."""

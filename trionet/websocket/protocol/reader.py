@@ -173,7 +173,7 @@ class MessageReader:
         """
         size, most = len(self._partial) + length, self.limit
         if first & RSV1 or (self._deflated and self.kind):
-            size, most = length, 2 * self.limit + SLACK  # what does not get smaller gets larger
+            size, most = length, 2 * self.limit + SLACK  # no compressor makes its input so much larger
         if size > most:
             self._leave_too_big(len(self._partial) + length)
         return size <= most

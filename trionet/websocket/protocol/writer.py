@@ -104,7 +104,7 @@ class FrameWriter:
         """As `close`, with this payload: the peer's own, to answer its close frame (RFC 6455 §5.5.1)."""
         if not self.closing:
             self.closing = True
-            self.close_frame = self.control(CLOSE, payload)
+            self.close_frame = build(FIN | CLOSE, payload, mask=self.client)
 
     def close_instead(self, code: int, reason: str) -> None:
         """The connection has failed: say that, in place of a close frame that has not been sent (RFC 6455 §7.1.7)."""
