@@ -48,11 +48,16 @@ class Transport(Protocol):
     when this side closed the transport or called `wake_receiver`.
     """
 
-    bytes_sent: int | None
-    """Bytes of the latest send that the operating system took. Exact also after a send was cancelled or failed.
+    @property
+    def bytes_sent(self) -> int | None:
+        """Bytes of the latest send that the operating system took. Exact also after a send was cancelled or failed.
 
-    None if the transport cannot tell.
-    """
+        None if the transport cannot tell. Callers set it to 0 before a send, which may be cancelled before it begins.
+        """
+        ...
+
+    @bytes_sent.setter
+    def bytes_sent(self, size: int | None) -> None: ...
 
     @property
     def socket(self) -> Any:
