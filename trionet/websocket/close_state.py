@@ -28,7 +28,7 @@ class CloseState:
 
     def __init__(self) -> None:
         self.reason: CloseReason | None = None
-        self.to_say = (1000, "")
+        self.to_say: tuple[int, str] = (1000, "")
         self.cause: Event | None = None
         self.violation: TrionetError | None = None
 
