@@ -7,7 +7,7 @@ import pytest
 import trio
 
 from trionet.asgi.call import Call
-from trionet.asgi.http import Progress
+from trionet.asgi.response import Progress
 
 VARIABLE = contextvars.ContextVar("variable", default="outside")
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from .http import Progress
+from .response import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

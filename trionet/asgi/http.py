@@ -16,27 +16,26 @@ What the specification asks for beyond that:
 
 from __future__ import annotations
 
-import enum
-import os
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import trio
 
 from ..errors import HandleBrokenError, HandleClosedError, LocalProtocolError, RemoteProtocolError
 from ..http.server.exchange import LARGE
 from .errors import ClientDisconnectedError
-from .fields import NO_DEFAULTS, careful, read_fields, without_length
+from .fields import careful, read_fields, without_length
 from .http_access import client_has_gone, respond_at_once, respond_later, take_whole_body
+from .response import Progress, StreamedResponse, check_body, send_file
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
-    from ..http import Exchange, ResponseStream
+    from ..http import Exchange
     from ..http.protocol.outgoing import CheckedFields
-    from .fields import DefaultFields, Pair
+    from .fields import DefaultFields
     from .types import Message
 
-__all__ = ["HTTPCycle", "Progress"]
+__all__ = ["HTTPCycle"]
 
 Given = TypeVar("Given")
 
@@ -44,20 +43,6 @@ MAX_PIECE: Final = 65536
 """Bytes of a body that are given in one message at most."""
 FAREWELL: Final = 1.0
 """Seconds for which a client that has ended its direction still gets what is sent."""
-
-
-class Progress(enum.Enum):
-    """How far the response of an application is."""
-
-    NONE = "not begun"
-    HEAD = "head given"
-    """`http.response.start` was sent; the head waits for the first piece of the body."""
-    BODY = "body under way"
-    TRAILERS = "body complete, trailers due"
-    SENDING = "last piece under way"
-    COMPLETE = "complete"
-
-    __hash__ = object.__hash__
 
 
 _NONE: Final = Progress.NONE
@@ -82,7 +67,7 @@ class HTTPCycle:
     """
 
     __slots__ = (
-        "_body_left", "_defaults", "_fields", "_listening", "_status", "_stream", "_trailers", "_with_trailers",
+        "_body_left", "_defaults", "_fields", "_listening", "_status", "_stream", "_with_trailers",
         "exchange", "gone_at", "offence", "progress",
     )  # fmt: skip
 
@@ -99,7 +84,7 @@ class HTTPCycle:
         self._defaults = defaults
         self._body_left = True
         self._listening: list[trio.CancelScope] = []
-        self._stream: ResponseStream | None = None
+        self._stream: StreamedResponse | None = None
 
     # --- receive -------------------------------------------------------------------------------------------------
 
@@ -192,15 +177,7 @@ class HTTPCycle:
                 if self._listening:
                     self._stop_listening()
             elif progress is _NONE and kind == "http.response.start":
-                status = message["status"]
-                if type(status) is not int or not 200 <= status <= 999:
-                    raise ValueError(f"status must be an int from 200 to 999, of a final response, not {status!r}")
-                self._fields = read_fields(message.get("headers", ()), self._defaults)
-                self._status = status
-                self._with_trailers = message.get("trailers", False)
-                if status == 204:
-                    self._drop_length()
-                self.progress = _HEAD
+                self._take_start(message)
             else:
                 await self._send_on(kind, message)
         except _GONE as exc:
@@ -211,10 +188,18 @@ class HTTPCycle:
                 self.progress = _HEAD  # nothing was sent: another response can be given
             raise
 
-    def _drop_length(self) -> None:
-        """Leave out what some say about a body that is not there: right, but not allowed (RFC 9110 §8.6)."""
-        if self._fields.length == b"0":
-            self._fields = without_length(self._fields)
+    def _take_start(self, message: Message) -> None:
+        """The head, which is sent with the first piece of the body."""
+        status = message["status"]
+        if type(status) is not int or not 200 <= status <= 999:
+            raise ValueError(f"status must be an int from 200 to 999, of a final response, not {status!r}")
+        fields = read_fields(message.get("headers", ()), self._defaults)
+        if status == 204 and fields.length == b"0":  # said by some, and right, but not allowed (RFC 9110 §8.6)
+            fields = without_length(fields)
+        self._fields = fields
+        self._status = status
+        self._with_trailers = message.get("trailers", False)
+        self.progress = _HEAD
 
     async def _send_on(self, kind: str, message: Message) -> None:
         """What is not the head, nor a whole body."""
@@ -222,11 +207,13 @@ class HTTPCycle:
         if kind == "http.response.body" and progress is _HEAD:
             await self._begin_stream(message)
         elif kind == "http.response.body" and progress is Progress.BODY:
-            await self._send_piece(message)
+            assert self._stream is not None
+            self._go_on(await self._stream.send_piece(message))
         elif kind == "http.response.trailers" and progress is Progress.TRAILERS:
-            await self._send_trailers(message)
+            assert self._stream is not None
+            self._go_on(await self._stream.send_trailers(message))
         elif kind == "http.response.pathsend" and progress is _HEAD:
-            await self._send_file(message["path"])
+            self._go_on(await send_file(self.exchange, self._status, careful(self._fields), message["path"]))
         elif kind == "http.response.early_hint" and progress in (_NONE, _HEAD):
             await self.exchange.inform(103, [("link", link) for link in message["links"]])
         else:
@@ -234,52 +221,18 @@ class HTTPCycle:
             raise RuntimeError(f"the application sent {kind!r}; its response is {progress.value}, so {due} is due")
 
     async def _begin_stream(self, message: Message) -> None:
-        stream = self.exchange.stream(self._status, headers=careful(self._fields))
-        await stream.__aenter__()  # it is left by `_end_stream`, in another call
-        self._stream = stream
-        self._trailers: list[Pair] = []
+        self._stream = stream = StreamedResponse(
+            self.exchange, self._status, careful(self._fields), with_trailers=self._with_trailers
+        )
+        await stream.begin()
         self.progress = Progress.BODY
-        await self._send_piece(message)
+        self._go_on(await stream.send_piece(message))
 
-    async def _send_piece(self, message: Message) -> None:
-        assert self._stream is not None
-        body, more = message.get("body", b""), message.get("more_body", False)
-        if body or more:
-            await self._stream.send(body if type(body) is bytes else check_body(body))
-        if more:
-            return
-        if self._with_trailers:
-            self.progress = Progress.TRAILERS
-        else:
-            await self._end_stream()
-
-    async def _send_trailers(self, message: Message) -> None:
-        self._trailers += read_fields(message.get("headers", ()), NO_DEFAULTS).pairs
-        if not message.get("more_trailers", False):
-            await self._end_stream()
-
-    async def _end_stream(self) -> None:
-        stream = self._stream
-        assert stream is not None
-        self.progress = _SENDING
-        if self._trailers:
-            stream.trailers(self._trailers)
-        await stream.__aexit__(None, None, None)
-        self.progress = _COMPLETE
-        self._stop_listening()
-
-    async def _send_file(self, path: Any) -> None:
-        """A file by its path (extension ``http.response.pathsend``)."""
-        if not isinstance(path, str) or not os.path.isabs(path):
-            raise ValueError(f"the path of 'http.response.pathsend' must be an absolute path as a str, not {path!r}")
-        file = await trio.to_thread.run_sync(open, path, "rb")
-        self.progress = _SENDING
-        try:
-            await self.exchange.respond(self._status, file, headers=careful(self._fields))
-        finally:
-            file.close()
-        self.progress = _COMPLETE
-        self._stop_listening()
+    def _go_on(self, progress: Progress) -> None:
+        """A part of the response is sent; it may have been the last."""
+        self.progress = progress
+        if progress is _COMPLETE:
+            self._stop_listening()
 
     def _stop_listening(self) -> None:
         """The response is complete: who waits for news of the client is told so."""
@@ -298,15 +251,7 @@ class HTTPCycle:
         Cancellation: it does not wait.
         """
         if self._stream is not None and self.progress is not _COMPLETE:
-            await self._stream.__aexit__(type(exc), exc, exc.__traceback__)
-
-
-def check_body(body: Any) -> bytes:
-    """A body as bytes; the specification has them, frameworks give others too."""
-    if not isinstance(body, (bytes, bytearray, memoryview)):
-        remedy = "; encode it" if isinstance(body, str) else ""
-        raise TypeError(f"the body of 'http.response.body' must be bytes, not {body!r}{remedy}")
-    return bytes(body)
+            await self._stream.give_up(exc)
 
 
 _DUE: Final = {

@@ -15,9 +15,10 @@ from ..http.server.error_response import PLAIN_TEXT, error_text
 from ..server.fault import Fault
 from .call import Call
 from .errors import is_disconnect
-from .http import HTTPCycle, Progress
+from .http import HTTPCycle
 from .http_access import is_answerable
 from .report import log_access, log_failure
+from .response import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable

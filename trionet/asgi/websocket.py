@@ -23,7 +23,8 @@ from ..errors import (
 from ..websocket import to_websocket_server
 from .errors import ClientDisconnectedError
 from .fields import check_bytes
-from .http import HTTPCycle, Progress
+from .http import HTTPCycle
+from .response import Progress
 
 if TYPE_CHECKING:
     from ..http import Exchange
