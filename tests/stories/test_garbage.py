@@ -15,6 +15,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 import trionet
+from trionet.asgi import serve_asgi
 from trionet.http import Exchange
 
 CONNECTIONS = 3
@@ -79,7 +80,35 @@ async def talk_http(port: int) -> None:
                 assert await response.read() == b"hello"
 
 
+async def application(scope, receive, send):
+    """ASGI: it says back what it gets, and works behind its response; it streams, and fails, where it is told to."""
+    if scope["type"] == "websocket":
+        await receive()
+        await send({"type": "websocket.accept"})
+        while (message := await receive())["type"] == "websocket.receive":
+            await send({**message, "type": "websocket.send"})
+        return
+    body = (await receive())["body"]
+    await send({"type": "http.response.start", "status": 200})
+    if body == b"stream":
+        await send({"type": "http.response.body", "body": b"str", "more_body": True})
+    await send({"type": "http.response.body", "body": b"eam" if body == b"stream" else body})
+    for _ in range(5):
+        await trio.lowlevel.checkpoint()
+
+
+async def talk_asgi(port: int) -> None:
+    await talk_http(port)
+    await talk_messages(port)
+    async with (
+        trionet.open_http_client() as client,
+        client.request("POST", f"http://127.0.0.1:{port}/", content=b"stream") as response,
+    ):
+        assert await response.read() == b"stream"
+
+
 CONVERSATIONS = {
+    "ASGI": (partial(serve_asgi, lifespan="off"), application, talk_asgi),
     "TCP": (trionet.serve_tcp, echo_line, talk_line),
     "WebSocket": (trionet.serve_tcp, echo_messages, talk_messages),
     "HTTP": (trionet.serve_http, echo_body, talk_http),
