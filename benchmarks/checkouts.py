@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 
 from http_clients import measure as measure_client
-from http_load import Load, Wrk, look
+from http_load import CLOSE, Load, Wrk, look
 from http_peers import WORKLOADS
 from http_server import certificate
 from paired import Peer, Samples, finish, open_peer, parser, pin, positive, print_table, print_versions, run_rounds
@@ -37,6 +37,8 @@ HTTP = {
     "POST of 1,024 bytes sent back, 32 connections": ("echo", Load(32)),
     "16 GETs at once, 32 connections": ("hello", Load(32, 16)),
     "GET over TLS 1.3, 32 connections": ("hello", Load(32, over_tls=True)),
+    "a connection per request, 32 at a time": ("hello", Load(32, fields=(CLOSE,))),
+    "a connection per request over TLS 1.3, 32 at a time": ("hello", Load(32, over_tls=True, fields=(CLOSE,))),
 }
 CLIENT = {"client's GET, 1 at a time": 1, "client's GET, 16 at a time": 16}
 WEBSOCKET = {"WebSocket, 64 bytes, 32 connections": (32, 64), "WebSocket, 64 KiB, 8 connections": (8, 65536)}
@@ -76,7 +78,8 @@ class Bench:
             with self.servers(str(HERE / "http_peers.py"), "trionet", workload, *tls) as servers:
                 runs = {}
                 for when, server in servers.items():
-                    _, size = look(when, server, WORKLOADS[workload], set(), authority if load.over_tls else None)
+                    trusted = authority if load.over_tls else None
+                    _, size = look(when, server, WORKLOADS[workload], set(), trusted, kept=load.kept)
                     runs[when] = partial(self._http_run, server, workload, load, size)
                 return run_rounds(runs, self.rounds)
 

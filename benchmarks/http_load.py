@@ -7,6 +7,7 @@ import shutil
 import socket
 import ssl
 import subprocess
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ from paired import client_tls
 from processes import Started, on_core
 
 SCRIPT = Path(__file__).with_name("wrk.lua")
+CLOSE = "Connection: close"
 
 # --- one answer, looked at --------------------------------------------------------------------------------------
 
@@ -30,9 +32,11 @@ class Answer:
     size: int
     """All bytes of it."""
 
-    def differences(self, workload: Workload) -> list[str]:
-        """How it differs from what was to be answered; empty: not at all."""
+    def differences(self, workload: Workload, *, last: bool = False) -> list[str]:
+        """How it differs from what was to be answered, as the `last` on its connection or not; empty: not at all."""
         expected = {"content-type": "text/plain", "content-length": str(len(workload.body)), "date": self.date}
+        if last:
+            expected["connection"] = "close"
         found = [f"status {self.status!r}"] if self.status.split()[:2] != ["HTTP/1.1", "200"] else []
         names = sorted(expected.keys() | self.fields.keys())
         found += [f"{name}: {self.fields.get(name)}" for name in names if self.fields.get(name) != expected.get(name)]
@@ -47,10 +51,11 @@ class Answer:
         return date if len(date) == len("Sun, 06 Nov 1994 08:49:37 GMT") and date.endswith(" GMT") else "a date"
 
 
-def request_of(workload: Workload, port: int) -> bytes:
+def request_of(workload: Workload, port: int, fields: Sequence[str] = ()) -> bytes:
     """The same request as wrk's."""
     length = f"Content-Length: {len(workload.body)}\r\n" if workload.echo else ""
-    head = f"{workload.method} / HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n{length}\r\n"
+    more = "".join(f"{field}\r\n" for field in fields)
+    head = f"{workload.method} / HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n{length}{more}\r\n"
     return head.encode("ascii") + (workload.body if workload.echo else b"")
 
 
@@ -85,23 +90,49 @@ def dial(server: Started, authority: str | None = None) -> socket.socket:
     return client_tls(authority).wrap_socket(sock, server_hostname="localhost")
 
 
+def ask_once(sock: socket.socket, request: bytes) -> Answer:
+    """The only exchange of a connection, which the server has to end behind its answer."""
+    answer = ask(sock, request)
+    try:
+        rest = sock.recv(1)
+    except ssl.SSLEOFError:  # uvicorn and aiohttp leave close_notify out
+        rest = b""
+    if rest:
+        raise SystemExit("more than the answer came")
+    return answer
+
+
 def look(
-    name: str, server: Started, workload: Workload, allowed: set[str], authority: str | None = None
+    name: str,
+    server: Started,
+    workload: Workload,
+    allowed: set[str],
+    authority: str | None = None,
+    *,
+    kept: bool = True,
 ) -> tuple[str, int]:
-    """Ask twice on one connection, and refuse a server that answers otherwise than the rest.
+    """Ask twice, and refuse a server that answers otherwise than the rest.
 
     Args:
         allowed: Names of the fields that this server may have besides.
+        kept: Whether both requests come on one connection; else each has one, and says that it is the last there.
 
     Returns:
         What was answered, in a line, and how many bytes that is.
     """
+    answers = []
     with closing(dial(server, authority)) as sock:
-        answers = [ask(sock, request_of(workload, server.port)) for _ in range(2)]
+        if kept:
+            answers = [ask(sock, request_of(workload, server.port)) for _ in range(2)]
+        else:
+            answers = [ask_once(sock, request_of(workload, server.port, (CLOSE,)))]
         tls = f", {sock.version()} {sock.cipher()[0]}" if isinstance(sock, ssl.SSLSocket) else ""  # type: ignore[index]
+    if not kept:
+        with closing(dial(server, authority)) as sock:
+            answers.append(ask_once(sock, request_of(workload, server.port, (CLOSE,))))
     besides = []
     for answer in answers:
-        found = answer.differences(workload)
+        found = answer.differences(workload, last=not kept)
         besides = [each for each in found if each.partition(":")[0] in allowed]
         if wrong := [each for each in found if each not in besides]:
             raise SystemExit(f"{name} does not answer as it should: {'; '.join(wrong)}")
@@ -123,6 +154,11 @@ class Load:
     over_tls: bool = False
     fields: tuple[str, ...] = ()
     """Fields that each request has besides, such as ``"Accept: */*"``."""
+
+    @property
+    def kept(self) -> bool:
+        """Whether a connection carries more than one request; else wrk makes a new one behind each answer."""
+        return CLOSE not in self.fields
 
 
 @dataclass

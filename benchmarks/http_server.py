@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from http_load import Load, Wrk, ask, dial, look, request_of
+from http_load import CLOSE, Load, Wrk, ask, dial, look, request_of
 from http_peers import WORKLOADS
 from paired import Goal, Report, finish, parser, positive, print_versions, run_rounds, versions
 from processes import Cores, Started, choose_cores, on_core, raise_file_limit, start
@@ -102,12 +102,26 @@ def over_tls() -> Case:
     )
 
 
+def a_connection_each(*, over_tls: bool = False) -> Case:
+    """Requests that come on connections of their own: what accepting, the first request and the end cost."""
+    load = Load(32, over_tls=over_tls, fields=(CLOSE,))
+    servers = ("trionet", "uvicorn", "aiohttp") if over_tls else ("trionet", "uvicorn", "hypercorn", "aiohttp")
+    goal = Goal("trionet", "uvicorn", 1.1) if over_tls else Goal("trionet", "uvicorn", 1.0)
+    return Case(
+        f"Hello world, a connection per request{' over TLS 1.3' if over_tls else ''}, 32 at a time",
+        "hello",
+        {name: Variant(name, load) for name in servers},
+        (goal, *(Goal("trionet", name) for name in servers[2:])),
+    )
+
+
 CASES = {
     "hello": [all_alike("Hello world, GET", "hello", connections) for connections in (1, 32, 256)],
     "large": [all_alike("Body of 10,000 bytes, GET", "large", 32)],
     "echo": [all_alike("Body of 1,024 bytes sent back, POST", "echo", 32)],
     "pipelined": [pipelined()],
     "tls": [over_tls()],
+    "close": [a_connection_each(), a_connection_each(over_tls=True)],
 }
 MEMORY_GOALS = (Goal("trionet", "uvicorn", 1.0), Goal("trionet", "hypercorn"), Goal("trionet", "aiohttp"))
 
@@ -149,7 +163,8 @@ class Bench:
                     command = self.server(variant.server, case.workload, load.over_tls)
                     server = stack.enter_context(start(command))
                     authority = self.authority if load.over_tls else None
-                    line, size = look(variant.server, server, workload, ALLOWED.get(variant.server, set()), authority)
+                    allowed = ALLOWED.get(variant.server, set())
+                    line, size = look(variant.server, server, workload, allowed, authority, kept=load.kept)
                     print(" ", line, flush=True)
                     servers[key] = server, size
                 runs[name] = partial(self.run, *servers[key], case.workload, load)
