@@ -17,11 +17,6 @@ from ..helpers.pairs import SOCKET_PAIRS, clog, lockstep_pair, memory_pair, rece
 from ..helpers.websockets_by_hand import REQUEST, both, close, frame, receive_frame, server_by_hand, text
 
 
-def keep_alive(websocket, **options):
-    websocket._keepalive.options = KeepaliveOptions(**options)
-    return websocket
-
-
 async def test_pings_are_answered_while_the_application_sleeps(autojump_clock):
     async with trionet.open_scope(drain_timeout=0) as scope:
         one, other = unix_pair(scope)
@@ -170,7 +165,7 @@ async def test_it_goes_along_with_a_transfer(autojump_clock):
 async def test_a_peer_that_answers_keeps_the_connection_and_its_latency_is_known(autojump_clock):
     async with trionet.open_scope(drain_timeout=0) as scope:
         one, other = unix_pair(scope)
-        server = keep_alive(await server_by_hand(one, other), ping_interval=5, ping_timeout=3)
+        server = await server_by_hand(one, other, ping_interval=5, ping_timeout=3)
         assert server.statistics().latency is None
         async with trio.open_nursery() as nursery:
             nursery.start_soon(server.get_message)
@@ -190,7 +185,7 @@ async def test_a_peer_that_answers_keeps_the_connection_and_its_latency_is_known
 async def test_a_peer_that_does_not_answer_is_given_up(autojump_clock):
     async with trionet.open_scope() as scope:
         one, other = unix_pair(scope)
-        server = keep_alive(await server_by_hand(one, other), ping_interval=5, ping_timeout=3)
+        server = await server_by_hand(one, other, ping_interval=5, ping_timeout=3)
         began = trio.current_time()
         with pytest.raises(ConnectionClosed, match="1006"):
             await server.get_message()
@@ -203,7 +198,7 @@ async def test_a_peer_that_does_not_answer_is_given_up(autojump_clock):
 async def test_without_a_timeout_nobody_is_given_up(autojump_clock):
     async with trionet.open_scope(drain_timeout=0) as scope:
         one, other = unix_pair(scope)
-        server = keep_alive(await server_by_hand(one, other), ping_interval=5, ping_timeout=None)
+        server = await server_by_hand(one, other, ping_interval=5, ping_timeout=None)
         await trio.sleep(100)
         assert server.phase is Phase.OPEN
 
@@ -211,7 +206,7 @@ async def test_without_a_timeout_nobody_is_given_up(autojump_clock):
 async def test_a_ping_that_is_due_waits_for_the_message_that_is_being_sent(autojump_clock):
     async with trionet.open_scope(drain_timeout=0) as scope:
         one, other = unix_pair(scope)
-        server = keep_alive(await server_by_hand(one, other), ping_interval=2, ping_timeout=None)
+        server = await server_by_hand(one, other, ping_interval=2, ping_timeout=None)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(server.send_message, b"x" * 1_000_000)
             await trio.sleep(20)
@@ -222,7 +217,7 @@ async def test_a_ping_that_is_due_waits_for_the_message_that_is_being_sent(autoj
 async def test_a_ping_for_which_there_is_no_room_goes_out_behind_a_pong_that_waits_too(autojump_clock):
     async with trionet.open_scope(drain_timeout=0) as scope:
         one, other = unix_pair(scope)
-        server = keep_alive(await server_by_hand(one, other), ping_interval=2, ping_timeout=None)
+        server = await server_by_hand(one, other, ping_interval=2, ping_timeout=None)
         filler = clog(server)
         await other.send_all(frame(Opcode.PING, b"?"))
         await trio.sleep(10)
@@ -248,7 +243,7 @@ async def test_a_pong_that_has_come_by_the_time_counts(pair, autojump_clock):
     """Something has held the program up, so that the reader had no turn to take it before the caretaker looked."""
     async with trionet.open_scope(drain_timeout=0) as scope:
         one, other = pair(scope)
-        server = keep_alive(await server_by_hand(one, other), ping_interval=5, ping_timeout=3)
+        server = await server_by_hand(one, other, ping_interval=5, ping_timeout=3)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(server.get_message)
             _, payload = await receive_frame(other)
@@ -271,7 +266,7 @@ async def test_a_peer_that_takes_nothing_is_given_up(pair, send, reading, autoju
     """Stopped, say. Not even a ping could be sent to it, as the send under way has the turn."""
     async with trionet.open_scope(drain_timeout=0) as scope:
         one, other = pair(scope)
-        server = keep_alive(await server_by_hand(one, other), ping_interval=2, ping_timeout=3)
+        server = await server_by_hand(one, other, ping_interval=2, ping_timeout=3)
         clog(server)
 
         async def receive():
@@ -294,7 +289,7 @@ async def test_a_peer_that_takes_nothing_is_given_up(pair, send, reading, autoju
 async def test_a_peer_that_does_not_take_what_was_broadcast_is_given_up(autojump_clock):
     async with trionet.open_scope(drain_timeout=0) as scope:
         one, other = unix_pair(scope)
-        server = keep_alive(await server_by_hand(one, other), ping_interval=2, ping_timeout=3)
+        server = await server_by_hand(one, other, ping_interval=2, ping_timeout=3)
         clog(server)
         trionet.broadcast([server], "x")
         with trio.fail_after(5):
@@ -304,7 +299,7 @@ async def test_a_peer_that_does_not_take_what_was_broadcast_is_given_up(autojump
 async def test_a_peer_that_reads_slowly_is_not_given_up(autojump_clock):
     async with trionet.open_scope(drain_timeout=0) as scope:
         one, other = unix_pair(scope)
-        server = keep_alive(await server_by_hand(one, other), ping_interval=2, ping_timeout=3)
+        server = await server_by_hand(one, other, ping_interval=2, ping_timeout=3)
         message = b"x" * 2_000_000
         async with trio.open_nursery() as nursery:
             nursery.start_soon(server.send_message, message)
@@ -343,7 +338,7 @@ async def test_a_peer_whose_bytes_keep_arriving_is_not_given_up(
                 lambda: other.upgrade(to_tls_client("localhost", ssl_context=client_context)),
             )
             send = other._transport.lower.send_all
-        server = keep_alive(await server_by_hand(one, other), ping_interval=2, ping_timeout=3)
+        server = await server_by_hand(one, other, ping_interval=2, ping_timeout=3)
         data = frame(Opcode.BINARY, bytes(60_000))
         if over == "TLS":
             for at in range(0, len(data), 16384):
@@ -360,7 +355,7 @@ async def test_a_peer_whose_bytes_keep_arriving_is_not_given_up(
 async def test_a_peer_that_sends_but_answers_no_ping_is_given_up_when_it_falls_silent(autojump_clock):
     async with trionet.open_scope(drain_timeout=0) as scope:
         one, other = unix_pair(scope)
-        server = keep_alive(await server_by_hand(one, other), ping_interval=2, ping_timeout=3)
+        server = await server_by_hand(one, other, ping_interval=2, ping_timeout=3)
         for _ in range(20):
             await other.send_all(text("x"))
             await trio.sleep(1)
@@ -374,7 +369,7 @@ async def test_a_peer_that_was_held_back_is_not_given_up(autojump_clock):
     """Enough messages wait to be taken, so its pong stands behind bytes that nobody receives."""
     async with trionet.open_scope(drain_timeout=0) as scope:
         one, other = unix_pair(scope)
-        server = keep_alive(await server_by_hand(one, other, max_message_size=1000), ping_interval=2, ping_timeout=3)
+        server = await server_by_hand(one, other, max_message_size=1000, ping_interval=2, ping_timeout=3)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(other.send_all, text("x" * 900) * 500)
             await trio.sleep(60)
@@ -387,7 +382,7 @@ async def test_a_peer_that_takes_nothing_is_given_up_though_it_is_held_back(auto
     """Else whoever sends enough, and reads nothing, has a task of the server for as long as it likes."""
     async with trionet.open_scope(drain_timeout=0) as scope:
         one, other = unix_pair(scope)
-        server = keep_alive(await server_by_hand(one, other, max_message_size=1000), ping_interval=60, ping_timeout=3)
+        server = await server_by_hand(one, other, max_message_size=1000, ping_interval=60, ping_timeout=3)
         clog(server)
         for _ in range(2):
             await other.send_all(text("x" * 900) * 20)
@@ -403,7 +398,7 @@ async def test_a_peer_that_takes_nothing_is_given_up_though_it_is_held_back(auto
 async def test_a_peer_that_is_held_back_and_goes_on_sending_is_alive(autojump_clock):
     async with trionet.open_scope(drain_timeout=0) as scope:
         one, other = unix_pair(scope)
-        server = keep_alive(await server_by_hand(one, other, max_message_size=1000), ping_interval=2, ping_timeout=3)
+        server = await server_by_hand(one, other, max_message_size=1000, ping_interval=2, ping_timeout=3)
         clog(server)
 
         async def send():

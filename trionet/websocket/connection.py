@@ -61,8 +61,8 @@ class WebSocket(Handle, trio.abc.AsyncResource):
     TCP makes the peer wait. On a Trio stream that trionet did not open itself this needs a task that receives.
     """
 
-    __slots__ = ("_attendance", "_close_handshake", "_closing", "_engine", "_headers", "_keepalive",
-                 "_keepalive_options", "_path", "_receiver", "_sender", "_subprotocol")  # fmt: skip
+    __slots__ = ("_attendance", "_close_handshake", "_closing", "_engine", "_headers", "_keepalive_options",
+                 "_path", "_receiver", "_sender", "_subprotocol")  # fmt: skip
 
     def __init__(
         self,
@@ -90,8 +90,8 @@ class WebSocket(Handle, trio.abc.AsyncResource):
         self._close_handshake = CloseHandshake(engine, closing, sender)
         before = getattr(self, "_receiver", None)
         self._receiver = MessageReceiver(engine, closing, sender, self._close_handshake, before)
-        self._keepalive = Keepalive(self._keepalive_options, sender, self._receiver.pings, closing)
-        self._attendance = sender.attendance = Attendance(self, sender, self._receiver, self._keepalive)
+        keepalive = Keepalive(self._keepalive_options, sender, self._receiver.pings, closing)
+        self._attendance = sender.attendance = Attendance(self, sender, self._receiver, keepalive)
 
     # --- questions -----------------------------------------------------------------------------------------------
 

@@ -65,19 +65,15 @@ class WebSocketStatistics(Statistics):
 
 
 class Keepalive:
-    """Sends pings, and gives up a peer that shows no sign of life.
+    """Sends pings, and gives up a peer that shows no sign of life; neither where there are no `options`."""
 
-    Attributes:
-        options: How; None for not at all.
-    """
-
-    __slots__ = ("_alive_at", "_closing", "_held_at", "_payload", "_pinged_at", "_pings", "_sender", "_signs",
-                 "options")  # fmt: skip
+    __slots__ = ("_alive_at", "_closing", "_held_at", "_options", "_payload", "_pinged_at", "_pings", "_sender",
+                 "_signs")  # fmt: skip
 
     def __init__(
         self, options: KeepaliveOptions | None, sender: MessageSender, pings: Pings, closing: CloseState
     ) -> None:
-        self.options = options
+        self._options = options
         self._sender = sender
         self._pings = pings
         self._closing = closing
@@ -91,7 +87,7 @@ class Keepalive:
     @enable_ki_protection
     def look(self, handle: Handle, now: float) -> None:
         """Send the ping that is due, or give up a peer that has not answered the one before. A step."""
-        options, life = self.options, handle._life
+        options, life = self._options, handle._life
         if options is None or life.state.phase is not Phase.OPEN or life.state.reset:
             return
         pinged, sending = self._payload in self._pings, life.state.send is Send.BUSY
