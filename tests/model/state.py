@@ -23,7 +23,7 @@ ENDED = tuple(phase for phase in Phase if phase.terminal)
 
 
 class Wire(NamedTuple):
-    """What a handshake in progress holds (`trionet.wire.Wire`)."""
+    """What a handshake in progress holds (`trionet.handle.wire.Wire`)."""
 
     consumed: Bytes = ()
     unread: Bytes = ()
@@ -84,7 +84,7 @@ class Handle(NamedTuple):
 
 
 class Capsule(NamedTuple):
-    """A detached connection (`trionet.capsule.Detached`)."""
+    """A detached connection (`trionet.handle.detached.Detached`)."""
 
     scope: int
     leftover: Bytes

@@ -218,7 +218,7 @@ class Step:
         assert wire is not None
         return wire
 
-    # --- what handle.py does in more than one event ------------------------------------------------------------------
+    # --- what a handle does in more than one event ------------------------------------------------------------------
 
     def operation_failed(self, i: int, failure: Event, ended: Event) -> None:
         """An operation failed with the connection: that counts before the operation's end."""
@@ -260,10 +260,10 @@ class Step:
             self.unregister(i)
             self.nodes[i] = capsule._replace(live=False, leftover=())
 
-    # --- Owner -------------------------------------------------------------------------------------------------------
+    # --- leaving -----------------------------------------------------------------------------------------------------
 
     def drain_members(self, scope: int) -> None:
-        """One round of `Owner.leave`: start the drains, or let go when nothing has to wait any more."""
+        """One round of `leaving.leave`: start the drains, or let go when nothing has to wait any more."""
         self.scopes[scope] = "leaving"
         owned = [i for i in reversed(self.members[scope]) if isinstance(self.nodes[i], Handle)]
         for i in owned:
@@ -276,7 +276,7 @@ class Step:
             self.let_go(scope, Event.SCOPE_DEADLINE)
 
     def let_go(self, scope: int, event: Event) -> None:
-        """The end of `Owner.leave`: what has drained is released, the rest is closed by force."""
+        """The end of `leaving.leave`: what has drained is released, the rest is closed by force."""
         for i, node in enumerate(self.nodes):
             if isinstance(node, Handle) and node.scope == scope and node.by_scope:
                 self.put(i, drain="", by_scope=False)
