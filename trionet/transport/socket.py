@@ -67,6 +67,7 @@ class SocketTransport:
         "_poll_input",
         "_receives",
         "_sock",
+        "_waited",
         "_wakes",
         "bytes_sent",
         "local_address",
@@ -87,6 +88,7 @@ class SocketTransport:
         self._poll: Any = None
         self._poll_input: Any = None
         self._closed = False
+        self._waited = False  # whether the system's poll has ever heard of it
         self._wakes = 0
         self._receives = 0
         self._credit = 1
@@ -126,6 +128,7 @@ class SocketTransport:
         while True:
             if self._closed:
                 raise trio.ClosedResourceError("this socket was already closed")
+            self._waited = True
             try:
                 await wait_readable(self._sock)
             except trio.ClosedResourceError:
@@ -246,6 +249,7 @@ class SocketTransport:
         while True:
             if self._closed:
                 raise trio.ClosedResourceError("this socket was already closed")
+            self._waited = True
             try:
                 await wait_writable(self._sock)
                 return
@@ -280,7 +284,8 @@ class SocketTransport:
         if not self._closed:
             self._closed = True
             try:
-                notify_closing(self._sock)
+                if self._waited:  # else nobody waits now, and the poll has nothing to forget
+                    notify_closing(self._sock)
             finally:
                 self._sock.close()
         return True

@@ -264,10 +264,29 @@ class Ending:
                 handle._take(Event.PEER_GONE)
             else:
                 self._final = Event.PEER_GONE
-        elif machine.has_unread or not handle._transport.is_silent():
-            self._lingers = True  # the client sends on, and a close without reading that would reset the response away
+        else:
+            self._lingers = self._client_sends_on()
         await handle.aclose()
         raise StopAsyncIteration
+
+    @enable_ki_protection
+    def _client_sends_on(self) -> bool:
+        """Whether there is input behind the last request: a close that leaves it unread resets the response away.
+
+        It is received here, and dropped. EOF is no such input: then the client has nothing more to send. A step.
+        """
+        handle = self._cycle.handle
+        if self._cycle.machine.has_unread:
+            return True
+        transport = handle._transport
+        try:
+            data = transport.receive_nowait(MAX_RECEIVE)
+        except trio.BrokenResourceError as exc:
+            guards.peer_reset(handle, exc)
+            return False
+        if data is None:
+            return transport.parting and not transport.is_silent()  # a foreign stream cannot tell, so it lingers
+        return bool(data)
 
     @property
     def parting(self) -> bool:
