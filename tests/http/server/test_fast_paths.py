@@ -50,6 +50,7 @@ def careful(place):
             stack.enter_context(patch.object(H1Server, "take_body", lambda *_: None))
         if place in ("response", "all"):
             stack.enter_context(patch.object(output, "_DONE", None))
+            stack.enter_context(patch.object(output, "_LAST", None))
         yield
 
 
@@ -124,6 +125,12 @@ def test_the_fast_path_is_taken_and_can_be_shut(place):
     with counted(place) as calls, careful(place):
         hold(talk, cuts=[(1, 0), (2, 0)], yields=[9, 9])
     assert len(calls) >= 3
+
+
+def test_the_last_response_of_a_connection_takes_the_fast_path():
+    with counted("response") as calls:
+        hold([])
+    assert not calls
 
 
 @given(

@@ -55,6 +55,7 @@ _OPEN: Final = Phase.OPEN
 _SEND_IDLE: Final = Send.IDLE
 _SEND_BUSY: Final = Send.BUSY
 _DONE: Final = H1State.DONE
+_LAST: Final = H1State.MUST_CLOSE
 
 
 class ResponseOutput:
@@ -81,8 +82,9 @@ class ResponseOutput:
     ) -> tuple[bytes, int] | None:
         """Respond to the request of `exchange`, as far as that can be done at once. A step.
 
-        This is the fast path of `finish`: for a request that is read to its end, on a connection that goes on, where
-        the system takes all of the response or it is held back. Then the exchange is over.
+        This is the fast path of `finish`: for a request that is read to its end, on a connection that is not closing
+        yet, where the system takes all of the response or it is held back. Then the exchange is over. The last response
+        of a connection is not held back: there is no other that could go with it.
 
         Returns:
             What is left for `finish`: the bytes of the response, and how many of them are sent. None if nothing is.
@@ -95,12 +97,13 @@ class ResponseOutput:
             exc.handle = handle
             raise
         exchange.status = status
-        if machine.peer_state is not _DONE or machine.our_state is not _DONE or life.state.send is not _SEND_IDLE:
+        goes_on = machine.our_state is _DONE
+        if machine.peer_state is not (_DONE if goes_on else _LAST) or life.state.send is not _SEND_IDLE:
             return data, 0
         if life.state.phase is not _OPEN or life.state.reset or self._turn.held:
             return data, 0
-        if life.state.unsent or machine.has_unread:
-            if self.size > MAX_HELD_BACK:
+        if life.state.unsent or (machine.has_unread and goes_on):
+            if self.size > MAX_HELD_BACK or not goes_on:
                 return data, 0
             self.hold_back(data)
         else:
@@ -112,7 +115,8 @@ class ResponseOutput:
             if sent < len(data):
                 return data, sent
         cycle.exchange = None
-        machine.start_next_cycle()
+        if goes_on:
+            machine.start_next_cycle()
         if (quiet := LEASE_ENDED[life.state]) is not None:
             life.state = quiet
         else:
