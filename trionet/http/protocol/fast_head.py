@@ -3,10 +3,11 @@
 A server's own work for a request is little more than reading its head, so this is worth a second way to do it; and a
 second way to read a head is what request smuggling lives on (RFC 9112 §11.2). So this one has no opinion of its own. It
 takes a head only where no rule is left to be applied: HTTP/1.1, a path, one Host that is an ordinary one, and of the
-fields that decide about framing or the connection at most one Content-Length and `Connection: keep-alive`, which says
-what holds anyway. It gives up at anything else, including all that is malformed, and then `parse_request` reads the
-head from its beginning and has the say. What is taken is taken whole, by one pattern with the grammar of `syntax`; the
-decisive fields are looked for in the lower-cased lines, so that no spelling of a name gets past.
+fields that decide about framing or the connection at most one: a Content-Length, or `Connection: close`; besides it
+`Connection: keep-alive`, which says what holds anyway. It gives up at anything else, including all that is malformed,
+and then `parse_request` reads the head from its beginning and has the say. What is taken is taken whole, by one pattern
+with the grammar of `syntax`; the decisive fields are looked for in the lower-cased lines, so that no spelling of a name
+gets past.
 
 The fields stay a slice of bytes until somebody asks for them. There are two patterns, for Host as the first field
 and as a later one: a single pattern with a choice would make most heads pay for the search that they do not need.
@@ -20,7 +21,7 @@ import re
 from typing import Final
 
 from .authority import COMMON
-from .framing import NO_FIELDS, FieldSummary
+from .framing import CLOSING_FIELDS, NO_FIELDS, FieldSummary
 from .head import METHODS, RequestHead
 from .syntax import FIELD, TOKEN
 
@@ -31,10 +32,10 @@ _HOST: Final = rb"[Hh]ost: %b\r\n((?:%b\r\n)*+)" % (COMMON, FIELD)
 _HOST_FIRST: Final = re.compile(rb"%b(%b)\r\n" % (_LINE, _HOST))
 _HOST_LATER: Final = re.compile(rb"%b(((?:(?![Hh]ost:)%b\r\n)++)%b)\r\n" % (_LINE, FIELD, _HOST))
 _DECIDES: Final = re.compile(
-    rb"\n(?:connection:(?! keep-alive\r)|host:|transfer-encoding:|upgrade:|expect:"
+    rb"\n(?:connection:(?! keep-alive\r)(?: (close)\r)?+|host:|transfer-encoding:|upgrade:|expect:"
     rb"|content-length:(?: ([0-9]{1,18})\r)?+)"
 )
-"""A field that decides about framing or the connection; the group is what can be taken for a length at once."""
+"""A field that decides about framing or the connection; the groups are what can be taken at its word at once."""
 
 
 def fast_request(data: bytes, at: int = 0) -> tuple[RequestHead, int] | None:
@@ -55,7 +56,8 @@ def fast_request(data: bytes, at: int = 0) -> tuple[RequestHead, int] | None:
         return None
     fields = NO_FIELDS
     if rest and (found := _DECIDES.findall(b"\n" + rest.lower())):
-        if len(found) > 1 or not found[0]:
+        close, length = found[0]
+        if len(found) > 1 or not (close or length):
             return None
-        fields = FieldSummary.of_length(int(found[0]))
+        fields = CLOSING_FIELDS if close else FieldSummary.of_length(int(length))
     return RequestHead(method, target.decode(), "1.1", lines, fields), match.end()

@@ -24,7 +24,10 @@ from ...errors import RemoteProtocolError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["CHUNKED", "MAX_LENGTH", "NO_BODY", "NO_FIELDS", "UNTIL_EOF", "FieldSummary", "Framing", "parse_length"]
+__all__ = [
+    "CHUNKED", "CLOSING_FIELDS", "MAX_LENGTH", "NO_BODY", "NO_FIELDS", "UNTIL_EOF", "FieldSummary", "Framing",
+    "parse_length",
+]  # fmt: skip
 
 Framing: TypeAlias = int
 """How a body is framed: its length in bytes, `CHUNKED`, or `UNTIL_EOF`."""
@@ -195,3 +198,7 @@ def _learn(name: bytes) -> bytes | None:
     if len(_names) < _MAX_NAMES and len(name) <= 64:
         _names[name] = kept
     return kept
+
+
+CLOSING_FIELDS: Final = FieldSummary([(b"connection", b"close")])
+"""What fields say that say nothing but that the connection ends with this exchange."""

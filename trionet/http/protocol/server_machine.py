@@ -4,11 +4,12 @@ It decides what a program should not have to: which of the bytes behind a reques
 be sent, and whether the connection goes on after it. How a head is read or framed is for the modules below.
 
 Nearly all requests are alike: HTTP/1.1, no upgrade, no Expect, a body of a known length or none, and a response with a
-common status and fields that were sent before. For those there is a fast path, which is a part of each of four methods:
-`next_event`, `take_body`, `respond` and `start_next_cycle` first ask whether it is open, and otherwise go the careful
-way, which has all the rules and could do without the fast path. What the careful way has found out about a request is
-in `_fast`; whatever closes the fast path for good (`end_soon`) closes it there. `tests/http/protocol/test_states.py`
-runs a machine with the fast path beside one without, and compares all that they say and all their states.
+common status and fields that were sent before; and where the client ends the connection with the request, no body. For
+those there is a fast path, which is a part of each of four methods: `next_event`, `take_body`, `respond` and
+`start_next_cycle` first ask whether it is open, and otherwise go the careful way, which has all the rules and could do
+without the fast path. What the careful way has found out about a request is in `_fast`; whatever closes the fast path
+for good (`end_soon`) closes it there. `tests/http/protocol/test_states.py` runs a machine with the fast path beside one
+without, and compares all that they say and all their states.
 
 A response can be taken back as long as not a byte of it was sent (`snapshot`, `restore`): a handler that fails before
 the first piece of its stream left can still respond with an error. Taking back must not forget what was read meanwhile,
@@ -23,7 +24,7 @@ from ...errors import LocalProtocolError, RemoteProtocolError
 from .body_reader import CountedReader
 from .body_writer import DiscardingWriter, UntilEOFWriter, make_writer
 from .fast_head import fast_request
-from .framing import NO_BODY, NO_FIELDS, UNTIL_EOF
+from .framing import CLOSING_FIELDS, NO_BODY, NO_FIELDS, UNTIL_EOF
 from .head import RequestHead, parse_request
 from .limits import DEFAULT_LIMITS
 from .machine import H1Machine, Signal
@@ -186,7 +187,12 @@ class H1Server(H1Machine):
                     buffer.at = end
                     self.request = head  # from here on as `_begin`, with nothing to look at but a Content-Length
                     fields = head.fields
-                    self._framing = NO_BODY if fields is NO_FIELDS or fields is None else fields.length or NO_BODY
+                    if fields is NO_FIELDS or fields is None:
+                        self._framing = NO_BODY
+                    else:
+                        self._framing = fields.length or NO_BODY
+                        if fields is CLOSING_FIELDS:
+                            self.keep_alive = False
                     self._reader = None
                     self.peer_state, self.our_state = HEAD_COMPLETE, BEGUN
                     self._fast = head.method != "HEAD"  # nor is it CONNECT
@@ -333,7 +339,7 @@ class H1Server(H1Machine):
         if (
             self._fast
             and self.our_state is _HEAD
-            and self.keep_alive
+            and (self.keep_alive or (self._framing == NO_BODY and self.peer_state is _BODY))
             and not self.received_eof
             and (self._framing <= self.limits.drain_bytes or self.peer_state is not _BODY)
             and type(body) is bytes
@@ -341,10 +347,14 @@ class H1Server(H1Machine):
         ):
             line, lines = PLAIN_LINES.get(status), cached_lines(headers)
             if line is not None and lines is not None:
+                length = b"Content-Length: %d\r\n" % len(body)
+                if not self.keep_alive:
+                    self.our_state = self.peer_state = LAST_COMPLETE
+                    return b"".join((line, lines, length, date_line(), b"Connection: close\r\n\r\n", body))
                 self.our_state = COMPLETE
                 if self._framing == NO_BODY and self.peer_state is _BODY:
                     self.peer_state = COMPLETE
-                return b"".join((line, lines, b"Content-Length: %d\r\n" % len(body), date_line(), b"\r\n", body))
+                return b"".join((line, lines, length, date_line(), b"\r\n", body))
         return self._respond(status, headers, body, reason)
 
     def _respond(self, status: int, headers: HeaderInput | Headers, body: Buffer, reason: str | None) -> bytes:
