@@ -61,10 +61,12 @@ class Case:
 
 
 CASES = {
-    "hello": Case("Hello world, GET, 32 connections", "hello", Load(32)),
-    "browser": Case("Hello world, GET with 11 fields of a browser, 32 connections", "hello", Load(32, fields=BROWSER)),
-    "starlette": Case("Hello world by Starlette, GET, 32 connections", "starlette", Load(32)),
-    "json": Case("1 kB of JSON read and answered with, POST, 32 connections", "json", Load(32)),
+    "hello": [Case(f"Hello world, GET, connections: {many}", "hello", Load(many)) for many in (1, 32, 256)],
+    "browser": [
+        Case("Hello world, GET with 11 fields of a browser, 32 connections", "hello", Load(32, fields=BROWSER))
+    ],
+    "starlette": [Case("Hello world by Starlette, GET, 32 connections", "starlette", Load(32))],
+    "json": [Case("1 kB of JSON read and answered with, POST, 32 connections", "json", Load(32))],
 }
 
 
@@ -133,10 +135,9 @@ def main() -> None:
     wanted = chosen.only or (*CASES, "websocket")
     bench = Bench(cores, Wrk(chosen.seconds, cores.load))
     reports = []
-    for name in CASES:
-        if name in wanted:
-            reports.append(bench.measure(CASES[name], chosen.servers, chosen.rounds))
-            reports[-1].print()
+    for case in [case for name in CASES if name in wanted for case in CASES[name]]:
+        reports.append(bench.measure(case, chosen.servers, chosen.rounds))
+        reports[-1].print()
     if "websocket" in wanted:
         reports.append(bench.measure_websocket(chosen.servers, chosen.rounds))
         reports[-1].print()

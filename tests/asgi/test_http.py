@@ -2,6 +2,7 @@
 
 import contextvars
 import logging
+import ssl
 
 import pytest
 import trio
@@ -450,6 +451,29 @@ async def test_receive_ends_with_the_response_and_the_next_request_is_read():
     assert heard == ["http.disconnect"] * 6
 
 
+async def test_what_a_client_has_pipelined_is_kept_while_an_application_listens():
+    async def app(scope, receive, send):
+        async def listen():
+            await read_all(receive)
+            listening.set()
+            await receive()
+
+        listening = trio.Event()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(listen)
+            await listening.wait()
+            await trio.testing.wait_all_tasks_blocked()
+            await respond(send, scope["path"].encode())
+
+    async with serving(app) as served:
+        client = await served.connect()
+        await client.send_all(get("/1"))
+        await trio.testing.wait_all_tasks_blocked()
+        await client.send_all(get("/2") + POST % 3 + b"abc")
+        for path in (b"/1", b"/2", b"/form"):
+            assert (await read_answer(client)).body == path
+
+
 # --- send ---------------------------------------------------------------------------------------------------------
 
 
@@ -695,6 +719,30 @@ async def test_the_tls_extension(server_context, client_context):
         "server_cert": None, "client_cert_chain": [], "client_cert_name": None, "client_cert_error": None,
         "tls_version": 0x0304, "cipher_suite": suites[cipher],
     }  # fmt: skip
+
+
+async def test_the_tls_extension_has_the_clients_certificate(ca):
+    seen = []
+
+    async def app(scope, receive, send):
+        seen.append(scope["extensions"]["tls"])
+        await respond(send)
+
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    ca.issue_cert("localhost").configure_cert(server)
+    ca.configure_trust(server)
+    server.verify_mode = ssl.CERT_REQUIRED
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    ca.configure_trust(context)
+    ca.issue_cert("client@example.org", common_name="A client, with a comma").configure_cert(context)
+    async with serving(app, ssl_context=server) as served:
+        client = await served.connect()
+        client = await client.upgrade(trionet.to_tls_client("localhost", ssl_context=context))
+        assert (await ask(client, GET)).status == 200
+    [tls] = seen
+    [certificate] = tls["client_cert_chain"]
+    assert certificate.startswith("-----BEGIN CERTIFICATE-----\n")
+    assert tls["client_cert_name"].startswith(r"CN=A client\, with a comma,OU=")
 
 
 # --- mistakes of applications -------------------------------------------------------------------------------------
