@@ -26,43 +26,58 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises:
         SystemExit: the arguments are wrong; they have been explained.
     """
-    try:
-        app = _app()
-    except ModuleNotFoundError as exc:
-        if exc.name is None or exc.name.partition(".")[0] in ("trionet", *sys.stdlib_module_names):
-            raise
-        print(
-            f"trionet: this command needs {exc.name}, which is not installed: pip install 'trionet[cli]'",
-            file=sys.stderr,
-        )
-        return 2
     arguments = sys.argv[1:] if argv is None else list(argv)
     status: int | None = INTERRUPTED
     try:
-        status = _run(app, arguments)
+        status = _run(arguments)
     except* KeyboardInterrupt:  # on its own, or in the group of a nursery
         print("interrupted", file=sys.stderr)
     return status or 0
 
 
-def _run(app: App, arguments: Sequence[str]) -> int | None:
+def _run(arguments: Sequence[str]) -> int | None:
     """The command's exit status; what a person has got wrong is told in a line."""
-    from cyclopts import CycloptsError
-
     from .mistakes import USAGE, Mistake
-    from .serving.environment import sources
 
     try:
-        if arguments and arguments[0] in ("asgi", "serve"):
-            app.config = sources(arguments, _option_names(app[arguments[0]]))
-        status: int | None = app(arguments, result_action="return_value", exit_on_error=False, print_error=False)
-    except CycloptsError as exc:
-        print(f"trionet: {' '.join(str(exc).split())} (see trionet {arguments[0]} --help)", file=sys.stderr)
-        return USAGE
+        return _call(arguments)
     except Mistake as exc:
         print(f"trionet: {exc}", file=sys.stderr)
         return exc.status
-    return status
+    except ImportError as exc:
+        missing = _missing(exc)
+        if missing is None:
+            raise
+        print(
+            f"trionet: this command needs {missing}, which is not installed: pip install 'trionet[cli]'",
+            file=sys.stderr,
+        )
+        return USAGE
+
+
+def _missing(exc: BaseException | None) -> str | None:
+    """The library that is not installed; None if the error is another one. cyclopts raises one of its own from it."""
+    while exc is not None and not isinstance(exc, ModuleNotFoundError):
+        exc = exc.__cause__
+    if exc is None or exc.name is None or exc.name.partition(".")[0] in ("trionet", *sys.stdlib_module_names):
+        return None
+    return exc.name
+
+
+def _call(arguments: Sequence[str]) -> int | None:
+    """Have cyclopts call the command that the arguments name."""
+    app = _app()
+    from cyclopts import CycloptsError
+
+    from .mistakes import Mistake
+    from .serving.environment import sources
+
+    if arguments and arguments[0] in ("asgi", "serve"):
+        app.config = sources(arguments, lambda: _option_names(app[arguments[0]]))
+    try:
+        return app(arguments, result_action="return_value", exit_on_error=False, print_error=False)  # type: ignore[no-any-return]
+    except CycloptsError as exc:
+        raise Mistake(f"{' '.join(str(exc).split())} (see trionet {arguments[0]} --help)") from exc
 
 
 def _option_names(command: App) -> set[str]:
@@ -71,14 +86,19 @@ def _option_names(command: App) -> set[str]:
 
 
 def _app() -> App:
+    """All commands; each is loaded when it is called, or when its help is shown."""
     from cyclopts import App
 
     from .. import __doc__ as summary
-    from .demo import VERSION, demo
-    from .serving import asgi, serve
 
-    app = App(name="trionet", help=(summary or "").partition("\n")[0], version=VERSION, help_format="plaintext")
-    app.command(asgi)
-    app.command(serve)
-    app.command(demo)
+    app = App(name="trionet", help=(summary or "").partition("\n")[0], version=_version, help_format="plaintext")
+    app.command("trionet.cli.serving:asgi")
+    app.command("trionet.cli.serving:serve")
+    app.command("trionet.cli.demo:demo")
     return app
+
+
+def _version() -> str:
+    from .. import __version__
+
+    return str(__version__)

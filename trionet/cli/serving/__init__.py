@@ -10,7 +10,6 @@ from cyclopts import Parameter
 
 from ..mistakes import Mistake
 from .application import find
-from .asgi import ASGIApplication
 from .foreign import settle_foreign
 from .handlers import ConnectionHandler, ExchangeHandler
 from .logs import set_up_logging
@@ -69,6 +68,8 @@ def asgi(
         trionet asgi main:create_app --factory --reload
         trionet asgi main:app --host 0.0.0.0 --port 443 --ssl-certfile cert.pem --ssl-keyfile key.pem
     """
+    from .asgi_application import ASGIApplication  # which `serve` does without
+
     settle_foreign(foreign)
     if (status := _before(where, reload, lifetime, logs)) is not None:
         return status

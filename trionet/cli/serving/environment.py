@@ -21,12 +21,12 @@ __all__ = ["PREFIX", "read_config", "read_env_file", "sources"]
 PREFIX: Final = "TRIONET_"
 
 
-def sources(argv: Sequence[str], names: Iterable[str]) -> list[Callable[..., Any]]:
+def sources(argv: Sequence[str], names: Callable[[], Iterable[str]]) -> list[Callable[..., Any]]:
     """What cyclopts asks for options that are not on the command line, the nearest first.
 
     Args:
         argv: The arguments, which may name files.
-        names: Names of options that a configuration file may set.
+        names: Tells the names of options that a configuration file may set.
 
     Raises:
         Mistake: a file cannot be read, or sets what there is not.
@@ -38,7 +38,7 @@ def sources(argv: Sequence[str], names: Iterable[str]) -> list[Callable[..., Any
     _check_platform()
     found: list[Callable[..., Any]] = [Env(PREFIX, command=False)]
     if path := _value(argv, "--config") or os.environ.get(f"{PREFIX}CONFIG"):
-        found.append(Dict(read_config(Path(path), names), use_commands_as_keys=False, source=path))
+        found.append(Dict(read_config(Path(path), names()), use_commands_as_keys=False, source=path))
     return found
 
 
