@@ -1,6 +1,6 @@
 """RFC 6455 rule by rule: what the opening handshake must be, and what it may be (§4.1, §4.2).
 
-What is refused, and how, is in `test_websocket_handshake`; here are the rules that are about the letter.
+What is refused, and how, is in `tests/websocket/handshake`; here are the rules that are about the letter.
 """
 
 from __future__ import annotations

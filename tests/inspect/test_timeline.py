@@ -159,3 +159,11 @@ async def test_wait_quiet_waits_for_the_last_handle(autojump_clock: trio.testing
         successor.abort()
     # Then both are told, once nothing is open
     assert [when - began for when in quiet_at] == [1.0, 1.0]
+
+
+def test_what_happened_stands_apart_from_a_name_however_long_it_is() -> None:
+    for handle in ("TLS #1", "HTTPClientConnection #4", "HTTPServerConnection #12345"):
+        line = str(Entry(0.0, "a long side", handle, None, Phase.OPEN))
+        before, _, after = line.partition(handle)
+        assert before.endswith("a long side ")
+        assert after.lstrip(" ") == "opened" != after

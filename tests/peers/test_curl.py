@@ -1,4 +1,4 @@
-"""curl makes a WebSocket handshake: a peer that nobody here has written. Its HTTP is in `test_http_server_interop`."""
+"""curl makes a WebSocket handshake: a peer that nobody here has written. Its HTTP is in `test_http_server`."""
 
 import shutil
 

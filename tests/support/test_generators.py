@@ -1,6 +1,6 @@
 """A generator that a program gives to be sent is closed with the call: sent, failed, cancelled, refused, not needed.
 
-Those of `WebSocket.send_fragments` are in ``test_websocket_fragments``.
+Those of `WebSocket.send_fragments` are in ``tests/websocket/test_fragments.py``.
 """
 
 from contextlib import suppress

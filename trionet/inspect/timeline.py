@@ -48,7 +48,7 @@ class Entry:
         what = "opened" if self.before is None else f"{self.before.value} -> {self.after.value}"
         why = f" ({self.reason.value})" if self.reason is not None else ""
         where = f" to {self.successor}" if self.successor is not None else ""
-        return f"{self.time * 1000:10.3f} ms  {self.side:<8}{self.handle:<16}{what}{why}{where}"
+        return f"{self.time * 1000:10.3f} ms  {self.side:<7} {self.handle:<24} {what}{why}{where}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -162,7 +162,7 @@ class Cycle:
 
     @enable_ki_protection
     def received(self, data: bytes) -> None:
-        """A receive that `Handle._begin_receive` has begun brought `data`, which is empty at EOF. A step."""
+        """A receive that `guards.begin_receive` has begun brought `data`, which is empty at EOF. A step."""
         handle = self.handle
         self.has_yielded = True
         if data:

@@ -2,7 +2,7 @@
 
 What goes on the wire is what was given. A signed URL is valid in one spelling only, so nothing is decoded, put into
 another order or left out: not ``%2F`` or ``%7e``, not dot segments, not the ``?`` in front of an empty query
-(RFC 3986 §2.2, §6.2.2.2). yarl's `URL` would spell much of this anew, so `url_parts` does the splitting, and a `URL` is
+(RFC 3986 §2.2, §6.2.2.2). yarl's `URL` would spell much of this anew, so `parts` does the splitting, and a `URL` is
 how the result is shown.
 """
 
