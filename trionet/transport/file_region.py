@@ -70,7 +70,7 @@ class FileRegion:
         Raises:
             BlockingIOError: it takes none now.
             LocalProtocolError: the file has become shorter.
-            OSError: the connection is broken.
+            OSError: the connection is broken, or what `check` raises.
         """
         sent = os.sendfile(sock, self.fd, self.offset + done, self._count - done)
         if not sent:
@@ -79,6 +79,14 @@ class FileRegion:
                 f"it has become shorter since the request began"
             )
         return sent
+
+    def check(self, done: int) -> None:
+        """Whose fault an error of `send_some` was: raise the file's own error, if it is the file that cannot be read.
+
+        Raises:
+            OSError: the descriptor is closed, or the disk fails.
+        """
+        os.pread(self.fd, 1, self.offset + done)
 
 
 def _can_read(fd: int, offset: int) -> bool:

@@ -236,6 +236,7 @@ class SocketTransport:
             except BlockingIOError:
                 await self.wait_writable()
             except OSError as exc:
+                region.check(sent)
                 raise self._translate(exc) from exc
             self.bytes_sent = sent
 

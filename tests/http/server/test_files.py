@@ -1,5 +1,6 @@
 """Files as responses: sent by the system where it can, and by other ways with the same result."""
 
+import errno
 import os
 import tempfile
 
@@ -183,3 +184,44 @@ async def test_cancelled_in_the_middle_the_response_is_visibly_cut_off(file):
                 received += len(data)
             raise trio.BrokenResourceError
         assert 0 < received < size
+
+
+async def test_what_was_written_into_a_file_is_sent_wherever_it_waits(file, sent):
+    async def handler(exchange):
+        file.seek(0)
+        file.read(1)
+        file.seek(9)
+        file.write(b"NEW")  # into what the file object has read ahead
+        file.seek(7)
+        await exchange.respond(200, file)
+
+    async with served(handler) as it:
+        assert (await ask(it.client, GET)).body == LONG[:2] + b"NEW" + LONG[5:]
+    assert sent
+
+
+@pytest.mark.parametrize("way", ["by the system", "through the process"])
+async def test_a_file_stands_at_its_end_behind_the_response(file, monkeypatch, way):
+    if way == "through the process":
+        monkeypatch.setattr(SocketTransport, "file_sender", None)
+    async with served(of(file)) as it:
+        assert (await ask(it.client, GET)).body == LONG
+    assert file.tell() == 7 + len(LONG)
+
+
+@pytest.mark.parametrize("code", [errno.EBADF, errno.EIO])
+async def test_a_file_that_cannot_be_read_is_the_programs_fault_and_not_the_clients(file, monkeypatch, code):
+    def fail(*args):
+        raise OSError(code, os.strerror(code))
+
+    async def handler(exchange):
+        file.seek(7)
+        monkeypatch.setattr(os, "sendfile", fail)
+        monkeypatch.setattr(os, "pread", fail)
+        await exchange.respond(200, file)
+
+    async with served(handler) as it:
+        await it.client.send_all(GET)
+        await it.ended()
+    assert isinstance(it.failure, OSError)
+    assert it.failure.errno == code

@@ -78,7 +78,8 @@ class FileContent(Content):
         """See `Content.region`."""
         if self.length is None or self._start is None or (fd := _descriptor(self._file)) is None:
             return None
-        self._file.seek(self._start)  # what was written to it and waits in its buffer goes to the file
+        self._file.flush()  # what was written and waits in a buffer; a seek within that buffer would leave it there
+        self._file.seek(self._start + self.length)  # as reading it would
         return FileRegion(fd, self._start, self.length)
 
     def chunks(self) -> Chunks:
