@@ -226,6 +226,32 @@ async def test_transfer_takes_everything_along():
         await until_closed(moved)
 
 
+async def test_what_becomes_of_a_transferred_websocket_is_not_told_of_the_handle_before():
+    async with trionet.open_scope(drain_timeout=1) as scope:
+        server, client = await two_websockets(*unix_pair(scope))
+        moved = server.transfer(scope)
+        await both(lambda: client.aclose(1001, "enough"), lambda: until_closed(moved))
+        assert moved.closed.code == 1001
+        assert server.closed is None
+        assert server._ended_by_peer is None
+
+
+async def test_a_transfer_during_a_drain_leaves_the_rest_of_the_grace(autojump_clock):
+    async with trionet.open_scope(drain_timeout=1) as scope:
+        one, other = unix_pair(scope)
+        server = await server_by_hand(one, other)
+        await other.send_all(text("question"))
+        server._retire(3.0)
+        moved = server.transfer(scope)
+        await trio.sleep(2)  # some ticks of the caretaker
+        assert moved.phase is Phase.OPEN
+        assert await moved.get_message() == "question"
+        await moved.send_message("answer")
+        assert (await receive_frame(other))[1] == b"answer"
+        await trio.sleep(2)
+        assert moved.phase is not Phase.OPEN
+
+
 async def test_a_websocket_in_use_is_not_transferred_and_never_detached():
     async with trionet.open_scope(drain_timeout=0) as scope:
         one, other = unix_pair(scope)

@@ -27,18 +27,30 @@ __all__ = ["Attendance"]
 class Attendance:
     """One WebSocket, as the caretaker sees it: a `Charge`.
 
+    Args:
+        handle: The WebSocket.
+        sender, receiver, keepalive: Its parts.
+        before: The attendance of the handle that a transfer has ended.
+
     Attributes:
         retire_by: When a WebSocket that is to end closes, whatever its peer may still want.
     """
 
     __slots__ = ("_handle", "_keepalive", "_receiver", "_sender", "retire_by")
 
-    def __init__(self, handle: Handle, sender: MessageSender, receiver: MessageReceiver, keepalive: Keepalive) -> None:
+    def __init__(
+        self,
+        handle: Handle,
+        sender: MessageSender,
+        receiver: MessageReceiver,
+        keepalive: Keepalive,
+        before: Attendance | None,
+    ) -> None:
         self._handle: Handle | None = handle
         self._sender = sender
         self._receiver = receiver
         self._keepalive = keepalive
-        self.retire_by = 0.0
+        self.retire_by: float = 0.0 if before is None else before.retire_by
 
     def flush(self) -> None:
         """What is due goes out now. A step."""

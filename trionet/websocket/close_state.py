@@ -32,6 +32,12 @@ class CloseState:
         self.cause: Event | None = None
         self.violation: TrionetError | None = None
 
+    def renewed(self) -> CloseState:
+        """The record of the handle that a transfer makes: what becomes of that is not told of the one before."""
+        state = CloseState()
+        state.reason, state.to_say, state.cause, state.violation = self.reason, self.to_say, self.cause, self.violation
+        return state
+
     def broken(self) -> CloseReason:
         """The connection has failed or ended; without a close frame before, that is 1006 (RFC 6455 §7.1.5)."""
         if self.reason is None:

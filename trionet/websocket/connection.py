@@ -85,13 +85,17 @@ class WebSocket(Handle, trio.abc.AsyncResource):
     def _renew(self) -> None:
         """The parts begin anew: a task that waits for its turn, or for a pong, does so on the handle before."""
         super()._renew()
+        before = getattr(self, "_sender", None)
+        if before is not None:
+            self._closing = self._closing.renewed()
         engine, closing = self._engine, self._closing
-        self._sender = sender = MessageSender(engine, closing, getattr(self, "_sender", None))
+        self._sender = sender = MessageSender(engine, closing, before)
         self._close_handshake = CloseHandshake(engine, closing, sender)
-        before = getattr(self, "_receiver", None)
-        self._receiver = MessageReceiver(engine, closing, sender, self._close_handshake, before)
+        receiver = getattr(self, "_receiver", None)
+        self._receiver = MessageReceiver(engine, closing, sender, self._close_handshake, receiver)
         keepalive = Keepalive(self._keepalive_options, sender, self._receiver.pings, closing)
-        self._attendance = sender.attendance = Attendance(self, sender, self._receiver, keepalive)
+        attended = getattr(self, "_attendance", None)
+        self._attendance = sender.attendance = Attendance(self, sender, self._receiver, keepalive, attended)
 
     # --- questions -----------------------------------------------------------------------------------------------
 
