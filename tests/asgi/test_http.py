@@ -1,8 +1,10 @@
 """HTTP requests of ASGI applications: what they receive, what they may send, and what becomes of it."""
 
+import asyncio
 import contextvars
 import logging
 import ssl
+import sys
 
 import pytest
 import trio
@@ -752,6 +754,22 @@ async def fails(scope, receive, send):
     raise ValueError("the application's own")
 
 
+async def exits(scope, receive, send):
+    sys.exit("the application's exit")
+
+
+async def raises_what_only_asyncio_understands(scope, receive, send):
+    raise asyncio.CancelledError("the application's own")
+
+
+async def exits_in_a_task(scope, receive, send):
+    async def exits():
+        sys.exit("the application's exit")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(exits)
+
+
 async def fails_behind_its_head(scope, receive, send):
     await send(START)
     raise ValueError("the application's own")
@@ -797,6 +815,9 @@ async def has_two_lengths(scope, receive, send):
     ("app", "text"),
     [
         (fails, "the application's own"),
+        (exits, "the application's exit"),
+        (raises_what_only_asyncio_understands, "the application's own"),
+        (exits_in_a_task, "the application's exit"),
         (fails_behind_its_head, "the application's own"),
         (says_nothing, "has not answered"),
         (injects, "control character"),

@@ -1,5 +1,6 @@
 """The lifespan of ASGI applications: before the server listens, and behind its drain."""
 
+import sys
 from functools import partial
 
 import pytest
@@ -95,6 +96,17 @@ async def test_a_start_that_failed(mode):
     app = App("lifespan.startup.failed", message="no database")
     with pytest.raises(LifespanError, match="the application failed to start: no database"):
         await serve_asgi(app, 0, host="127.0.0.1", lifespan=mode)
+
+
+async def test_a_start_that_asks_for_the_end_of_the_program_gets_it_before_the_server_listens():
+    async def app(scope, receive, send):
+        await receive()
+        sys.exit(7)
+
+    with pytest.raises(SystemExit) as exit:
+        async with open_asgi(app):
+            pytest.fail("it was served")
+    assert exit.value.code == 7
 
 
 async def test_a_shutdown_that_failed():

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import trio
+
 from ..errors import TrionetError
 
-__all__ = ["ClientDisconnectedError", "LifespanError", "is_disconnect"]
+__all__ = ["ClientDisconnectedError", "LifespanError", "is_disconnect", "is_of_the_run"]
+
+_OF_THE_RUN = (trio.Cancelled, KeyboardInterrupt, GeneratorExit)
 
 
 class ClientDisconnectedError(OSError):
@@ -39,3 +43,14 @@ def is_disconnect(exc: BaseException | None) -> bool:
         seen.add(id(exc))
         exc = exc.__cause__ or exc.__context__
     return False
+
+
+def is_of_the_run(exc: BaseException) -> bool:
+    """Whether this error concerns the whole program: a cancellation, Ctrl-C, or a coroutine that is closed.
+
+    Any other is the failure of one call of an application, also one that is no `Exception`. ``sys.exit`` somewhere in
+    a request must not end the server, nor must the CancelledError of a library that was made for asyncio.
+    """
+    if isinstance(exc, BaseExceptionGroup):
+        return any(map(is_of_the_run, exc.exceptions))
+    return isinstance(exc, _OF_THE_RUN)

@@ -9,7 +9,7 @@ import trio
 from ..server.fault import Fault
 from ..websocket.handshake import rules
 from .call import Call
-from .errors import is_disconnect
+from .errors import is_disconnect, is_of_the_run
 from .http_access import is_answerable, request_head
 from .report import log_access, log_failure
 from .request import UNAVAILABLE, answer
@@ -61,7 +61,9 @@ async def run_websocket(
         await call
         if await cycle.finish(None):
             await _left_undone(cycle, follower)
-    except Exception as exc:  # noqa: BLE001 - the failure of an application ends its own WebSocket only
+    except BaseException as exc:
+        if is_of_the_run(exc):
+            raise
         await _failed(cycle, exc, follower)
     finally:
         call.done = True
@@ -82,7 +84,7 @@ async def _left_undone(cycle: WebSocketCycle, follower: Follower) -> None:
         await answer(cycle.exchange, 500)
 
 
-async def _failed(cycle: WebSocketCycle, exc: Exception, follower: Follower) -> None:
+async def _failed(cycle: WebSocketCycle, exc: BaseException, follower: Follower) -> None:
     """The application has raised."""
     if is_disconnect(exc):
         follower.count(Fault.LEFT)

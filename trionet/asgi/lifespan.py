@@ -18,7 +18,7 @@ import trio
 from ..custody.background import open_services
 from ..server.running import hold
 from ..support.block import block
-from .errors import LifespanError
+from .errors import LifespanError, is_of_the_run
 from .scope import ASGI_VERSION, LIFESPAN_SPEC_VERSION
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class _LifespanCall:
         self._started = trio.Event()
         self._stopped = trio.Event()
         self._answer: dict[str, str] = {}
-        self._error: Exception | None = None
+        self._error: BaseException | None = None
         self._over = False
 
     async def run(self) -> None:
@@ -91,7 +91,9 @@ class _LifespanCall:
         try:
             with self.guard:
                 await self._app({"type": "lifespan", "asgi": asgi, "state": self.state}, self._receive, self._send)
-        except Exception as exc:  # noqa: BLE001 - whoever waits for an answer says it
+        except BaseException as exc:
+            if is_of_the_run(exc):
+                raise
             self._error = exc
         finally:
             self._over = True
@@ -121,8 +123,11 @@ class _LifespanCall:
 
         Raises:
             LifespanError: it could not.
+            SystemExit: the application has asked for that.
         """
         await self._started.wait()
+        if isinstance(self._error, SystemExit):
+            raise self._error
         answer = self._answer.get("startup", "")
         if answer.startswith("failed"):
             text = answer.removeprefix("failed: ").strip()

@@ -14,7 +14,7 @@ from ..errors import HandleBrokenError, HandleClosedError
 from ..http.server.error_response import PLAIN_TEXT, error_text
 from ..server.fault import Fault
 from .call import Call
-from .errors import is_disconnect
+from .errors import is_disconnect, is_of_the_run
 from .http import HTTPCycle
 from .http_access import is_answerable
 from .report import log_access, log_failure
@@ -63,7 +63,9 @@ async def run_request(
         await call
         if cycle.progress is not _COMPLETE:
             await _left_undone(cycle, follower)
-    except Exception as exc:  # noqa: BLE001 - the failure of an application ends its own request only
+    except BaseException as exc:
+        if is_of_the_run(exc):
+            raise
         await _failed(cycle, exc, follower)
     finally:
         call.done = True
@@ -85,7 +87,7 @@ async def _left_undone(cycle: HTTPCycle, follower: Follower) -> None:
     await _complete(cycle, RuntimeError("the application has returned"))
 
 
-async def _failed(cycle: HTTPCycle, exc: Exception, follower: Follower) -> None:
+async def _failed(cycle: HTTPCycle, exc: BaseException, follower: Follower) -> None:
     """The application has raised."""
     if is_disconnect(exc):
         follower.count(Fault.LEFT)
@@ -95,7 +97,7 @@ async def _failed(cycle: HTTPCycle, exc: Exception, follower: Follower) -> None:
     await _complete(cycle, exc)
 
 
-async def _complete(cycle: HTTPCycle, exc: Exception) -> None:
+async def _complete(cycle: HTTPCycle, exc: BaseException) -> None:
     """Answer for the application, or cut off what it has begun."""
     if cycle.progress is _COMPLETE:
         return

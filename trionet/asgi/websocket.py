@@ -222,7 +222,7 @@ class WebSocketCycle:
 
     # --- its end -------------------------------------------------------------------------------------------------
 
-    async def finish(self, exc: Exception | None) -> bool:
+    async def finish(self, exc: BaseException | None) -> bool:
         """The application has ended, with `exc` if it has raised: close, or answer, for it.
 
         Returns:
