@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING
 import trio
 
 from ..errors import HandleBrokenError, HandleClosedError, RemoteProtocolError
+from ..http.server.connection import HTTPServerConnection
 from ..http.server.recipe import to_http_server
+from ..server.first_handle import FirstHandle
 from ..server.follower import followed
 from ..support.texts import printable, shown_address
 from .http_access import keep_scope, leave_out_date, take_loop
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from ..connection import Connection
-    from ..http import Exchange, HTTPLimits, HTTPServerConnection
+    from ..http import Exchange, HTTPLimits
     from ..server.follower import Follower
     from .call import Call
     from .served import ServedApplication
@@ -47,11 +49,14 @@ def connection_handler(served: ServedApplication, limits: HTTPLimits) -> Callabl
     """A handler of connections, for `serve` and its kin, that serves this application."""
 
     async def serve_connection(connection: Connection) -> None:
-        follower = followed(connection)
         http = await connection.upgrade(to_http_server(limits=limits))
         del connection  # nobody needs the old handle any more
-        await ConnectionLoop(served, http, follower).run()
+        await serve_requests(http)
 
+    async def serve_requests(http: HTTPServerConnection) -> None:
+        await ConnectionLoop(served, http, followed(http)).run()
+
+    FirstHandle(lambda capsule: HTTPServerConnection(capsule, limits), serve_requests).belong_to(serve_connection)
     serve_connection.scheme = "http"  # type: ignore[attr-defined]  # so that `run` can say where it listens
     serve_connection.__qualname__ = getattr(served.app, "__qualname__", type(served.app).__name__)
     return serve_connection

@@ -6,7 +6,7 @@ what a program sees of both, and the ways of opening connections.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Unpack, cast
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack, cast
 
 from trio.lowlevel import enable_ki_protection
 
@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from ..websocket.handshake.opening import WebSocketOptions
 
 __all__ = ["Scope"]
+
+AnyHandle = TypeVar("AnyHandle", bound="Handle")
 
 
 class Scope:
@@ -237,7 +239,7 @@ class Scope:
         try:
             set_socket_options(sock, options)
             self._owner.check_open(what)
-            return self._own(Detached(SocketTransport(sock)))
+            return self._own(Detached(SocketTransport(sock)), Connection)
         except BaseException:
             sock.close()
             raise
@@ -309,19 +311,24 @@ class Scope:
             ScopeClosedError: this scope is closing or closed; the original has been closed.
         """
         self._owner.check_run("adopt")
-        capsule = into_capsule(original)
+        return self._adopt_as(into_capsule(original), Connection)
+
+    @enable_ki_protection
+    def _adopt_as(self, capsule: Detached, make: Callable[[Detached], AnyHandle]) -> AnyHandle:
+        """As `adopt`, of a capsule that can be adopted and becomes the handle that `make` makes. A step."""
+        capsule._check()
         if self._owner.shut:
             if capsule._owner is None:
                 capsule._seat(self._owner)
             capsule.abort()
             self._owner.check_open("adopt")
-        return self._own(capsule)
+        return self._own(capsule, make)
 
     @enable_ki_protection
-    def _own(self, capsule: Detached) -> Connection:
-        connection = Connection(capsule)
-        connection._seat(self._owner, instead_of=capsule)
-        capsule._pass_to(connection)
+    def _own(self, capsule: Detached, make: Callable[[Detached], AnyHandle]) -> AnyHandle:
+        handle = make(capsule)
+        handle._seat(self._owner, instead_of=capsule)
+        capsule._pass_to(handle)
         if capsule._grace is not None:
-            connection._retire(capsule._grace)
-        return connection
+            handle._retire(capsule._grace)
+        return handle

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import inspect
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import trio
 from trio.lowlevel import disable_ki_protection, enable_ki_protection
 
+from ..connection import Connection
 from ..custody import leaving
 from ..custody.owner import Owner
 from ..errors import HandleClosedError
@@ -20,15 +21,16 @@ from ..handle.detached import Detached
 from ..scope.holding import owned_nursery
 from ..scope.scope import Scope
 from ..support.texts import shown_address
-from ..tls import to_tls_server
+from ..tls.recipes import tls_server_recipe
 from .connections import ServedConnection
 from .fault import Fault, said
+from .first_handle import first_handle_of
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Awaitable, Callable
 
-    from ..connection import Connection
+    from ..handle import Handle
     from ..transport.socket import SocketTransport
     from .connections import Connections
     from .limits import Limits
@@ -51,7 +53,7 @@ class Handling:
         ssl_context: If given, the handler gets TLS connections.
     """
 
-    __slots__ = ("_connections", "_handler", "_limits", "_name", "_opened_at", "_scope", "_ssl_context")
+    __slots__ = ("_connections", "_first", "_handler", "_limits", "_name", "_opened_at", "_scope", "_ssl_context")
 
     def __init__(
         self,
@@ -62,6 +64,9 @@ class Handling:
         ssl_context: ssl.SSLContext | None,
     ) -> None:
         self._handler = disable_ki_protection(handler) if inspect.isfunction(handler) else handler
+        self._first = first_handle_of(handler)
+        if self._first is not None:
+            disable_ki_protection(self._first.serve)
         self._name = getattr(handler, "__qualname__", "handler")
         self._opened_at = f"accept() for {self._name}"
         self._scope = scope
@@ -98,11 +103,16 @@ class Handling:
         try:
             async with owned_nursery(owner, last_words=True):
                 scope = Scope(owner)
-                connection = await self._secured(scope.adopt(capsule), served)
+                first = self._first if owner.observer is None else None
+                make = Connection if first is None else first.make
+                if self._ssl_context is None:
+                    handle: Any = scope._adopt_as(capsule, make)
+                else:
+                    handle = await self._secured(scope.adopt(capsule), self._ssl_context, make, served)
                 del capsule
-                if connection is not None:
-                    conversation = self._call(connection)
-                    del connection  # as it is upgraded, nobody needs it any more
+                if handle is not None:
+                    conversation = self._call(handle) if first is None else first.serve(handle)
+                    del handle  # as it is upgraded, nobody needs it any more
                     try:
                         await conversation
                     except HandleClosedError as exc:
@@ -121,11 +131,15 @@ class Handling:
         finally:
             served.handler_done()
 
-    async def _secured(self, connection: Connection, served: ServedConnection) -> Connection | None:
-        """The connection, with TLS on it if there is to be; None if the handshake failed."""
-        if self._ssl_context is None:
-            return connection
-        recipe = to_tls_server(self._ssl_context, handshake_timeout=self._limits.handshake_timeout)
+    async def _secured(
+        self,
+        connection: Connection,
+        ssl_context: ssl.SSLContext,
+        make: Callable[[Detached], Handle],
+        served: ServedConnection,
+    ) -> Handle | None:
+        """The connection, with TLS on it, as what `make` makes of it; None if the handshake failed."""
+        recipe = tls_server_recipe(ssl_context, self._limits.handshake_timeout, make)
         try:
             return await connection.upgrade(recipe)
         except trio.BrokenResourceError as exc:

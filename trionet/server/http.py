@@ -14,10 +14,12 @@ import trio
 
 from ..errors import HandleBrokenError, HandleClosedError, RemoteProtocolError
 from ..http.protocol.limits import DEFAULT_LIMITS, HTTPLimits
+from ..http.server.connection import HTTPServerConnection
 from ..http.server.recipe import to_http_server
 from ..support.texts import shown_address
 from .arguments import check_handler
 from .exchange_faults import ExchangeFaults
+from .first_handle import FirstHandle
 from .follower import followed
 from .serve import serve_tcp
 
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Sequence
 
     from ..connection import Connection
-    from ..http.server.connection import HTTPServerConnection
     from ..http.server.exchange import Exchange
     from ..transport.socket_options import SocketOption
     from .exchange_faults import ErrorHook
@@ -123,9 +124,12 @@ def _connection_handler(
     name = getattr(handler, "__qualname__", repr(handler))
 
     async def serve_connection(connection: Connection) -> None:
-        faults = ExchangeFaults(name, followed(connection), on_error)
         http = await connection.upgrade(to_http_server(limits=limits))
         del connection  # nobody needs the old handle any more
+        await serve_exchanges(http)
+
+    async def serve_exchanges(http: HTTPServerConnection) -> None:
+        faults = ExchangeFaults(name, followed(http), on_error)
         with_access_log = _ACCESS.isEnabledFor(logging.INFO)
         judged = False
         try:
@@ -153,6 +157,7 @@ def _connection_handler(
             if not judged:  # else the loop ends with what the handler has met already
                 faults.loop_failed(http, exc)
 
+    FirstHandle(lambda capsule: HTTPServerConnection(capsule, limits), serve_exchanges).belong_to(serve_connection)
     return serve_connection
 
 

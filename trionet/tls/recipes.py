@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ssl
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import trio
 
@@ -26,13 +26,16 @@ from .client_hello import MAX_HELLO, server_name_of
 from .first_bytes import HEAD, check_first, server_spoke_first
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
+    from ..handle import Handle
     from ..handle.detached import Detached
     from ..handle.recipe import Recipe
     from ..handle.wire import Wire
 
-__all__ = ["to_plaintext", "to_tls_client", "to_tls_server"]
+__all__ = ["tls_server_recipe", "to_plaintext", "to_tls_client", "to_tls_server"]
+
+AnyHandle = TypeVar("AnyHandle", bound="Handle")
 
 
 def to_tls_client(
@@ -82,7 +85,7 @@ def to_tls_client(
     name = check_hostname(server_hostname, context)
     if session is not None:
         check_kind("session", session, ssl.SSLSession, "an ssl.SSLSession, as conn.tls.session gives it")
-    return _TLSRecipe(context, name, handshake_timeout, session=session)
+    return _TLSRecipe(context, name, handshake_timeout, Connection, session=session)
 
 
 def to_tls_server(ssl_context: ssl.SSLContext, *, handshake_timeout: float = 10.0) -> Recipe[Connection]:
@@ -109,9 +112,16 @@ def to_tls_server(ssl_context: ssl.SSLContext, *, handshake_timeout: float = 10.
 
     Source: RFC 8446, RFC 5246; RFC 3207 §6 (what STARTTLS must not let through).
     """
+    return tls_server_recipe(ssl_context, handshake_timeout, Connection)
+
+
+def tls_server_recipe(
+    ssl_context: ssl.SSLContext, handshake_timeout: float, make: Callable[[Detached], AnyHandle]
+) -> Recipe[AnyHandle]:
+    """As `to_tls_server`, for what `make` makes of the connection: another protocol that speaks TLS from its start."""
     remedy = "ssl.create_default_context(ssl.Purpose.CLIENT_AUTH) with load_cert_chain()"
     context = check_context(ssl_context, ssl.PROTOCOL_TLS_CLIENT, "to_tls_server", remedy)
-    return _TLSRecipe(context, None, handshake_timeout, server_side=True)
+    return _TLSRecipe(context, None, handshake_timeout, make, server_side=True)
 
 
 def to_plaintext(*, handshake_timeout: float = 10.0) -> Recipe[Connection]:
@@ -135,7 +145,7 @@ def to_plaintext(*, handshake_timeout: float = 10.0) -> Recipe[Connection]:
     return _PlainRecipe(handshake_timeout)
 
 
-class _TLSRecipe(OwnRecipe[Connection]):
+class _TLSRecipe(OwnRecipe[AnyHandle]):
     """Puts TLS on a connection; the same for both sides, up to what may come first."""
 
     def __init__(
@@ -143,6 +153,7 @@ class _TLSRecipe(OwnRecipe[Connection]):
         context: ssl.SSLContext,
         server_hostname: str | None,
         timeout: float,
+        make: Callable[[Detached], AnyHandle],
         *,
         server_side: bool = False,
         session: ssl.SSLSession | None = None,
@@ -151,6 +162,7 @@ class _TLSRecipe(OwnRecipe[Connection]):
         self.limit_time(timeout, f"TLS handshake with {peer}")
         self.name = "to_tls_server" if server_side else "to_tls_client"
         self._server_side = server_side
+        self._make = make
         # Made here, so that a name or context OpenSSL does not like is an error of this call, and so that a later
         # recipe which sets its ALPN on the same context does not change this one's.
         try:
@@ -177,8 +189,8 @@ class _TLSRecipe(OwnRecipe[Connection]):
             raise UpgradeFailedError(f"{self.what} failed: {reason_of(exc)}") from exc
         wire.transport = TLSTransport(wire.transport, self._engine)
 
-    def make(self, capsule: Detached) -> Connection:
-        return Connection(capsule)
+    def make(self, capsule: Detached) -> AnyHandle:
+        return self._make(capsule)
 
     async def _shake_hands(self, wire: Wire, engine: TLSEngine) -> None:
         first = bytearray()
