@@ -772,6 +772,28 @@ async def test_an_upgrade_takes_the_turn_of_those_who_wait(autojump_clock):
         assert told == [Phase.MOVED]
 
 
+async def test_an_upgrade_that_comes_to_nothing_gives_the_turn_back(autojump_clock):
+    async def handler(exchange):
+        it.scope.start_soon(tell, exchange)
+        await wait_all_tasks_blocked()
+        with pytest.raises(trionet.LocalProtocolError, match="offers"):
+            await exchange.upgrade(trionet.to_connection("foo"))
+        await trio.sleep(LATE)
+        await exchange.respond(200)
+
+    async def tell(exchange):
+        await exchange.wait_disconnected()
+        told.append(trio.current_time())
+
+    told = []
+    async with served(handler) as it:
+        await it.client.send_all(get("/", "Connection: upgrade", "Upgrade: echo"))
+        await trio.sleep(1)
+        left = await leave(it.client)
+        assert (await read_answer(it.client)).status == 200
+        assert told == [left]
+
+
 async def test_a_wait_ends_with_the_connection(autojump_clock):
     async def handler(exchange):
         it.scope.start_soon(end)

@@ -407,6 +407,8 @@ class Exchange:
                 cycle.undo_response(before)
                 self.status = 0
             raise
+        finally:
+            connection._lookouts.go_on()
         self.status = 200 if self._head.method == "CONNECT" else 101
         return successor
 

@@ -114,8 +114,7 @@ class RequestInput:
             return None
         # Another signal: the connection has read it to its end, and dropped it.
         exchange._trailers = event.trailers if isinstance(event, EndOfMessage) else NO_TRAILERS
-        if self._lookouts.current is not None:
-            self._lookouts.current.go_on()
+        self._lookouts.go_on()
         if cycle.is_responded:
             cycle.settle()
         return b""
@@ -152,8 +151,7 @@ class RequestInput:
             guards.receive_failed(handle, exc)
             raise
         finally:
-            if self._lookouts.current is not None:
-                self._lookouts.current.go_on()
+            self._lookouts.go_on()
         cycle.received(data)
         return True
 

@@ -91,6 +91,12 @@ class Lookouts:
             await self.receiving.stand_aside()
 
     @enable_ki_protection
+    def go_on(self) -> None:
+        """Nobody else receives any more, so a lookout may. A step."""
+        if self.current is not None:
+            self.current.go_on()
+
+    @enable_ki_protection
     def stop(self) -> None:
         """The connection ends, and no exchange is under way: a receive would only hold that up. A step."""
         if self.receiving is not None and not self._cycle.handle._life.state.phase.terminal:
