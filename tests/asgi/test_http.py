@@ -138,6 +138,7 @@ async def test_each_request_has_context_variables_of_its_own_also_a_pipelined_on
         await trio.lowlevel.checkpoint()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(child)
+            nursery.start_soon(trio.sleep, 0)
         await trio.to_thread.run_sync(lambda: seen.append(number.get()))
         await respond(send)
 

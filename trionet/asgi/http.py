@@ -104,10 +104,11 @@ class HTTPCycle:
 
     async def _receive_piece(self) -> Message:
         """The next piece of a body that is not all there; its end is an empty one."""
+        piece = None
         try:
             with trio.CancelScope() as scope:
                 piece = await self._listen(scope, anext(self.exchange, b""))
-            if scope.cancelled_caught:  # the response is complete
+            if piece is None:  # the response is complete
                 return {"type": "http.disconnect"}
             self._body_left = bool(piece)
         except (*_GONE, RemoteProtocolError) as exc:
