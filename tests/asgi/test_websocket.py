@@ -358,3 +358,41 @@ async def test_limit_concurrency_counts_websockets():
         client = await served.connect()
         await client.send_all(WEBSOCKET)
         assert (await read_answer(client)).status == 503
+
+
+async def test_a_denial_that_is_not_completed_is_cut_off(caplog):
+    async def app(scope, receive, send):
+        await receive()
+        await send({"type": "websocket.http.response.start", "status": 401})
+        await send({"type": "websocket.http.response.body", "body": b"half", "more_body": True})
+        if scope["path"] == "/raises":
+            raise ValueError("the application's own")
+
+    async with serving(app) as served:
+        for path, text in ((b"/raises", "the application's own"), (b"/returns", "has not answered")):
+            client = await served.connect()
+            await client.send_all(WEBSOCKET.replace(b"/chat", path))
+            data = b""
+            with pytest.raises(trio.BrokenResourceError):
+                while piece := await client.receive_some():
+                    data += piece
+                raise trio.BrokenResourceError  # an EOF without the last chunk is one too
+            assert data.endswith(b"4\r\nhalf\r\n")
+            assert text in caplog.text
+
+
+async def test_a_send_to_a_client_that_vanishes_meanwhile():
+    async def app(scope, receive, send):
+        await receive()
+        await send({"type": "websocket.accept"})
+        with pytest.raises(ClientDisconnectedError):
+            while True:
+                await send({"type": "websocket.send", "bytes": b"x" * 65536})
+        over.set()
+
+    over = trio.Event()
+    async with serving(app) as served:
+        client = await by_hand(served)
+        vanish(client)
+        with trio.fail_after(PATIENCE):
+            await over.wait()
