@@ -33,7 +33,6 @@ async def test_requests_follow_each_other_on_one_connection():
                     assert await response.read() == b"hello"
                     assert await response.read() == b"hello"
             assert http._reuse.reusable
-        assert http._io.uses == 2
 
 
 async def test_what_goes_out_is_one_send_with_host_and_content():

@@ -143,6 +143,9 @@ def test_an_early_answer_and_an_abandoned_request():
     assert not machine.reusable
     machine.abandon()
     assert machine.peer_state is H1State.MUST_CLOSE
+    assert not machine.keep_alive
+    with pytest.raises(LocalProtocolError):
+        machine.send_end()
 
 
 SWITCHING = b"HTTP/1.1 101 S\r\nConnection: upgrade\r\nUpgrade: %b\r\n\r\nrest"
@@ -152,7 +155,7 @@ def test_a_requested_101_switches():
     machine = asked(headers=[("Connection", "upgrade"), ("Upgrade", "foo, bar")], answer=SWITCHING % b"Bar")
     assert machine.next_event().status == 101
     assert machine.next_event() is Signal.SWITCHED
-    assert machine.take_leftover() == b"rest"
+    assert machine.unread() == b"rest"
 
 
 @pytest.mark.parametrize(
@@ -181,4 +184,4 @@ def test_a_tunnel_begins_behind_the_head():
     machine.receive(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nbytes of the tunnel")
     assert machine.next_event().status == 200
     assert machine.next_event() is Signal.SWITCHED
-    assert machine.take_leftover() == b"bytes of the tunnel"
+    assert machine.unread() == b"bytes of the tunnel"

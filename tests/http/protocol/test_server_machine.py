@@ -196,16 +196,6 @@ def test_a_response_before_the_request_is_read():
     assert machine.next_event().method == "GET"
 
 
-def test_a_torn_response_is_never_completed():
-    machine = served(GET)
-    machine.send_head(200)
-    machine.send_data(b"a")
-    machine.abandon()
-    with pytest.raises(LocalProtocolError):
-        machine.send_end()
-    assert not machine.keep_alive
-
-
 def test_limits_are_settable():
     machine = H1Server(limits=HTTPLimits(max_target=3, max_fields=1, max_head=100, max_blank_lines=0))
     machine.receive(b"GET /abc HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -307,17 +297,14 @@ def test_an_upgrade_gives_back_the_rest():
     assert machine.upgrade == ("foo/2", "bar")
     for headers in ([], [("Upgrade", "baz")], [("Upgrade", "bar"), ("Content-Length", "0")]):
         with pytest.raises(LocalProtocolError):
-            machine.switch(headers)
-    with pytest.raises(LocalProtocolError, match="leftover"):
-        machine.take_leftover()
-    wire = machine.switch([("Upgrade", "Bar")])
+            machine.switch_head(headers)
+    wire = machine.switch_head([("Upgrade", "Bar")])
     assert wire == b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: Bar\r\nConnection: Upgrade\r\n\r\n"
-    assert machine.next_event() is Signal.SWITCHED
     machine.receive(b" more")
-    assert machine.take_leftover() == b"\x00rest more"
-    assert machine.take_leftover() == b""
-    with pytest.raises(LocalProtocolError):
-        machine.switch([("Upgrade", "bar")])
+    assert machine.unread() == b"\x00rest more"
+    machine.respond(426)
+    with pytest.raises(LocalProtocolError, match="our side is done"):
+        machine.switch_head([("Upgrade", "bar")])
 
 
 @pytest.mark.parametrize(
@@ -334,16 +321,16 @@ def test_no_upgrade_with_a_body_or_without_an_offer(raw):
     machine = served(raw)
     assert machine.upgrade == ()
     with pytest.raises(LocalProtocolError, match="101"):
-        machine.switch([("Upgrade", "bar")])
+        machine.switch_head([("Upgrade", "bar")])
     with pytest.raises(LocalProtocolError):
-        machine.switch(status=200)
+        machine.switch_head(status=200)
 
 
 def test_a_tunnel_and_a_refused_one():
     connect = b"CONNECT a:1 HTTP/1.0\r\n\r\n"
     machine = served(connect + b"\x16")
-    assert machine.switch([("A", "b")], status=200) == b"HTTP/1.1 200 OK\r\nA: b\r\n\r\n"
-    assert machine.take_leftover() == b"\x16"
+    assert machine.switch_head([("A", "b")], status=200) == b"HTTP/1.1 200 OK\r\nA: b\r\n\r\n"
+    assert machine.unread() == b"\x16"
     machine = served(connect + GET)
     machine.respond(403)
     assert machine.next_event() is Signal.NEED_DATA

@@ -187,7 +187,7 @@ ANYTHING = st.one_of(
     st.tuples(st.just("inform"), st.sampled_from([100, 103, 200])),
     st.tuples(st.just("switch"), st.sampled_from([101, 200])),
     st.tuples(st.sampled_from([
-        "next_event", "start_next_cycle", "snapshot", "restore", "receive_eof", "end_soon", "abandon",
+        "next_event", "start_next_cycle", "snapshot", "restore", "receive_eof", "end_soon",
         "close_after_exchange", "disable_keep_alive", "fail",
     ])),
 )  # fmt: skip
@@ -252,11 +252,7 @@ class ServerRun:
         self.machine.fail(RemoteProtocolError("too slow", 408))
 
     def switch(self, status):
-        return self.ask("switch", [("Upgrade", "foo")] if status == 101 else [], status=status)
-
-    def abandon(self):
-        self.before = None
-        return self.ask("abandon")
+        return self.ask("switch_head", [("Upgrade", "foo")] if status == 101 else [], status=status)
 
     def start_next_cycle(self):
         self.ask("start_next_cycle")
@@ -267,7 +263,7 @@ class ServerRun:
             self.before = self.machine.snapshot()
 
     def restore(self):
-        if self.before is not None and self.machine.our_state is not H1State.SWITCHED:
+        if self.before is not None:
             self.machine.restore(self.before)
             self.before = None
 

@@ -50,10 +50,9 @@ class ClientIO:
         received: Whether a byte has come since `IncomingBody.next_piece` has let other tasks run.
         failing: What the producer of a body has raised, on its way out: it says nothing about whether a retry is safe.
         idle_since: When the last exchange ended, on the clock of `trio.current_time`.
-        uses: How many requests the connection has carried.
     """
 
-    __slots__ = ("failing", "handle", "idle_since", "machine", "received", "response_begun", "uses")
+    __slots__ = ("failing", "handle", "idle_since", "machine", "received", "response_begun")
 
     def __init__(self, handle: Handle, machine: H1Client) -> None:
         self.handle = handle
@@ -62,7 +61,6 @@ class ClientIO:
         self.received = False
         self.failing: BaseException | None = None
         self.idle_since = trio.current_time()
-        self.uses = 0
 
     @enable_ki_protection
     def let_go(self) -> None:
@@ -85,7 +83,6 @@ class ClientIO:
             handle._take(Event.LEASE)
         handle._leases = (*handle._leases, lease)
         self.response_begun = False
-        self.uses += 1
         return lease
 
     def _lease_ended(self, lease: Lease) -> None:

@@ -142,6 +142,11 @@ class H1Client(H1Machine):
         self.our_state = COMPLETE if self.keep_alive else LAST_COMPLETE
         return head
 
+    def abandon(self) -> None:
+        """Give up the request that is being written. It is never completed, so the server sees that it is cut off."""
+        self._move_ours(Transition.FAULT)
+        self.disable_keep_alive()
+
     # --- reading -------------------------------------------------------------------------------------------------
 
     def _read_head(self) -> H1Event:

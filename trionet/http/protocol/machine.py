@@ -52,7 +52,7 @@ class Signal(enum.Enum):
     ENDED = "ended"
     """The peer has ended the connection, between messages."""
     SWITCHED = "switched"
-    """HTTP ends here: `take_leftover` gives what belongs to the next protocol."""
+    """HTTP ends here: what is unread belongs to the next protocol."""
 
     __hash__ = object.__hash__
 
@@ -272,11 +272,6 @@ class H1Machine:
         self._settle()
         return data
 
-    def abandon(self) -> None:
-        """Give up the message that is being written. It is never completed, so the peer sees that it is truncated."""
-        self._move_ours(Transition.FAULT)
-        self.disable_keep_alive()
-
     def _present_writer(self) -> BodyWriter:
         if self.our_state is not _BODY or self._writer is None:
             raise LocalProtocolError(f"no body to send now: our side is {self.our_state.value}")
@@ -303,18 +298,6 @@ class H1Machine:
     def _forget(self) -> None:
         """Drop what was known about the last exchange."""
         raise NotImplementedError
-
-    def take_leftover(self) -> bytes:
-        """What was received behind the last message, exactly, and once: the next protocol's first bytes.
-
-        Raises:
-            LocalProtocolError: the connection is neither switched nor between two exchanges.
-        """
-        if self.peer_state is not H1State.SWITCHED and not (self.peer_state is _IDLE and self.our_state is _IDLE):
-            raise LocalProtocolError(
-                f"no leftover to take: our side is {self.our_state.value}, the peer's {self.peer_state.value}"
-            )
-        return self._buffer.clear()
 
     def _settle(self) -> None:
         if not self.keep_alive:

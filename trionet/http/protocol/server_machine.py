@@ -431,18 +431,10 @@ class H1Server(H1Machine):
         # What follows a refused CONNECT may be meant for the tunnel; it must not be taken for requests.
         return self.request is not None and self.request.method != "CONNECT"
 
-    def switch(self, headers: HeaderInput | Headers = (), *, status: int = 101) -> bytes:
-        """The bytes that accept an upgrade (101) or CONNECT (2xx). HTTP ends here; see `take_leftover`.
-
-        Arguments and errors: as for `switch_head`.
-        """
-        data = self.switch_head(headers, status=status)
-        self._move_ours(Transition.SWITCH)
-        self._move_peer(Transition.SWITCH)
-        return data
-
     def switch_head(self, headers: HeaderInput | Headers = (), *, status: int = 101) -> bytes:
         """The bytes that accept an upgrade (101) or CONNECT (2xx), and leave the states as they are.
+
+        Once they are sent HTTP ends here, and with it this machine: `unread` is the next protocol's first input.
 
         Args:
             headers: For 101 they name the protocol in Upgrade, one that `upgrade` offers; Connection is added.

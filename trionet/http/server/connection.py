@@ -239,7 +239,7 @@ class HTTPServerConnection(Handle):
         except trio.ClosedResourceError:
             await self._leave_loop()  # noqa: ASYNC120 - a cancellation outranks the error
         except HandleBrokenError:
-            # The client has gone between two requests, in the rude way: that is no failure of this program's.
+            # The client has gone between two requests, with a reset: that is not a failure of this program.
             self._take(Event.ACLOSE)
             raise StopAsyncIteration from None
 
@@ -254,11 +254,7 @@ class HTTPServerConnection(Handle):
         state = self._life.state
         if state.phase is _OPEN:
             return
-        if (
-            self._life.state.phase is Phase.CLOSED
-            and self._life.state.reason not in _QUIET
-            and not self._cycle.truncated
-        ):
+        if state.phase is Phase.CLOSED and state.reason not in _QUIET and not self._cycle.truncated:
             raise self._closed_error(f"the loop over {self!r} was interrupted")
         raise StopAsyncIteration
 

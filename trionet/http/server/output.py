@@ -53,7 +53,6 @@ MAX_HELD_BACK: Final = 65536
 
 _OPEN: Final = Phase.OPEN
 _SEND_IDLE: Final = Send.IDLE
-_SEND_BUSY: Final = Send.BUSY
 _DONE: Final = H1State.DONE
 _LAST: Final = H1State.MUST_CLOSE
 
