@@ -11,13 +11,16 @@ from trio.testing import wait_all_tasks_blocked
 
 import trionet
 from trionet import Reason, http_handler
+from trionet.http.client.recipe import to_http_client
 from trionet.http.protocol.limits import HTTPLimits
 from trionet.http.url.url import parse_url
 from trionet.scope.opening import open_http_client
+from trionet.transport.socket import SocketTransport
 from trionet.transport.tls.transport import TLSTransport
 
 from ...helpers.http_by_hand import HELLO, read_request, serving
 from ...helpers.pairs import memory_pair, open_descriptors, tcp_pair
+from ...helpers.tls import secured
 
 
 async def get(client, url, **options):
@@ -53,6 +56,27 @@ async def test_a_socket_is_silent_until_a_byte_or_eof_comes():
                 assert transport.receive_nowait(9) == (b"x" if end == "byte" else b"")
             one.abort()
             assert not transport.is_silent()
+
+
+async def test_no_interrupt_falls_into_a_look_that_takes(server_context, client_context, monkeypatch):
+    """Over TLS, looking takes what has arrived; an interrupt behind that would lose it."""
+    seen = []
+
+    def receive_nowait(self, max_bytes):
+        seen.append(trio.lowlevel.currently_ki_protected())
+        return taken(self, max_bytes)
+
+    taken = SocketTransport.receive_nowait
+    async with trionet.open_scope() as scope:
+        client, server = await secured(scope, server_context, client_context)
+        http = await client.upgrade(to_http_client())
+        await server.send_all(b"unasked")
+        await trio.lowlevel.wait_readable(http._transport.socket)
+        monkeypatch.setattr(SocketTransport, "receive_nowait", receive_nowait)
+        assert not trio.lowlevel.currently_ki_protected()
+        assert not http.is_silent()
+        assert seen
+        assert all(seen)
 
 
 async def test_a_stream_cannot_tell_whether_it_is_silent():

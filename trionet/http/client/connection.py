@@ -76,6 +76,7 @@ class HTTPClientConnection(Handle, trio.abc.AsyncResource):
         """The bounds on what the server may send."""
         return self._machine.limits
 
+    @enable_ki_protection
     def is_silent(self) -> bool:
         """Whether the server has sent nothing since the last exchange, not even EOF: told without waiting. A step.
 
