@@ -40,7 +40,7 @@ if TYPE_CHECKING:
         [ServedApplication, ConnectionScope, Exchange, Follower, Callable[[Call], None]], Awaitable[Call | None]
     ]
 
-__all__ = ["ConnectionLoop", "connection_handler", "handler_of"]
+__all__ = ["ConnectionLoop", "connection_handler", "websocket_handler"]
 
 _LOG = logging.getLogger("trionet.asgi")
 
@@ -62,10 +62,8 @@ def connection_handler(served: ServedApplication, limits: HTTPLimits) -> Callabl
     return serve_connection
 
 
-def handler_of(exchange: Exchange) -> Handler:
-    """What runs the application for this request. WebSockets are loaded with the first of them: that takes long."""
-    if not exchange.wants_websocket:
-        return run_request
+def websocket_handler() -> Handler:
+    """What runs the application for a WebSocket; loaded with the first of them, as that takes long."""
     from .handshake import run_websocket
 
     return run_websocket
@@ -108,7 +106,7 @@ class ConnectionLoop:
         http = self._http
         try:
             async for exchange in http:
-                run = handler_of(exchange)
+                run = websocket_handler() if exchange.wants_websocket else run_request
                 call = await run(self._site, self._scope, exchange, self._follower, self._call_successor)
                 if call is not None and call.left:
                     return

@@ -73,7 +73,7 @@ def read_fields(headers: Any, defaults: DefaultFields) -> CheckedFields:
                 return _read_carefully(headers, defaults)
     except TypeError:  # a pair that is a list cannot be looked up
         return _read_carefully(headers, defaults)
-    return CheckedFields(lines, [*defaults.pairs, *headers] if defaults.pairs else headers, length)
+    return CheckedFields(lines, headers, length, defaults.pairs)
 
 
 def careful(fields: CheckedFields) -> CheckedFields:
@@ -84,7 +84,7 @@ def careful(fields: CheckedFields) -> CheckedFields:
 
 def without_length(fields: CheckedFields) -> CheckedFields:
     """The same fields, but Content-Length."""
-    return CheckedFields(None, [pair for pair in fields.pairs if pair[0].lower() != b"content-length"], None)
+    return CheckedFields(None, [pair for pair in fields if pair[0].lower() != b"content-length"], None)
 
 
 def _check_line(name: Any, value: Any, defaults: DefaultFields) -> bytes | None:

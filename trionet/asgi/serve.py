@@ -14,10 +14,11 @@ from ..server.follower import followed
 from ..server.serve import serve_tcp
 from ..support.block import block
 from ..support.checks import check_kind
-from .connection import connection_handler, handler_of
+from .connection import connection_handler, websocket_handler
 from .http_access import keep_scope
 from .lifespan import open_lifespan
 from .options import AppOptions
+from .request import run_request
 from .scope import ConnectionScope
 from .served import ServedApplication
 
@@ -197,7 +198,8 @@ def _exchange_handler(served: ServedApplication) -> Callable[[Exchange], Awaitab
         before = keep_scope(connection, True)
         try:
             scope = ConnectionScope(connection, served.options, served.state)
-            await handler_of(exchange)(served, scope, exchange, followed(connection), _stay)
+            run = websocket_handler() if exchange.wants_websocket else run_request
+            await run(served, scope, exchange, followed(connection), _stay)
         finally:
             keep_scope(connection, before)
 

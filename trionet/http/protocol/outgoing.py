@@ -46,19 +46,28 @@ class CheckedFields:
     Attributes:
         lines: One line a field, with its CRLF, but without Content-Length. None of them decides about the connection or
             the body's framing. None if the fields have to be judged after all.
-        pairs: All of them as (name, value) pairs, for the careful path.
+        pairs: The program's fields as (name, value) pairs, for the careful path.
         length: What Content-Length says, if it is there; the caller compares it with the body.
+        more: The server's own fields, as pairs; they come first.
     """
 
-    __slots__ = ("length", "lines", "pairs")
+    __slots__ = ("length", "lines", "more", "pairs")
 
-    def __init__(self, lines: bytes | None, pairs: Sequence[tuple[bytes, bytes]], length: bytes | None) -> None:
+    def __init__(
+        self,
+        lines: bytes | None,
+        pairs: Sequence[tuple[bytes, bytes]],
+        length: bytes | None,
+        more: Sequence[tuple[bytes, bytes]] = (),
+    ) -> None:
         self.lines = lines
         self.pairs = pairs
         self.length = length
+        self.more = more
 
     def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
-        return iter(self.pairs)
+        yield from self.more  # iterated over on the careful path alone
+        yield from self.pairs
 
 
 class OutgoingFields:
