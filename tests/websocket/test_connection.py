@@ -102,6 +102,30 @@ async def test_taking_what_has_been_received_lets_others_run_now_and_then():
             nursery.cancel_scope.cancel()
 
 
+async def test_taking_whole_messages_as_parts_lets_others_run_now_and_then():
+    async with trionet.open_scope(drain_timeout=0) as scope:
+        one, other = unix_pair(scope)
+        server = await server_by_hand(one, other)
+        await other.send_all(text("a") * 100)
+        await server.get_message()
+        turns = 0
+
+        async def count():
+            nonlocal turns
+            while True:
+                turns += 1
+                await trio.lowlevel.checkpoint()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(count)
+            for _ in range(98):
+                async for part in server.receive_fragments():
+                    assert part == "a"
+                    break
+            assert turns >= 2
+            nursery.cancel_scope.cancel()
+
+
 async def test_tasks_that_receive_get_messages_in_the_order_of_asking():
     async with trionet.open_scope(drain_timeout=0) as scope:
         one, other = unix_pair(scope)

@@ -57,6 +57,7 @@ async def test_the_system_sends_a_file_from_where_it_stands(file, sent):
             assert answer.fields["content-length"] == str(len(LONG))
             assert sent[0][0] == 7
             assert sum(count for _, count in sent) == len(LONG)
+        assert it.http.statistics().bytes_sent == it.client.statistics().bytes_received
         assert it.failure is None
 
 

@@ -81,6 +81,22 @@ async def test_an_answer_is_put_off_while_the_next_request_is_there_but_not_whil
         assert [(await read_answer(it.client)).body for _ in range(2)] == [b"/slow", b"/quick"]
 
 
+async def test_an_answer_goes_behind_what_has_the_turn_to_be_sent_and_has_not_run_yet():
+    async def handler(exchange):
+        turn = it.http._output._turn
+        turn.held = True
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(exchange.respond, 200)
+            await wait_all_tasks_blocked()
+            sent.append(it.http.statistics().bytes_sent)
+            turn.release()
+
+    sent = []
+    async with served(handler) as it:
+        assert (await ask(it.client, GET)).status == 200
+        assert sent == [0]
+
+
 async def test_what_is_put_off_is_bounded():
     most = 0
 

@@ -1,7 +1,10 @@
 """Answers that are sent piece by piece: what the client sees of them, and what it sees where they are cut off."""
 
+import contextlib
+
 import pytest
 import trio
+from trio.testing import assert_checkpoints, wait_all_tasks_blocked
 
 from trionet import LocalProtocolError, Phase, Reason
 
@@ -191,3 +194,34 @@ async def test_an_answer_that_is_cancelled_is_cut_off_and_ends_the_connection(au
             assert data.startswith(b"HTTP/1.1 200")
             assert not data.endswith(b"0\r\n\r\n")
             assert len(data) < 10**8
+
+
+async def test_everything_that_is_sent_of_a_stream_lets_other_tasks_run():
+    async def handler(exchange):
+        with assert_checkpoints():
+            await exchange.inform(103)
+        async with exchange.stream(200) as stream:
+            for size in (1, 20_000):
+                with assert_checkpoints():
+                    await stream.send(bytes(size))
+
+    async with served(handler) as it:
+        await it.client.send_all(GET)
+        await it.client.receive_until(b"103 Early Hints\r\n\r\n", max_bytes=999)
+        assert len((await read_answer(it.client)).body) == 20_001
+    assert it.failure is None
+
+
+async def test_what_takes_the_place_of_a_stream_that_was_given_up_ends_a_connection_that_closes():
+    async def handler(exchange):
+        with contextlib.suppress(ZeroDivisionError):
+            async with exchange.stream(200):
+                it.scope.start_soon(it.http.aclose)
+                await wait_all_tasks_blocked()
+                raise ZeroDivisionError
+        await exchange.respond(503)
+
+    async with served(handler) as it:
+        answer = await ask(it.client, GET)
+        assert (answer.status, answer.fields["connection"]) == (503, "close")
+        assert (await it.ended()).reason is Reason.LOCAL
