@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from .state import state_of
 from .table import TABLE, Rule
 from .words import Effect, Event, Receive, Refuse, Send
 
 __all__ = ["Ownership"]
+
+_RECEIVE_IDLE: Final = Receive.IDLE
+_SEND_IDLE: Final = Send.IDLE
+_NEW: Final = state_of()
 
 
 class Ownership:
@@ -22,7 +28,7 @@ class Ownership:
     __slots__ = ("grace", "looked", "retiring", "state")
 
     def __init__(self, receive: Receive = Receive.IDLE, send: Send = Send.IDLE) -> None:
-        self.state = state_of(receive=receive, send=send)
+        self.state = _NEW if receive is _RECEIVE_IDLE and send is _SEND_IDLE else state_of(receive=receive, send=send)
         self.retiring = False
         self.looked = False
         self.grace = 0.0

@@ -15,7 +15,7 @@ import trio
 from trio.lowlevel import enable_ki_protection, wait_readable
 
 from ..transport.listening import close_listener
-from ..transport.socket import SocketTransport
+from ..transport.socket import SocketTransport, is_tcp_socket
 from ..transport.unix_listening import hide_listener
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class Accepting:
     @enable_ki_protection
     def _batch(self, listener: socket.socket, most: int = _BATCH, *, beyond_limit: bool = False) -> int | None:
         """Accept up to `most` clients: how many have left the backlog; None if the system is exhausted. A step."""
-        connections = self._connections
+        connections, is_tcp = self._connections, is_tcp_socket(listener)
         for count in range(most):
             if len(connections.opened) >= connections.most and not beyond_limit:
                 return count
@@ -110,7 +110,7 @@ class Accepting:
                     return None
                 continue  # this one client has gone (ECONNABORTED and its kin, accept(2)): the next one
             try:
-                transport = SocketTransport(sock, address)
+                transport = SocketTransport(sock, address, is_tcp=is_tcp)
             except OSError:  # gone already: its options cannot be set
                 sock.close()
                 continue

@@ -52,7 +52,8 @@ class Connections:
     def remove(self, owner: Owner) -> None:
         """This connection is not open any more. A step."""
         self.opened.pop(owner, None)
-        self.room.unpark_all()
+        if self.room:  # whether a task waits there
+            self.room.unpark_all()
         self.look_again()
 
     def begin_asking(self, owners: Iterable[Owner]) -> None:
@@ -62,7 +63,7 @@ class Connections:
 
     def look_again(self) -> None:
         """Wake the drains, if all connections that they wait for may have ended. A step."""
-        if len(self.opened) <= len(self.asking):
+        if self.stopped and len(self.opened) <= len(self.asking):
             self.stopped.unpark_all()
 
 

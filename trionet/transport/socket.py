@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from .file_region import FileRegion
     from .protocol import Buffer
 
-__all__ = ["SocketTransport", "take_socket"]
+__all__ = ["SocketTransport", "is_tcp_socket", "take_socket"]
 
 HIT, MISS, MOST = 1, 2, 32
 """What a hit adds to the credit, what a miss takes away from it, and how much of it there can be."""
@@ -78,10 +78,16 @@ class SocketTransport:
     parting = False
     tls = None
 
-    def __init__(self, sock: socket.socket, remote_address: Any = None) -> None:
-        """Take over a connected socket; it is switched to non-blocking. `remote_address` is what `accept` has said."""
+    def __init__(self, sock: socket.socket, remote_address: Any = None, *, is_tcp: bool | None = None) -> None:
+        """Take over a connected socket; it is switched to non-blocking.
+
+        Args:
+            sock: The socket.
+            remote_address: What `accept` has said.
+            is_tcp: Whether it is TCP, where that is known already (a socket takes a while to tell its family).
+        """
         sock.setblocking(False)
-        if sock.family in (socket.AF_INET, socket.AF_INET6):
+        if is_tcp_socket(sock) if is_tcp is None else is_tcp:
             # A message goes out when it is sent, not when the peer's delayed acknowledgement allows it.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._sock = sock
@@ -298,6 +304,11 @@ class SocketTransport:
         if self._closed or exc.errno in _CLOSED_ERRNOS:
             return trio.ClosedResourceError("this socket was already closed")
         return trio.BrokenResourceError(f"socket connection broken: {exc}")
+
+
+def is_tcp_socket(sock: socket.socket) -> bool:
+    """Whether it is one of TCP, connected or listening."""
+    return sock.family in (socket.AF_INET, socket.AF_INET6)
 
 
 def _peer_name(sock: socket.socket) -> Any:
