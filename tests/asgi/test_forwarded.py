@@ -36,6 +36,9 @@ ALL = (*USUAL, "x-forwarded-host", "x-forwarded-port")
         ("unknown", ("9.9.9.9", 1)),
         ("", ("9.9.9.9", 1)),
         ("1.2.3.4\x00", ("9.9.9.9", 1)),
+        ("fe80::1%eth0", ("fe80::1%eth0", 0)),
+        ('fe80::1%" 200 - "GET', ("9.9.9.9", 1)),
+        ("fe80::1%\x9b31m", ("9.9.9.9", 1)),
     ],
 )
 def test_the_client_is_the_last_one_that_no_trusted_proxy_is(value, client):

@@ -508,6 +508,21 @@ async def test_an_applications_own_field_replaces_the_servers():
     assert (answer.fields["server"], answer.fields["x-all"]) == ("mine", "2")
 
 
+@pytest.mark.parametrize("name", ["Content-Length", "transfer-encoding", "Connection", "Upgrade"])
+async def test_a_field_that_each_response_decides_about_cannot_be_given_for_all(name):
+    with pytest.raises(ValueError, match=f"headers has '{name.lower()}', which each response decides about by itself"):
+        await serve_asgi(fails, 0, headers=[(name, "3")])
+
+
+async def test_a_date_that_is_given_for_all_responses_stands_there_once():
+    async def app(scope, receive, send):
+        await respond(send)
+
+    async with serving(app, headers=[("Date", "Thu, 01 Jan 1970 00:00:00 GMT")]) as served:
+        answer = await served.ask(GET)
+    assert answer.fields["date"] == "Thu, 01 Jan 1970 00:00:00 GMT"  # `ask` refuses a field that comes twice
+
+
 async def test_server_and_date_can_be_left_out():
     async def app(scope, receive, send):
         if scope["path"] == "/stream":

@@ -79,6 +79,12 @@ async def test_subprotocol_and_headers_of_accept():
         assert {(b"x-a", b"1"), (b"set-cookie", b"b=2"), (b"server", b"trionet")} <= {*ws.handshake_headers}
 
 
+async def test_a_field_of_accept_replaces_the_servers():
+    app = Recorder(headers=[(b"server", b"its own")])
+    async with serving(app) as served, trionet.open_websocket(url(served)) as ws:
+        assert [value for name, value in ws.handshake_headers if name.lower() == b"server"] == [b"its own"]
+
+
 async def test_a_subprotocol_that_some_give_as_a_field():
     app = Recorder(headers=[(b"Sec-WebSocket-Protocol", b"one")])
     async with serving(app) as served, trionet.open_websocket(url(served), subprotocols=["one"]) as ws:

@@ -20,6 +20,7 @@ __all__ = ["NO_DEFAULTS", "DefaultFields", "careful", "check_bytes", "read_field
 
 Pair = tuple[bytes, bytes]
 
+_OF_EACH_RESPONSE: Final = DECISIVE - {b"date"}
 _MAX_LINES: Final = 1024
 _MAX_LINE: Final = 256
 
@@ -31,17 +32,27 @@ class DefaultFields:
         pairs: Name and value of each.
         lines: The same, written.
         names: Their names, in lower case.
-        with_date: Whether Date is added; without it every response goes the careful way.
+        with_date: Whether Date is added.
+        plain: Whether a response may go without a judgement of each field; not so where Date is left out, or given.
         known: The line of each pair of an application's that was checked, and decides nothing. Bounded.
+
+    Raises:
+        ValueError: a name or value cannot be sent; or the field is one that each response decides about by itself.
     """
 
-    __slots__ = ("known", "lines", "names", "pairs", "with_date")
+    __slots__ = ("known", "lines", "names", "pairs", "plain", "with_date")
 
     def __init__(self, fields: Iterable[tuple[str | bytes, str | bytes]] = (), *, with_date: bool = True) -> None:
         self.pairs = tuple((check_name(name), check_value(name, value)) for name, value in fields)
         self.lines = b"".join(b"%b: %b\r\n" % pair for pair in self.pairs)
         self.names = frozenset(name.lower() for name, _ in self.pairs)
+        if refused := sorted(self.names & _OF_EACH_RESPONSE):
+            raise ValueError(
+                f"headers has {refused[0].decode()!r}, which each response decides about by itself; leave it out, "
+                f"or have the application give it"
+            )
         self.with_date = with_date
+        self.plain = with_date and b"date" not in self.names
         self.known: dict[Pair, bytes] = {}
 
 
@@ -57,7 +68,7 @@ def read_fields(headers: Any, defaults: DefaultFields) -> CheckedFields:
     """
     if type(headers) is not list:
         headers = list(headers)
-    if not defaults.with_date:
+    if not defaults.plain:
         return _read_carefully(headers, defaults)
     lines, length, known = defaults.lines, None, defaults.known
     try:

@@ -31,6 +31,7 @@ KNOWN: Final = frozenset({*DEFAULT_NAMES, "x-forwarded-host", "x-forwarded-port"
 
 _SCHEMES: Final = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
 _PAIR: Final = re.compile(r'\s*([!#$%&\'*+\-.^_`|~0-9A-Za-z]+)\s*=\s*("(?:[^"\\]|\\.)*"|[^",;\s]*)\s*(;|,|$)')
+_ZONE: Final = re.compile(r"[0-9A-Za-z._-]+")
 _HOST: Final = re.compile(rb"(?:[0-9A-Za-z._~-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 
 
@@ -180,6 +181,8 @@ def _parse_node(text: str) -> Client | None:
         address = ipaddress.ip_address(host)
     except ValueError:
         return None
+    if "%" in host and not _ZONE.fullmatch(host.partition("%")[2]):
+        return None  # ipaddress takes anything as a zone, also what would forge a line of a log
     return str(address), int(port) if port.isascii() and port.isdigit() and len(port) < 6 else 0
 
 
