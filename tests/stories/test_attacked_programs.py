@@ -20,6 +20,7 @@ import pytest
 import trio
 
 import trionet
+from trionet.asgi import open_asgi
 
 from ..helpers.http_served import WEBSOCKET, get, vanish
 from ..helpers.websockets_by_hand import Opcode, close, frame, text
@@ -69,7 +70,14 @@ async def reverse_proxy(port: int, **options: Any) -> None:
         scope.cancel()
 
 
+async def asgi_app(port: int, **options: Any) -> None:
+    """The example's application, on a port of its own."""
+    async with open_asgi(example("asgi_app")["app"]) as handler:
+        await trionet.serve_http(handler, port, **options)
+
+
 PROGRAMS: dict[str, Callable[[Any], Serve]] = {
+    "asgi_app": lambda _: asgi_app,
     "chat": lambda _: partial(trionet.serve_http, example("chat")["app"]),
     "graceful_server": lambda _: partial(trionet.serve_tcp, example("graceful_server")["handle"]),
     "http_app": lambda _: partial(trionet.serve_http, example("http_app")["app"]),

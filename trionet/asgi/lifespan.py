@@ -91,7 +91,7 @@ class _LifespanCall:
         try:
             with self.guard:
                 await self._app({"type": "lifespan", "asgi": asgi, "state": self.state}, self._receive, self._send)
-        except BaseException as exc:
+        except BaseException as exc:  # noqa: ASYNC103 - cancellations are of the run, and raised again
             if is_of_the_run(exc):
                 raise
             self._error = exc

@@ -63,10 +63,10 @@ async def run_request(
         await call
         if cycle.progress is not _COMPLETE:
             await _left_undone(cycle, follower)
-    except BaseException as exc:
+    except BaseException as exc:  # noqa: ASYNC103 - cancellations are of the run, and raised again
         if is_of_the_run(exc):
             raise
-        await _failed(cycle, exc, follower)
+        await _failed(cycle, exc, follower)  # noqa: ASYNC102 - no cancellation comes here
     finally:
         call.done = True
         served.active -= 1

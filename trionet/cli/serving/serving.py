@@ -120,14 +120,15 @@ async def _serve(serving: Serving, context: ssl.SSLContext | None) -> bool:
             _open_background() as background,
             trio.open_nursery() as nursery,
         ):
-            server = await nursery.start(
+            started: Server = await nursery.start(
                 partial(serve, handler, listeners, ssl_context=context, limits=limits, inherited=inherited)
             )
+            server = started
             answered = f"{lifetime.limit_max_requests} requests were answered"
-            background.start_soon(drain_when, enough.wait, answered, server)
+            background.start_soon(drain_when, enough.wait, answered, started)
             if is_child():
                 changed = "a file has changed, or the parent has ended"
-                background.start_soon(drain_when, parent_has_ended, changed, server)
+                background.start_soon(drain_when, parent_has_ended, changed, started)
             background.start_soon(_watch_signals, serving.certificate, context)
     return clean
 
