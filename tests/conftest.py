@@ -5,11 +5,14 @@ from __future__ import annotations
 import gc
 import importlib
 import ssl
+from collections.abc import Iterator
 from types import ModuleType
 
 import pytest
 import trustme
 from hypothesis import settings
+
+from .helpers.logs import logging_settings
 
 settings.register_profile("everyday", derandomize=True)
 """The same examples in each run. Those of ``--hypothesis-profile search`` are new ones."""
@@ -36,6 +39,14 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
     if nextitem is None or nextitem.path != item.path:
         gc.collect()
         gc.freeze()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _logging_stays_as_it_was() -> Iterator[None]:
+    """A test that sets up logging for the whole process changes what the tests of other files see."""
+    before = logging_settings()
+    yield
+    assert [it[:3] for it in logging_settings()] == [it[:3] for it in before], "restore it with logging_restored()"
 
 
 @pytest.fixture(scope="session")

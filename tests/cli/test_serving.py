@@ -24,6 +24,8 @@ from trionet.cli import main
 from trionet.cli.serving.admission import Admission
 from trionet.cli.serving.options import Lifetime
 
+from ..helpers.logs import logging_restored
+
 ROOT = Path(__file__).parents[2]
 PATIENCE = 60
 
@@ -84,7 +86,8 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "path", [*sys.path])
     for name in [name for name in os.environ if name.startswith("TRIONET_")]:
         monkeypatch.delenv(name)
-    yield tmp_path
+    with logging_restored():
+        yield tmp_path
     for name in ("app", "web", "raises", "needs", "syntax"):
         sys.modules.pop(name, None)
 
