@@ -139,6 +139,10 @@ class CarefulServer(Watched, H1Server):
     _fast = property(lambda self: False, lambda self, value: None)
     next_event = H1Machine.next_event
 
+    def receive_request(self, data):
+        self.receive(data)
+        return self.next_event()
+
 
 REQUESTS = [
     b"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
@@ -160,6 +164,7 @@ REQUESTS = [
 """What a client sends: nearly all that a machine has a case for, and two that are malformed."""
 
 RECEIVE = st.tuples(st.just("receive"), st.sampled_from(REQUESTS), st.sampled_from([0, 0, 0, 0, 1, 2, 20]))
+RECEIVE_REQUEST = st.tuples(st.just("receive_request"), st.sampled_from(REQUESTS), st.sampled_from([0, 0, 0, 0, 1, 20]))
 RESPOND = st.tuples(
     st.just("respond"),
     st.sampled_from([200, 200, 200, 200, 204, 304, 404, 99]),
@@ -178,6 +183,7 @@ RESPOND = st.tuples(
 )
 ANYTHING = st.one_of(
     RECEIVE,
+    RECEIVE_REQUEST,
     RESPOND,
     st.tuples(st.just("rest")),
     st.tuples(st.just("take_body"), st.sampled_from([0, 3, 100])),
@@ -193,8 +199,11 @@ ANYTHING = st.one_of(
 )  # fmt: skip
 STREAM = [("send_head", 200), ("send_data", b"data"), ("send_end",)]
 EXCHANGES = st.tuples(
-    st.lists(RECEIVE, min_size=1, max_size=2),
-    st.just([("rest",), ("next_event",)]),
+    st.one_of(
+        st.lists(RECEIVE, min_size=1, max_size=2).map(lambda steps: [*steps, ("rest",), ("next_event",)]),
+        RECEIVE_REQUEST.map(lambda step: [step]),
+        RECEIVE_REQUEST.map(lambda step: [step, ("rest",), ("next_event",)]),
+    ),
     st.sampled_from([[], [], [("take_body", 100)], [("take_body", 2)], [("next_event",)] * 3, [("receive_eof",)]]),
     st.one_of(
         RESPOND.map(lambda step: [step]),
@@ -244,6 +253,12 @@ class ServerRun:
             data = self.late + data
             self.late = data[len(data) - held :]
             self.machine.receive(data[: len(data) - held])
+
+    def receive_request(self, data, held):
+        if not self.machine.received_eof:
+            data = self.late + data
+            self.late = data[len(data) - held :]
+            return self.ask("receive_request", data[: len(data) - held])
 
     def rest(self):
         self.receive(b"", 0)

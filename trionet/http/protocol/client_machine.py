@@ -67,7 +67,7 @@ class H1Client(H1Machine):
     def reusable(self) -> bool:
         """Whether this exchange is complete, and proves that the connection can carry another one."""
         done = self.our_state is _DONE and self.peer_state is _DONE
-        return done and self.keep_alive and not len(self._buffer) and not self.received_eof
+        return done and self.keep_alive and not len(self.buffer) and not self.received_eof
 
     def start_next_cycle(self) -> None:
         """Begin the next exchange; see `H1Machine.start_next_cycle`.
@@ -76,8 +76,8 @@ class H1Client(H1Machine):
             LocalProtocolError: a message is not complete, or the connection ends with this exchange.
             RemoteProtocolError: there are bytes behind the response.
         """
-        if len(self._buffer) and self.peer_state is _DONE:
-            fault = RemoteProtocolError(f"unexpected bytes behind the response: {self._buffer.peek(32)!r}")
+        if len(self.buffer) and self.peer_state is _DONE:
+            fault = RemoteProtocolError(f"unexpected bytes behind the response: {self.buffer.peek(32)!r}")
             self.fail(fault)
             raise fault
         if self.our_state is _DONE and self.peer_state is _DONE:
@@ -205,7 +205,7 @@ class H1Client(H1Machine):
 
     def _check_start(self, start: bytes) -> bool:
         if self.our_state is _IDLE:
-            raise RemoteProtocolError(f"bytes without a request: {self._buffer.peek(32)!r}")
+            raise RemoteProtocolError(f"bytes without a request: {self.buffer.peek(32)!r}")
         if not b"HT".startswith(start):
             raise RemoteProtocolError(f"a response does not begin with {start!r}")
         return True

@@ -77,13 +77,14 @@ class H1Machine:
             it with `disable_keep_alive` or `close_after_exchange`.
         received_eof: Whether the peer has ended its direction.
         limits: The bounds on what is read.
+        buffer: What was received and is not read yet. Others may look how much that is; the machine alone reads it.
     """
 
     __slots__ = (
-        "_buffer",
         "_fault",
         "_reader",
         "_writer",
+        "buffer",
         "keep_alive",
         "limits",
         "our_state",
@@ -97,7 +98,7 @@ class H1Machine:
         self.keep_alive = True
         self.received_eof = False
         self.limits = limits
-        self._buffer = ReceiveBuffer(leftover)
+        self.buffer = ReceiveBuffer(leftover)
         self._fault: RemoteProtocolError | None = None
         self._reader: BodyReader | None = None
         self._writer: BodyWriter | None = None
@@ -111,7 +112,7 @@ class H1Machine:
         if self.received_eof:
             raise LocalProtocolError("bytes were given after EOF")
         if data:
-            self._buffer.feed(data)
+            self.buffer.feed(data)
 
     def receive_eof(self) -> None:
         """Take the peer's EOF."""
@@ -119,22 +120,22 @@ class H1Machine:
 
     def unread(self) -> bytes:
         """What was received and not read; it stays where it is."""
-        return self._buffer.peek(len(self._buffer))
+        return self.buffer.peek(len(self.buffer))
 
     def replace_unread(self, data: bytes) -> None:
         """From now on `data` is what was received and not read."""
-        self._buffer = ReceiveBuffer(data)
+        self.buffer = ReceiveBuffer(data)
 
     @property
     def has_unread(self) -> bool:
         """Whether there are bytes that were received and not read."""
-        buffer = self._buffer
+        buffer = self.buffer
         return buffer.at != len(buffer.data)
 
     @property
     def buffered(self) -> int:
         """Bytes received and not read yet. While `PAUSED`, the caller has to bound them."""
-        return len(self._buffer)
+        return len(self.buffer)
 
     def next_event(self) -> H1Event:
         """What comes next in the bytes received.
@@ -158,7 +159,7 @@ class H1Machine:
 
     def _read_body(self) -> H1Event:
         assert self._reader is not None
-        got = self._reader.read(self._buffer)
+        got = self._reader.read(self.buffer)
         if got is None:
             if not self.received_eof:
                 return _NEED_DATA
@@ -181,7 +182,7 @@ class H1Machine:
 
     def _cut_head(self) -> bytes | None:
         """The bytes of the next head; None if it is not all there yet. What cannot become a head is refused at once."""
-        buffer, limits = self._buffer, self.limits
+        buffer, limits = self.buffer, self.limits
         data = buffer.cut(b"\r\n\r\n", limits.max_head)
         if data is not None:
             self.peer_state = BEGUN
@@ -198,7 +199,7 @@ class H1Machine:
 
     def _begins(self) -> bool:
         """Whether the first bytes of a head are there; notes EOF if nothing came before it."""
-        start = self._buffer.peek(2)
+        start = self.buffer.peek(2)
         if not start:
             if self.received_eof:
                 self._end_idle()

@@ -5,11 +5,11 @@ be sent, and whether the connection goes on after it. How a head is read or fram
 
 Nearly all requests are alike: HTTP/1.1, no upgrade, no Expect, a body of a known length or none, and a response with a
 common status and fields that were sent before; and where the client ends the connection with the request, no body. For
-those there is a fast path, which is a part of each of four methods: `next_event`, `take_body`, `respond` and
-`start_next_cycle` first ask whether it is open, and otherwise go the careful way, which has all the rules and could do
-without the fast path. What the careful way has found out about a request is in `_fast`; whatever closes the fast path
-for good (`end_soon`) closes it there. `tests/http/protocol/test_states.py` runs a machine with the fast path beside one
-without, and compares all that they say and all their states.
+those there is a fast path, which is a part of each of five methods: `receive_request`, `next_event`, `take_body`,
+`respond` and `start_next_cycle` first ask whether it is open, and otherwise go the careful way, which has all the rules
+and could do without the fast path. What the careful way has found out about a request is in `_fast`; whatever closes
+the fast path for good (`end_soon`) closes it there. `tests/http/protocol/test_states.py` runs a machine with the fast
+path beside one without, and compares all that they say and all their states.
 
 A response can be taken back as long as not a byte of it was sent (`snapshot`, `restore`): a handler that fails before
 the first piece of its stream left can still respond with an error. Taking back must not forget what was read meanwhile,
@@ -163,19 +163,40 @@ class H1Server(H1Machine):
     def receive(self, data: bytes) -> None:
         """Take bytes from the peer. What comes behind the last request is dropped (RFC 9112 §9.6)."""
         if self.peer_state is _IDLE and not self.received_eof:
-            self._buffer.feed(data)
+            self.buffer.feed(data)
             return
         if self.peer_state is _BODY:
             self.awaits_continue = False  # it did not wait
         if self.head_held and self.peer_state is H1State.MUST_CLOSE and not self.received_eof:
-            self._buffer.feed(data)  # the response that would be the last one can still be taken back
+            self.buffer.feed(data)  # the response that would be the last one can still be taken back
         else:
             super().receive(data)
+
+    def receive_request(self, data: bytes) -> H1Event:
+        """Take bytes from a peer whose request is waited for, and say what comes next.
+
+        The same as `receive` and `next_event`, in one call for a request that comes whole and alone.
+        """
+        buffer = self.buffer
+        if self.peer_state is not _IDLE or buffer.at != len(buffer.data) or self.received_eof:
+            self.receive(data)
+            return self.next_event()
+        fast = fast_request(data)
+        if fast is not None:
+            head, end = fast
+            if end <= self._small_head or self._within_limits(head, end):
+                if end != len(data):
+                    buffer.feed(data)
+                    buffer.at = end
+                self._begin_fast(head)
+                return head
+        buffer.feed(data)
+        return super().next_event()
 
     def next_event(self) -> H1Event:
         """What comes next in the bytes received; see `H1Machine.next_event`."""
         if self.peer_state is _IDLE:
-            buffer = self._buffer
+            buffer = self.buffer
             data, at = buffer.data, buffer.at
             if at == len(data):
                 if not self.received_eof:
@@ -185,26 +206,30 @@ class H1Server(H1Machine):
                 head, end = fast
                 if end - at <= self._small_head or self._within_limits(head, end - at):
                     buffer.at = end
-                    self.request = head  # from here on as `_begin`, with nothing to look at but a Content-Length
-                    fields = head.fields
-                    if fields is NO_FIELDS or fields is None:
-                        self._framing = NO_BODY
-                    else:
-                        self._framing = fields.length or NO_BODY
-                        if fields is CLOSING_FIELDS:
-                            self.keep_alive = False
-                    self._reader = None
-                    self.peer_state, self.our_state = HEAD_COMPLETE, BEGUN
-                    self._fast = head.method != "HEAD"  # nor is it CONNECT
+                    self._begin_fast(head)
                     return head
         return super().next_event()
+
+    def _begin_fast(self, head: RequestHead) -> None:
+        """As `_begin`, for a head that leaves nothing to be looked at but a Content-Length."""
+        self.request = head
+        fields = head.fields
+        if fields is NO_FIELDS or fields is None:
+            self._framing = NO_BODY
+        else:
+            self._framing = fields.length or NO_BODY
+            if fields is CLOSING_FIELDS:
+                self.keep_alive = False
+        self._reader = None
+        self.peer_state, self.our_state = HEAD_COMPLETE, BEGUN
+        self._fast = head.method != "HEAD"  # nor is it CONNECT
 
     def take_body(self, most: int) -> bytes | None:
         """The whole body at once, if its length is known, at most `most`, and all of it is there; else None.
 
         What `next_event` gives in two steps, on the fast path.
         """
-        size, buffer = self._framing, self._buffer
+        size, buffer = self._framing, self.buffer
         if self._reader is not None or not 0 <= size <= most or len(buffer.data) - buffer.at < size:
             return None
         if self.peer_state is not _BODY or self.our_state is not _HEAD or not self.keep_alive:
@@ -253,7 +278,7 @@ class H1Server(H1Machine):
         if head.http_version == "1.1" and framing == NO_BODY and self.keep_alive and b"upgrade" in fields.options:
             self.upgrade = tuple(name.decode("latin-1") for name in fields.upgrade)
         if fields.expect and framing != NO_BODY and head.http_version == "1.1":
-            self.awaits_continue = b"100-continue" in fields.expect and not len(self._buffer)
+            self.awaits_continue = b"100-continue" in fields.expect and not len(self.buffer)
         self._fast = (
             self.keep_alive
             and not self.ending
@@ -265,7 +290,7 @@ class H1Server(H1Machine):
 
     def _skip_blank_lines(self) -> None:
         most = self.limits.max_blank_lines
-        self._blank_lines += self._buffer.skip_lines(most + 1 - self._blank_lines)
+        self._blank_lines += self.buffer.skip_lines(most + 1 - self._blank_lines)
         if self._blank_lines > most:
             raise RemoteProtocolError(f"more than {most} empty lines before a request (max_blank_lines)")
 
@@ -426,7 +451,7 @@ class H1Server(H1Machine):
             return False  # the body may come after all, or not (RFC 9110 §10.1.1)
         if self.ending and not (self.has_unread and (self._framing == NO_BODY or self.peer_state is _DONE)):
             return False
-        if self.received_eof and not len(self._buffer):
+        if self.received_eof and not len(self.buffer):
             return False
         # What follows a refused CONNECT may be meant for the tunnel; it must not be taken for requests.
         return self.request is not None and self.request.method != "CONNECT"

@@ -135,21 +135,23 @@ class HTTPServerConnection(Handle):
 
     @enable_ki_protection
     async def __anext__(self) -> Exchange:
-        cycle, life, machine, task = self._cycle, self._life, self._machine, None
+        cycle, life, machine, task, head = self._cycle, self._life, self._machine, None, None
         if cycle.exchange is not None or self._in_a_row >= MAX_IN_A_ROW:
             await self._pause()
         while True:
             if life.state.phase is not _OPEN and not self._ending.has_last_request():
                 await self._leave_loop()
             try:
-                if type(head := machine.next_event()) is RequestHead:
-                    break
+                if head is None:
+                    head = machine.next_event()
             except RemoteProtocolError as exc:
                 await self._ending.refuse_request(exc)  # noqa: ASYNC102, ASYNC120 - a cancellation outranks the error
                 raise
+            if type(head) is RequestHead:
+                break
             if head is not _NEED_DATA or not machine.keep_alive:
                 await self._ending.end_quietly()
-            task = current_task()
+            task, head = current_task(), None
             if life.state.unsent or life.retiring or (busy := RECEIVE[life.state]) is None:
                 await self._receive_carefully()
                 continue
@@ -162,9 +164,13 @@ class HTTPServerConnection(Handle):
             if not data or (idle := RECEIVE_ENDED[life.state]) is None:
                 self._took_last(data)
                 continue
-            machine.receive(data)
             self._bytes_received += len(data)
             life.state, self._reader, cycle.has_yielded = idle, None, True
+            try:
+                head = machine.receive_request(data)
+            except RemoteProtocolError as exc:
+                await self._ending.refuse_request(exc)  # noqa: ASYNC102, ASYNC120 - as above
+                raise
         if (leased := ARRIVED_LEASE[life.state]) is not None and leased.phase is _OPEN:
             life.state = leased
         else:

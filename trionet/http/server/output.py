@@ -96,12 +96,13 @@ class ResponseOutput:
             exc.handle = handle
             raise
         exchange.status = status
-        goes_on = machine.our_state is _DONE
-        if machine.peer_state is not (_DONE if goes_on else _LAST) or life.state.send is not _SEND_IDLE:
+        goes_on, state = machine.our_state is _DONE, life.state
+        if machine.peer_state is not (_DONE if goes_on else _LAST) or state.send is not _SEND_IDLE:
             return data, 0
-        if life.state.phase is not _OPEN or life.state.reset or self._turn.held:
+        if state.phase is not _OPEN or state.reset or self._turn.held:
             return data, 0
-        if life.state.unsent or (machine.has_unread and goes_on):
+        buffer = machine.buffer
+        if state.unsent or (goes_on and buffer.at != len(buffer.data)):
             if self.size > MAX_HELD_BACK or not goes_on:
                 return data, 0
             self.hold_back(data)
