@@ -15,6 +15,7 @@ import trionet
 
 from ..helpers.asgi_served import serving
 from ..helpers.http_served import ask, get, vanish
+from ..helpers.logs import logging_restored
 
 PATIENCE = 10
 JSON = "Content-Type: application/json"
@@ -23,6 +24,13 @@ JSON = "Content-Type: application/json"
 def post(path, value):
     data = json.dumps(value).encode()
     return get(path, JSON, f"Content-Length: {len(data)}", method="POST") + data
+
+
+@pytest.fixture(autouse=True)
+def _logging_of_a_framework():
+    """Litestar sets up the root logger for its program."""
+    with logging_restored():
+        yield
 
 
 async def until(condition):
