@@ -11,6 +11,11 @@ def caused(error, by):
     return error
 
 
+def met(error, while_handling):
+    error.__context__ = while_handling
+    return error
+
+
 class ClientDisconnect(Exception):
     __module__ = "starlette.requests"
 
@@ -27,6 +32,7 @@ GONE = ClientDisconnectedError("gone")
         (ExceptionGroup("of a nursery", [GONE, ClientDisconnect()]), True),
         (ExceptionGroup("of a nursery", [GONE, ValueError("its own")]), False),
         (ValueError("its own"), False),
+        (met(ValueError("of its own cleaning up"), GONE), False),
         (OSError("of a file"), False),
     ],
 )

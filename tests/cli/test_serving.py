@@ -70,6 +70,12 @@ async def unhappy(scope, receive, send):
     await receive()
     raise RuntimeError("no database")
 
+async def unhappy_at_the_end(scope, receive, send):
+    await receive()
+    await send({"type": "lifespan.startup.complete"})
+    await receive()
+    raise RuntimeError("disk full")
+
 def make():
     return app
 
@@ -315,6 +321,21 @@ def test_an_application_that_does_not_start_is_exit_status_3(folder, capsys):
     assert said.splitlines()[-1].startswith("trionet: ")
 
 
+def test_a_shutdown_that_fails_is_exit_status_1(start):
+    process = start("asgi", "web:unhappy_at_the_end", "--port", "0")
+    process.process.send_signal(signal.SIGTERM)
+    _, err = process.process.communicate(timeout=PATIENCE)
+    assert process.process.returncode == 1
+    assert 'raise RuntimeError("disk full")' in err
+    assert err.splitlines()[-1] == "trionet: the application failed in its lifespan: disk full"
+
+
+def test_an_empty_list_of_proxies_is_nobody_also_beside_the_environment(start):
+    more = {"env": {"FORWARDED_ALLOW_IPS": "*"}}
+    process = start("asgi", "web:app", "--port", "0", "--forwarded-allow-ips", "", **more)
+    assert get(process.port, "/", "X-Forwarded-For: 192.0.2.1\r\n").endswith(b"http 127.0.0.1  /")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -323,9 +344,18 @@ def test_an_application_that_does_not_start_is_exit_status_3(folder, capsys):
         (["web:app", "--root-path", "api"], "root_path must begin with a slash; write '/api', not 'api'"),
         (["web:app", "--header", "X"], "--header 'X' must be Name:Value, as in 'X-Frame-Options:DENY'"),
         (["web:app", "--forwarded-allow-ips", "1.2.3"], ".*1.2.3.*"),
+        (["web:app", "--ws-max-size", "-1"], r"--ws-max-size must be at least 1 \(leave it out: 1048576\), not -1"),
+        (["web:app", "--ws-ping-interval", "0"], r"--ws-ping-interval must be more than 0 seconds \(.*\), not 0.0"),
+        (
+            ["web:app", "--h11-max-incomplete-event-size", "0"],
+            r"--h11-max-incomplete-event-size must be at least 64 .*",
+        ),
         (["web:app", "--http2"], "--http2 is not there: .*"),
         (["web:app", "--interface", "wsgi"], "--interface wsgi is not there: .*"),
-        (["web:app", "--limit-concurrency", "0"], "limit_concurrency must be .*"),
+        (
+            ["web:app", "--limit-concurrency", "0"],
+            r"--limit-concurrency must be at least 1 \(leave it out: no limit\), not 0",
+        ),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -521,7 +551,26 @@ def test_when_the_parent_is_killed_its_child_ends(start, folder):
         (["app:broken", "--factory"], 3, r"the factory 'app:broken' raised RuntimeError \(see above\)"),
         (["app:handle", "--prot", "tcp"], 2, r"Unknown option: --prot.* \(see trionet serve --help\)"),
         (["app:handle", "--port", "x"], 2, r'.*"--port".*unable to convert "x" into int.*|.*--port.*'),
-        (["app:handle", "--port", "70000"], 2, "port must be .*70000.*"),
+        (["app:handle", "--port", "70000"], 2, r"--port must be 0 to 65535 \(0: one that is free\), not 70000"),
+        (["app:handle", "--fd", "-1"], 2, r"--fd must be at least 0 \(.*\), not -1"),
+        (["app:handle", "--backlog", "0"], 2, r"--backlog must be at least 1 \(.*\), not 0"),
+        (["app:handle", "--limit-connections", "0"], 2, r"--limit-connections must be at least 1 \(.*\), not 0"),
+        (["app:handle", "--limit-max-requests-jitter", "-3"], 2, r"--limit-max-requests-jitter must be at .*, not -3"),
+        (
+            ["app:handle", "--timeout-graceful-shutdown", "-1"],
+            2,
+            r"--timeout-graceful-shutdown must be at least 0 seconds \(inf: no limit\), not -1.0",
+        ),
+        (
+            ["app:handle", "--timeout-keep-alive", "nan"],
+            2,
+            "--timeout-keep-alive must be at least 0 seconds .*, not nan",
+        ),
+        (["app:handle", "--reload", "--reload-delay", "inf"], 2, "--reload-delay must be a finite number .*, not inf"),
+        (["app:handle", "--health-path", "x"], 2, "--health-path must begin with a slash; write '/x', not 'x'"),
+        (["app:handle", "--config", "latin"], 2, r"--config latin is not UTF-8 \(byte 1\): save it as UTF-8"),
+        (["app:handle", "--env-file", "latin"], 2, r"--env-file latin is not UTF-8 \(byte \d+\): save it as UTF-8"),
+        (["app:handle", "--env-file", "nul"], 2, "--env-file nul: embedded null byte"),
         (["app:handle", "--fd", "999"], 2, "--fd 999: Bad file descriptor; it must be a listening socket .*"),
         (["app:handle", "--ssl-certfile", "c"], 2, "the file 'c' is not there: see --ssl-certfile and --ssl-keyfile"),
         (["app:handle", "--ssl-keyfile", "c"], 2, "--ssl-keyfile needs --ssl-certfile, the certificate of that key"),
@@ -549,15 +598,26 @@ def test_a_mistake_is_one_line_with_its_remedy(folder, capsys, arguments, status
     (folder / "raises.py").write_text("def fail():\n    1 / 0\n\nfail()\n")
     (folder / "needs.py").write_text("import not_there\n")
     (folder / "syntax.py").write_text("def (\n")
+    (folder / "latin").write_bytes(b"#\xe9")
+    (folder / "nul").write_bytes(b"TRIONET_X=a\0b")
     (folder / "bad.toml").write_text("= 3")
     (folder / "odd.toml").write_text("prot = 3")
-    if "--fd" not in arguments and "70000" not in arguments:
+    if "999" not in arguments and "70000" not in arguments:
         arguments = [*arguments, *([] if "--port" in arguments else ["--port", "0"])]
     assert main(["serve", *arguments]) == status
     *before, last = capsys.readouterr().err.splitlines()
     assert re.fullmatch(f"trionet: {message}", last)
     assert not before or status == 3
     assert not any("importlib" in line or "/trionet/cli/" in line for line in before)
+
+
+@pytest.mark.parametrize("more", [[], ["--reload"], ["--app-dir", "x"]])
+def test_a_working_directory_that_was_deleted_is_one_line(folder, capsys, monkeypatch, more):
+    (folder / "gone").mkdir()
+    monkeypatch.chdir(folder / "gone")
+    (folder / "gone").rmdir()
+    assert main(["serve", "app:handle", "--port", "0", *more]) == 2
+    assert capsys.readouterr().err.startswith("trionet: the working directory is not there any more: ")
 
 
 def test_a_port_in_use_is_named(folder, capsys):

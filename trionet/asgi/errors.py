@@ -29,7 +29,8 @@ class LifespanError(TrionetError):
 def is_disconnect(exc: BaseException | None) -> bool:
     """Whether this error tells of nothing but a client that has gone.
 
-    That is so for what `send` raised, and for what a framework has made of it, or of ``http.disconnect``.
+    That is so for what `send` raised, and for what a framework has made of it (``raise ... from``), or of
+    ``http.disconnect``. An error that only happened while an application handled such a one is its own.
     """
     seen: set[int] = set()
     while exc is not None and id(exc) not in seen:
@@ -41,7 +42,7 @@ def is_disconnect(exc: BaseException | None) -> bool:
         if isinstance(exc, BaseExceptionGroup):
             return all(is_disconnect(one) for one in exc.exceptions)
         seen.add(id(exc))
-        exc = exc.__cause__ or exc.__context__
+        exc = exc.__cause__
     return False
 
 

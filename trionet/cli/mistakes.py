@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from types import TracebackType
 
-__all__ = ["FAILED", "NOT_STARTED", "USAGE", "Mistake", "print_own_frames"]
+__all__ = ["FAILED", "NOT_STARTED", "USAGE", "Mistake", "print_own_frames", "working_directory"]
 
 FAILED: Final = 1
 """Something had to be forced, or has failed."""
@@ -32,6 +32,18 @@ class Mistake(Exception):  # noqa: N818 - it is a person's
     def __init__(self, message: str, status: int = USAGE) -> None:
         super().__init__(message)
         self.status = status
+
+
+def working_directory() -> Path:
+    """The folder in which the command was called.
+
+    Raises:
+        Mistake: it has been deleted.
+    """
+    try:
+        return Path.cwd()
+    except OSError as exc:
+        raise Mistake("the working directory is not there any more: change into one that is") from exc
 
 
 def print_own_frames(exc: BaseException) -> None:

@@ -13,6 +13,7 @@ from .application import find
 from .foreign import settle_foreign
 from .handlers import ConnectionHandler, ExchangeHandler
 from .logs import set_up_logging
+from .numbers import check_numbers
 from .options import ASGI, Application, Certificate, Foreign, Lifetime, Logs, Reload, Where
 from .reload import PATIENCE, is_child, run_reloading
 from .serving import Serving, run_serving
@@ -40,6 +41,7 @@ def serve(
         trionet serve main:handle --port 8080
         trionet serve main:handle --protocol tcp --ssl-certfile cert.pem --ssl-keyfile key.pem
     """
+    check_numbers(where, reload, lifetime)
     if (status := _before(where, reload, lifetime, logs)) is not None:
         return status
     found = find(handler, application.app_dir, factory=application.factory)
@@ -70,6 +72,7 @@ def asgi(
     """
     from .asgi_application import ASGIApplication  # which `serve` does without
 
+    check_numbers(where, reload, lifetime, options)
     settle_foreign(foreign)
     if (status := _before(where, reload, lifetime, logs)) is not None:
         return status
@@ -85,6 +88,9 @@ def _before(where: Where, reload: Reload, lifetime: Lifetime, logs: Logs) -> int
         raise Mistake(
             f"--workers {lifetime.workers} is not there yet: start a process a core, each with its --port or --uds"
         )
+    if lifetime.health_path is not None and not lifetime.health_path.startswith("/"):
+        path = lifetime.health_path
+        raise Mistake(f"--health-path must begin with a slash; write {'/' + path!r}, not {path!r}")
     set_up_logging(logs)
     if reload.reload and not is_child():
         return run_reloading(where, reload, sys.argv[1:])

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ..mistakes import NOT_STARTED, Mistake, print_own_frames
+from ..mistakes import NOT_STARTED, Mistake, print_own_frames, working_directory
 
 __all__ = ["find"]
 
@@ -30,7 +30,7 @@ def find(target: str, app_dir: Path | None, *, factory: bool) -> Any:
     module_name, colon, path = target.partition(":")
     if not colon or not module_name or not path:
         raise Mistake(f"{target!r} must be MODULE:NAME, as in 'main:app' for `app` in main.py")
-    folder = str((app_dir or Path()).resolve())
+    folder = str((working_directory() / (app_dir or "")).resolve())
     if folder not in sys.path:
         sys.path.insert(0, folder)
     found = _attribute(_module(module_name, target, folder), path, target)

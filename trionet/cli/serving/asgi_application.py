@@ -12,7 +12,7 @@ from ...asgi.connection import connection_handler
 from ...asgi.errors import LifespanError
 from ...asgi.options import AppOptions
 from ...asgi.serve import DEFAULT_HTTP_LIMITS, check_application, open_application
-from ..mistakes import NOT_STARTED, Mistake, print_own_frames
+from ..mistakes import FAILED, NOT_STARTED, Mistake, print_own_frames
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -47,14 +47,16 @@ class ASGIApplication:
         """As `Exchanges.open`."""
         self._is_ending = is_ending
         limits = replace(DEFAULT_HTTP_LIMITS, **self._lifetime.head_limits())
+        status = NOT_STARTED
         try:
             async with open_application(self._app, self._options) as served:
+                status = FAILED  # from here on it has started, and only its shutdown can fail
                 served.on_exhausted = enough
                 yield connection_handler(served, limits)
         except LifespanError as exc:
             if exc.__cause__ is not None:
                 print_own_frames(exc.__cause__)
-            raise Mistake(str(exc), NOT_STARTED) from exc
+            raise Mistake(str(exc), status) from exc
 
     def _with_health(self, app: Application) -> Application:
         async def answer_health_or(scope: Scope, receive: Receive, send: Send) -> None:
@@ -83,7 +85,9 @@ def _in_their_words(options: ASGI, lifetime: Lifetime) -> dict[str, Any]:
         "ws_ping_timeout": options.ws_ping_timeout,
         "ws_per_message_deflate": options.ws_per_message_deflate == "true",
     }
-    trusted = options.forwarded_allow_ips or os.environ.get("FORWARDED_ALLOW_IPS")
+    trusted = options.forwarded_allow_ips
+    if trusted is None:
+        trusted = os.environ.get("FORWARDED_ALLOW_IPS")
     if trusted is not None:
         given["forwarded_allow_ips"] = trusted
     if not options.proxy_headers:

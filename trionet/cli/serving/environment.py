@@ -16,9 +16,11 @@ from ..mistakes import Mistake
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-__all__ = ["PREFIX", "read_config", "read_env_file", "sources"]
+__all__ = ["PREFIX", "environment_of_children", "read_config", "read_env_file", "sources"]
 
 PREFIX: Final = "TRIONET_"
+_READ: Final[set[str]] = set()
+"""Variables that an --env-file has set."""
 
 
 def sources(argv: Sequence[str], names: Callable[[], Iterable[str]]) -> list[Callable[..., Any]]:
@@ -50,9 +52,22 @@ def read_env_file(path: Path) -> None:
         raise Mistake("--env-file needs python-dotenv: pip install 'trionet[cli]'") from exc
     if not path.is_file():
         raise Mistake(f"--env-file {path}: there is no such file")
-    for name, value in dotenv_values(path).items():
-        if value is not None:
-            os.environ.setdefault(name, value)
+    try:
+        for name, value in dotenv_values(path).items():
+            if value is not None and name not in os.environ:
+                os.environ[name] = value
+                _READ.add(name)
+    except UnicodeDecodeError as exc:
+        raise Mistake(f"--env-file {path} is not UTF-8 (byte {exc.start}): save it as UTF-8") from exc
+    except OSError as exc:
+        raise Mistake(f"--env-file {path}: {exc.strerror}") from exc
+    except ValueError as exc:  # no name, or a NUL in a value
+        raise Mistake(f"--env-file {path}: {exc}") from exc
+
+
+def environment_of_children() -> dict[str, str]:
+    """The environment without what came from a file, which a child reads anew."""
+    return {name: value for name, value in os.environ.items() if name not in _READ}
 
 
 def read_config(path: Path, names: Iterable[str]) -> dict[str, Any]:
@@ -62,6 +77,8 @@ def read_config(path: Path, names: Iterable[str]) -> dict[str, Any]:
             values = tomllib.load(file)
     except OSError as exc:
         raise Mistake(f"--config {path}: {exc.strerror}") from exc
+    except UnicodeDecodeError as exc:
+        raise Mistake(f"--config {path} is not UTF-8 (byte {exc.start}): save it as UTF-8") from exc
     except tomllib.TOMLDecodeError as exc:
         raise Mistake(f"--config {path} is not TOML: {exc}") from exc
     known = set(names)

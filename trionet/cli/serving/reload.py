@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from ...server.running import tell
-from ..mistakes import Mistake
+from ..mistakes import Mistake, working_directory
+from .environment import environment_of_children
 from .sockets import INHERITED, open_listeners
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def run_reloading(where: Where, options: Reload, argv: Sequence[str]) -> int:
         import watchfiles
     except ModuleNotFoundError as exc:
         raise Mistake("--reload needs watchfiles: pip install 'trionet[cli]'") from exc
-    folders = options.reload_dir or (Path.cwd(),)
+    folders = options.reload_dir or (working_directory(),)
     for folder in folders:
         if not folder.is_dir():
             raise Mistake(f"--reload-dir {folder}: there is no such folder")
@@ -159,7 +160,7 @@ class _Parent:
         task_status: trio.TaskStatus[None],
     ) -> None:
         fds = [listener.fileno() for listener in listeners]
-        environment = {**os.environ, INHERITED: ",".join(map(str, fds)), LIFELINE: str(lifeline)}
+        environment = {**environment_of_children(), INHERITED: ",".join(map(str, fds)), LIFELINE: str(lifeline)}
         process = await trio.lowlevel.open_process(
             [sys.executable, "-m", "trionet", *self._argv], env=environment, pass_fds=(*fds, lifeline)
         )
