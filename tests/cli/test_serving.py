@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import re
 import signal
@@ -22,7 +23,8 @@ import trustme
 import trionet
 from trionet.cli import main
 from trionet.cli.serving.admission import Admission
-from trionet.cli.serving.options import Lifetime
+from trionet.cli.serving.options import Lifetime, Reload
+from trionet.cli.serving.reload import make_filter
 
 from ..helpers.logs import logging_restored
 
@@ -69,6 +71,9 @@ async def app(scope, receive, send):
 async def unhappy(scope, receive, send):
     await receive()
     raise RuntimeError("no database")
+
+async def failing(scope, receive, send):
+    raise RuntimeError("no luck")
 
 async def unhappy_at_the_end(scope, receive, send):
     await receive()
@@ -471,6 +476,50 @@ def test_logging_from_a_file(start, folder):
     assert process.end(signal.SIGTERM)[1].startswith('trionet.access!127.0.0.1 "GET / HTTP/1.1" 200 ')
 
 
+@pytest.mark.parametrize("logs", [["--no-access-log"], ["--no-access-log-query"], ["--log-level", "warning"]])
+def test_other_options_count_beside_a_file_of_logging(folder, capsys, logs):
+    handlers = {"out": {"class": "logging.StreamHandler", "stream": "ext://sys.stdout"}}
+    config = {"version": 1, "disable_existing_loggers": False, "handlers": handlers}
+    config["loggers"] = {"trionet": {"level": "INFO", "handlers": ["out"]}}
+    (folder / "logs.json").write_text(json.dumps(config))
+    assert main(["serve", "nothing:there", "--log-config", "logs.json", *logs]) == 2
+    parts = {"client": ("1.1.1.1", 1), "method": "GET", "target": "/a?b", "http_version": "1.1", "status": 200}
+    shown = ("1.1.1.1:1", "GET", "/a?b", "1.1", 200)
+    logging.getLogger("trionet.access").info('%s - "%s %s HTTP/%s" %d', *shown, extra={"access": parts})
+    expected = "" if logs[0] != "--no-access-log-query" else '1.1.1.1:1 - "GET /a HTTP/1.1" 200\n'
+    assert capsys.readouterr().out == expected
+
+
+@pytest.mark.parametrize("closed", ["stdout", "stderr", "both"])
+def test_output_that_nobody_reads_any_more_is_lost_and_the_server_goes_on(start, closed):
+    process = start("asgi", "web:failing", "--port", "0", "--lifespan", "off")
+    port = process.port
+    if closed != "stderr":
+        process.process.stdout.close()
+    if closed != "stdout":
+        process.process.stderr.close()
+    for _ in range(2):
+        assert get(port).startswith(b"HTTP/1.1 500 ")
+    process.process.send_signal(signal.SIGTERM)
+    assert process.process.wait(PATIENCE) == 0
+    if closed == "stdout":
+        assert "BrokenPipeError" not in process.process.stderr.read()
+
+
+def test_output_that_was_never_there(folder):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = f"exec {sys.executable} -m trionet asgi web:nothing >&- 2>&-"
+    assert subprocess.run(["sh", "-c", command], env=environment, check=False, timeout=PATIENCE).returncode == 2
+
+
+def test_fields_of_the_environment_stand_one_a_line(start):
+    fields = {"TRIONET_HEADER": "X-One: a b; c\nX-Two: d"}
+    process = start("asgi", "web:app", "--port", "0", env=fields)
+    answer = get(process.port).lower()
+    assert b"\r\nx-one: a b; c\r\n" in answer
+    assert b"\r\nx-two: d\r\n" in answer
+
+
 # --- where options come from ---------------------------------------------------------------------------------------
 
 
@@ -523,6 +572,42 @@ def test_a_change_starts_the_application_anew_and_a_syntax_error_waits_for_the_n
     process.process.send_signal(signal.SIGTERM)
     out, err = process.process.communicate(timeout=PATIENCE)
     assert process.process.returncode == 0, (out, err)
+
+
+@pytest.mark.parametrize(
+    ("options", "counted", "not_counted"),
+    [
+        ({}, ["a.py", "b/a.py"], ["a.txt", ".a.py", ".venv/a.py", "b/.git/a.py", "a.pyc"]),
+        ({"reload_exclude": ("b",)}, ["a.py", "c/a.py"], ["b/a.py", "b/c/a.py", "c/b/a.py"]),
+        ({"reload_exclude": ("b/c/",)}, ["c/a.py", "b/a.py"], ["b/c/a.py", "b/c/d/a.py"]),
+        ({"reload_exclude": ("./b/c", "test_*")}, ["a.py"], ["b/c/a.py", "test_a.py"]),
+        ({"reload_exclude": ("b",), "reload_include": ("*.txt", "b/keep")}, ["a.txt", "b/keep/a"], ["b/a.py", "a.md"]),
+    ],
+)
+def test_which_changes_count(folder, options, counted, not_counted):
+    counts = make_filter(Reload(**options), (folder,))
+    assert [name for name in counted + not_counted if counts(1, str(folder / name))] == counted
+
+
+def test_an_absolute_folder_is_left_out(folder):
+    (folder / "b").mkdir()
+    counts = make_filter(Reload(reload_exclude=(str(folder / "b"),)), (folder,))
+    assert counts(1, str(folder / "a.py"))
+    assert not counts(1, str(folder / "b" / "c" / "a.py"))
+
+
+def test_a_reloaded_child_reads_the_file_of_variables_anew(start, folder):
+    (folder / "env").write_text("WORD=one\n")
+    source = "import os\n" + APPLICATION.replace('b"hello"', 'os.environ["WORD"].encode()')
+    (folder / "app.py").write_text(source)
+    process = start("serve", "app:handle", "--port", "0", "--reload", "--reload-delay", "0.05", "--env-file", "env")
+    port = process.port
+    assert get(port).endswith(b"one")
+    (folder / "env").write_text("WORD=two\n")
+    (folder / "app.py").write_text(source + "\n")
+    assert process.line() == "reloading: app.py\n"
+    assert process.line().startswith("listening on ")
+    assert get(port).endswith(b"two")
 
 
 def test_when_the_parent_is_killed_its_child_ends(start, folder):

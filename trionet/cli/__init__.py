@@ -6,7 +6,9 @@ a command is run.
 
 from __future__ import annotations
 
+import os
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -31,8 +33,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         status = _run(arguments)
     except* KeyboardInterrupt:  # on its own, or in the group of a nursery
-        print("interrupted", file=sys.stderr)
+        _say("interrupted")
+    if argv is None:
+        _let_go_of_output()
     return status or 0
+
+
+def _say(text: str) -> None:
+    """A line for whoever has started the command, if anybody can see it."""
+    from ..server.running import tell
+
+    tell(text)
+
+
+def _let_go_of_output() -> None:
+    """Write out what is left, so that Python has nothing to write at its end: it would complain of a closed pipe."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except (OSError, ValueError):
+            with suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _run(arguments: Sequence[str]) -> int | None:
@@ -42,16 +64,13 @@ def _run(arguments: Sequence[str]) -> int | None:
     try:
         return _call(arguments)
     except Mistake as exc:
-        print(f"trionet: {exc}", file=sys.stderr)
+        _say(f"trionet: {exc}")
         return exc.status
     except ImportError as exc:
         missing = _missing(exc)
         if missing is None:
             raise
-        print(
-            f"trionet: this command needs {missing}, which is not installed: pip install 'trionet[cli]'",
-            file=sys.stderr,
-        )
+        _say(f"trionet: this command needs {missing}, which is not installed: pip install 'trionet[cli]'")
         return USAGE
 
 

@@ -6,10 +6,11 @@ what helps; those of trionet and of the import system only hide them.
 
 from __future__ import annotations
 
-import sys
 import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+
+from ..server.running import tell
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -49,7 +50,7 @@ def working_directory() -> Path:
 def print_own_frames(exc: BaseException) -> None:
     """Print the traceback of `exc` on stderr without the frames of trionet and of Python's import system."""
     shown = traceback.TracebackException(type(exc), exc, _own(exc.__traceback__))
-    print("".join(shown.format()), end="", file=sys.stderr)
+    tell("".join(shown.format()).rstrip("\n"))
 
 
 def _own(tb: TracebackType | None) -> TracebackType | None:

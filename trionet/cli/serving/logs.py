@@ -35,28 +35,56 @@ def set_up_logging(options: Logs) -> None:
     Raises:
         Mistake: the file of ``--log-config`` cannot be read, or says what logging does not take.
     """
+    access = logging.getLogger("trionet.access")
     if options.log_config is not None:
         _from_file(options.log_config)
-        return
-    level = logging.DEBUG if options.log_level == "trace" else getattr(logging, options.log_level.upper())
-    _to(logging.getLogger(), sys.stderr, Lines(_colours(options, sys.stderr)), logging.WARNING)
-    logging.getLogger("trionet").setLevel(level)
-    access = logging.getLogger("trionet.access")
-    access.propagate = False
-    as_json = options.access_log_format == "json"
-    form = AccessJSON(options.access_log_query) if as_json else AccessLines(
-        _colours(options, sys.stdout), options.access_log_query
-    )  # fmt: skip
-    _to(access, sys.stdout, form, logging.INFO if options.access_log else logging.CRITICAL + 1)
+    else:
+        _to(logging.getLogger(), sys.stderr, Lines(_colours(options, sys.stderr)), logging.WARNING)
+        access.propagate = False
+        as_json = options.access_log_format == "json"
+        form = AccessJSON() if as_json else AccessLines(_colours(options, sys.stdout))
+        _to(access, sys.stdout, form, logging.INFO)
+    _set_levels(options, access)
+
+
+def _set_levels(options: Logs, access: logging.Logger) -> None:
+    """What other options than ``--log-config`` ask for, they get beside it too."""
+    level = options.log_level or ("info" if options.log_config is None else None)
+    if level is not None:
+        logging.getLogger("trionet").setLevel(logging.DEBUG if level == "trace" else level.upper())
+    if not options.access_log:
+        access.setLevel(logging.CRITICAL + 1)
+    access.removeFilter(_without_query)
+    if not options.access_log_query:
+        access.addFilter(_without_query)
+
+
+def _without_query(record: logging.LogRecord) -> bool:
+    """Leave the query out of a request's record: of its parts, and of its message for formatters that know no parts."""
+    access = record.__dict__["access"]
+    target = access["target"]
+    record.__dict__["access"] = {**access, "target": target.partition("?")[0]}
+    if isinstance(record.args, tuple):
+        client, method, shown, *rest = record.args
+        record.args = (client, method, str(shown).partition("?")[0], *rest)
+    return True
 
 
 def _to(logger: logging.Logger, stream: TextIO | None, form: logging.Formatter, level: int) -> None:
     logger.handlers.clear()
     logger.setLevel(level)
     if stream is not None:  # a process without one
-        handler = logging.StreamHandler(stream)
+        handler = Output(stream)
         handler.setFormatter(form)
         logger.addHandler(handler)
+
+
+class Output(logging.StreamHandler["TextIO"]):
+    """A stream that somebody may have closed, such as a pipe into a program that has ended: what is logged is lost."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging calls it so
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
 
 
 def _colours(options: Logs, stream: TextIO | None) -> bool:
@@ -106,13 +134,9 @@ class Lines(logging.Formatter):
 class AccessLines(Lines):
     """``INFO:     127.0.0.1:54321 - "GET /path HTTP/1.1" 200 OK``."""
 
-    def __init__(self, colours: bool, query: bool) -> None:
-        super().__init__(colours)
-        self._query = query
-
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging calls it so
         access = record.__dict__["access"]
-        line = f"{access['method']} {_target(access, self._query)} HTTP/{access['http_version']}"
+        line = f"{access['method']} {printable(access['target'])} HTTP/{access['http_version']}"
         record.message = f'{shown_address(access["client"])} - "{line}" {_status(access["status"])}'
         return super().formatMessage(record)
 
@@ -120,27 +144,18 @@ class AccessLines(Lines):
 class AccessJSON(logging.Formatter):
     """One JSON object a line: time (ISO 8601, UTC), client, method, target, http_version, status, seconds."""
 
-    def __init__(self, query: bool) -> None:
-        super().__init__()
-        self._query = query
-
     def format(self, record: logging.LogRecord) -> str:
         access = record.__dict__["access"]
         fields = {
             "time": _utc(record.created),
             "client": shown_address(access["client"]),
             "method": access["method"],
-            "target": _target(access, self._query),
+            "target": printable(access["target"]),
             "http_version": access["http_version"],
             "status": access["status"],
             "seconds": round(access["seconds"], 6),
         }
         return json.dumps(fields)
-
-
-def _target(access: dict[str, Any], query: bool) -> str:
-    target: str = access["target"]
-    return printable(target if query else target.partition("?")[0])
 
 
 def _status(status: int) -> str:

@@ -27,6 +27,11 @@ _FLAG = Parameter(negative="")
 _MANY = Parameter(negative=())
 
 
+def _lines(_type: Any, value: str, delimiter: str | None = None) -> list[str]:
+    """What a variable has where its values have spaces of their own: one a line."""
+    return value.splitlines()
+
+
 def _help(text: str) -> Parameter:
     return Parameter(help=text)
 
@@ -65,7 +70,7 @@ class Reload:
     reload_dir: Annotated[tuple[Path, ...], _MANY, _help("Folders to watch; the working directory by default.")] = ()
     reload_include: Annotated[tuple[str, ...], _MANY, _help("Patterns of files to watch, besides *.py.")] = ()
     reload_exclude: Annotated[
-        tuple[str, ...], _MANY, _help("Patterns of files to leave out, besides .*, .py[cod], .sw.* and ~*.")
+        tuple[str, ...], _MANY, _help("Patterns of files and folders to leave out, besides .*, .py[cod], .sw.* and ~*.")
     ] = ()
     reload_delay: Annotated[float, _help("Seconds in which several changes count as one.")] = 0.25
 
@@ -117,8 +122,9 @@ class Logs:
     access_log_query: Annotated[bool, _help("With the query of its target.")] = True
     access_log_format: Annotated[Literal["uvicorn", "json"], _help("A line for people, or a JSON object.")] = "uvicorn"
     log_level: Annotated[
-        Literal["critical", "error", "warning", "info", "debug", "trace"], _help("Of what is logged on stderr.")
-    ] = "info"
+        Literal["critical", "error", "warning", "info", "debug", "trace"] | None,
+        _help("Of what is logged on stderr; info, or what --log-config says."),
+    ] = None
     log_config: Annotated[Path | None, _help("Set up logging from this file: .json, .yaml or .ini.")] = None
     use_colors: Annotated[bool | None, _help("Colours; by default on a terminal.")] = None
 
@@ -137,7 +143,11 @@ class ASGI:
     forwarded_headers: Annotated[
         str | None, _help("The fields to believe, with commas between, in place of X-Forwarded-For and -Proto.")
     ] = None
-    header: Annotated[tuple[str, ...], _MANY, _help("A field for every response, as Name:Value.")] = ()
+    header: Annotated[
+        tuple[str, ...],
+        Parameter(negative=(), env_var_split=_lines),
+        _help("A field for every response, as Name:Value; in the environment one a line."),
+    ] = ()
     server_header: Annotated[bool, _help("Send 'server: trionet'.")] = True
     date_header: Annotated[bool, _help("Send the date.")] = True
     ws_max_size: Annotated[int, _help("Bytes of a WebSocket message.")] = 2**20

@@ -71,27 +71,47 @@ def run_reloading(where: Where, options: Reload, argv: Sequence[str]) -> int:
 
     def watch() -> Any:
         return watchfiles.awatch(
-            *folders, watch_filter=_filter(options), debounce=max(1, int(options.reload_delay * 1000)), step=50
+            *folders,
+            watch_filter=make_filter(options, folders),
+            debounce=max(1, int(options.reload_delay * 1000)),
+            step=50,
         )
 
     return trio.run(_Parent(where, argv, watch).run)
 
 
-def _filter(options: Reload) -> Callable[[Any, str], bool]:
-    """Which changes count: a pattern of --reload-include outweighs those that are left out."""
-    from fnmatch import fnmatch
+def make_filter(options: Reload, folders: Sequence[Path]) -> Callable[[Any, str], bool]:
+    """Which changes count: a pattern of --reload-include outweighs those that are left out.
 
+    A pattern is that of a file, or of a folder below those that are watched: then it is that of all files in there.
+    """
     left_out = (".*", ".py[cod]", ".sw.*", "~*", *options.reload_exclude)
+    tops = [folder.resolve() for folder in folders]
 
     def counts(_change: Any, name: str) -> bool:
         path = Path(name)
-        if any(fnmatch(path.name, pattern) or path.match(pattern) for pattern in options.reload_include):
+        if any(_covers(pattern, path, tops) for pattern in options.reload_include):
             return True
-        if any(fnmatch(path.name, pattern) or path.match(pattern) for pattern in left_out):
+        if any(_covers(pattern, path, tops) for pattern in left_out):
             return False
         return path.suffix == ".py"
 
     return counts
+
+
+def _covers(pattern: str, path: Path, tops: Sequence[Path]) -> bool:
+    """Whether this pattern is that of the file, or of a folder between it and the one that is watched."""
+    if any(each.match(pattern) for each in (path, *_below(path, tops))):
+        return True
+    folder = Path(pattern)
+    return len(folder.parts) > 1 and folder.is_dir() and folder.resolve() in path.parents
+
+
+def _below(path: Path, tops: Sequence[Path]) -> Iterator[Path]:
+    for parent in path.parents:
+        if parent in tops or not any(top in parent.parents for top in tops):
+            return
+        yield parent
 
 
 class _Parent:
