@@ -17,6 +17,7 @@ from trionet.asgi.options import AppOptions
         ({"limit_max_requests": 1.5}, TypeError, "limit_max_requests"),
         ({"headers": [("a b", "c")]}, ValueError, "'a b' is not a token"),
         ({"headers": [("a", "b\r\nc: d")]}, ValueError, "control character"),
+        ({"ws_drain_code": 1000}, ValueError, "ws_drain_code"),
         ({"ws_max_size": 0}, ValueError, "ws_max_size"),
         ({"ws_ping_interval": 0}, ValueError, "ws_ping_interval must be more than 0 seconds"),
         ({"forwarded_allow_ips": "proxy"}, ValueError, "'proxy', which is not an address"),

@@ -3,6 +3,7 @@
 import logging
 
 import pytest
+import trio
 
 from ..helpers.asgi_served import respond, serving
 from ..helpers.http_served import WEBSOCKET, ask, get
@@ -38,6 +39,29 @@ async def test_one_line_for_each_request_as_uvicorn_writes_it(lines, caplog):
     record = next(record for record in caplog.records if record.name == "trionet.access")
     assert len(record.args) == 5
     assert 0 <= record.access["seconds"] < 60
+
+
+async def test_requests_that_never_reach_the_application_have_a_line_too(lines):
+    async def waits(scope, receive, send):
+        while (await receive())["type"] != "http.disconnect":
+            begun.set()
+
+    begun = trio.Event()
+    async with serving(waits, limit_concurrency=1) as served:
+        await served.ask(b"CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n")
+        await served.ask(WEBSOCKET.replace(b"Version: 13", b"Version: 9"))
+        busy = await served.connect()
+        await busy.send_all(get("/first"))
+        await begun.wait()
+        await served.ask(get("/second"))
+        await served.ask(WEBSOCKET)
+        shown = [line.partition(" - ")[2] for line in lines()]
+    assert shown == [
+        '"CONNECT a:1 HTTP/1.1" 501',
+        '"GET /chat HTTP/1.1" 426',
+        '"GET /second HTTP/1.1" 503',
+        '"GET /chat HTTP/1.1" 503',
+    ]
 
 
 async def test_nobody_forges_a_line(lines):

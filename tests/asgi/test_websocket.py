@@ -319,16 +319,17 @@ async def test_an_application_that_does_not_answer_the_handshake(raises, caplog)
     assert ("the application's own" if raises else "has not answered") in caplog.text
 
 
-async def test_a_drain_closes_websockets_with_1001_and_waits_for_the_application():
+@pytest.mark.parametrize(("options", "code"), [({}, 1001), ({"ws_drain_code": 1012}, 1012)])
+async def test_a_drain_closes_websockets_with_its_code_and_waits_for_the_application(options, code):
     app = Recorder()
-    async with serving(app) as served, trionet.open_websocket(url(served)) as ws:
+    async with serving(app, **options) as served, trionet.open_websocket(url(served)) as ws:
         await ws.send_message("hello")
         async with trio.open_nursery() as nursery:
             nursery.start_soon(served.server.drain, PATIENCE)
             with pytest.raises(trionet.ConnectionClosed) as closed:
                 await ws.get_message()
-    assert closed.value.reason.code == 1001
-    assert app.messages[-1]["code"] == 1001
+    assert closed.value.reason.code == code
+    assert app.messages[-1]["code"] == code
 
 
 async def test_events_that_are_not_due_are_refused(caplog):

@@ -12,7 +12,7 @@ from .call import Call
 from .errors import is_disconnect, is_of_the_run
 from .http_access import is_answerable, request_head
 from .report import log_access, log_failure
-from .request import UNAVAILABLE, answer
+from .request import UNAVAILABLE, answer, refuse
 from .websocket import WebSocketCycle
 
 if TYPE_CHECKING:
@@ -47,10 +47,12 @@ async def run_websocket(
     except rules.NotAcceptableError as exc:
         response = exc.response
         follower.count(Fault.REFUSED)
-        await answer(exchange, response.status, response.headers, response.body)  # noqa: ASYNC120 - it outranks this
+        await refuse(  # noqa: ASYNC120 - it outranks this
+            served, connection_scope, exchange, response.status, headers=response.headers, body=response.body
+        )
         return None
     if served.limit is not None and served.active >= served.limit:
-        await answer(exchange, UNAVAILABLE)
+        await refuse(served, connection_scope, exchange, UNAVAILABLE)
         return None
     cycle = WebSocketCycle(exchange, served, asked.subprotocols)
     scope = connection_scope.of_websocket(exchange, asked.subprotocols)

@@ -21,6 +21,7 @@ __all__ = ["ASGIOptions", "AppOptions", "Lifespan"]
 Lifespan = Literal["auto", "on", "off"]
 
 _SERVER: Final = ("server", "trionet")
+_DRAIN_CODES: Final = (1001, 1012)
 
 
 class ASGIOptions(TypedDict, total=False):
@@ -39,6 +40,7 @@ class ASGIOptions(TypedDict, total=False):
     ws_ping_interval: float | None
     ws_ping_timeout: float | None
     ws_per_message_deflate: bool
+    ws_drain_code: Literal[1001, 1012]
     ws_origins: Origins
     access_log_query: bool
 
@@ -60,6 +62,7 @@ class AppOptions:
     ws_ping_interval: float | None = 20.0
     ws_ping_timeout: float | None = 20.0
     ws_per_message_deflate: bool = True
+    ws_drain_code: Literal[1001, 1012] = 1001
     ws_origins: Any = None
     access_log_query: bool = True
     forwarding: Forwarding = field(init=False)
@@ -89,6 +92,11 @@ class AppOptions:
         for name in ("ws_ping_interval", "ws_ping_timeout"):
             if getattr(self, name) is not None:
                 check_seconds(name, getattr(self, name), positive=True, off="None: none")
+
+        if self.ws_drain_code not in _DRAIN_CODES:
+            raise ValueError(
+                f"ws_drain_code must be 1001 (going away) or 1012 (service restart), not {self.ws_drain_code!r}"
+            )
 
     def websocket(self) -> dict[str, Any]:
         """The keyword arguments of `to_websocket_server`."""

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from .scope import ConnectionScope
     from .served import ServedApplication
 
-__all__ = ["UNAVAILABLE", "answer", "run_request"]
+__all__ = ["UNAVAILABLE", "answer", "refuse", "run_request"]
 
 _COMPLETE: Final = Progress.COMPLETE
 UNAVAILABLE: Final = 503
@@ -49,10 +49,10 @@ async def run_request(
     Cancellation: the application is cancelled; a response that was begun is cut off.
     """
     if served.limit is not None and served.active >= served.limit:
-        await answer(exchange, UNAVAILABLE)
+        await refuse(served, connection_scope, exchange, UNAVAILABLE)
         return None
     if exchange.target[0] != "/" and exchange.method == "CONNECT":
-        await answer(exchange, 501)
+        await refuse(served, connection_scope, exchange, 501)
         return None
     cycle = HTTPCycle(exchange, served.options.default_fields)
     scope = connection_scope.of_request(exchange)
@@ -113,3 +113,22 @@ async def answer(exchange: Exchange, status: int, headers: Any = PLAIN_TEXT, bod
         await exchange.respond(status, error_text(status) if body is None else body, headers=headers)
     except (HandleBrokenError, HandleClosedError):
         await trio.lowlevel.checkpoint()
+
+
+async def refuse(
+    served: ServedApplication,
+    connection_scope: ConnectionScope,
+    exchange: Exchange,
+    status: int,
+    *,
+    headers: Any = PLAIN_TEXT,
+    body: bytes | None = None,
+) -> None:
+    """Answer in the place of the application, which is not called. The access log has the request all the same."""
+    began = trio.current_time()
+    try:
+        await answer(exchange, status, headers, body)
+    finally:
+        if served.access_log is not None:
+            scope, seconds = connection_scope.of_request(exchange), trio.current_time() - began
+            log_access(scope, exchange, exchange.status, seconds, with_query=served.options.access_log_query)

@@ -91,6 +91,8 @@ async def serve_asgi(
         ws_ping_interval: Seconds between two pings on a WebSocket; None for none.
         ws_ping_timeout: Seconds after which a WebSocket whose client shows no sign of life is ended; None for no limit.
         ws_per_message_deflate: Whether messages are compressed where the client offers that.
+        ws_drain_code: The code with which a drain closes WebSockets: 1001 (going away), or 1012 (service restart, in
+            IANA's registry), which tells clients to come again.
         ws_origins: Which web pages may open a WebSocket, as for `to_websocket_server`; by default all may.
         access_log_query: Whether the access log (logger ``trionet.access``) has the queries of targets.
 

@@ -187,6 +187,7 @@ class WebSocketCycle:
         except (UpgradeRefusedError, UpgradeFailedError) as exc:
             self._decide(WebSocketState.CLOSED)
             raise ClientDisconnectedError(f"{self.exchange!r} did not become a WebSocket: {exc}") from exc
+        self.websocket._closing.drain_code = self._site.options.ws_drain_code
         self._decide(_OPEN)
 
     def _read_accept(self, message: Message) -> tuple[str | None, list[tuple[bytes, bytes]]]:

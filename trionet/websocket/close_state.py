@@ -22,20 +22,23 @@ class CloseState:
         to_say: Code and reason that this side's close frame has, unless it answers the peer's.
         cause: What ended the WebSocket, where that was not this side's own decision.
         violation: What the peer has done wrong, until it is raised.
+        drain_code: The code of a close at a server's drain: 1001 (going away), or 1012 (service restart).
     """
 
-    __slots__ = ("cause", "reason", "to_say", "violation")
+    __slots__ = ("cause", "drain_code", "reason", "to_say", "violation")
 
     def __init__(self) -> None:
         self.reason: CloseReason | None = None
         self.to_say: tuple[int, str] = (1000, "")
         self.cause: Event | None = None
         self.violation: TrionetError | None = None
+        self.drain_code = 1001
 
     def renewed(self) -> CloseState:
         """The record of the handle that a transfer makes: what becomes of that is not told of the one before."""
         state = CloseState()
         state.reason, state.to_say, state.cause, state.violation = self.reason, self.to_say, self.cause, self.violation
+        state.drain_code = self.drain_code
         return state
 
     def broken(self) -> CloseReason:

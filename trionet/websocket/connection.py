@@ -449,16 +449,16 @@ class WebSocket(Handle, trio.abc.AsyncResource):
 
     @enable_ki_protection
     def _retire(self, grace: float = 0.0) -> None:
-        """Close with 1001 (going away), as soon as the messages that have arrived are taken. A step.
+        """Close with 1001 (or another `CloseState.drain_code`), as soon as the messages that have arrived are taken.
 
-        While they are not, they can be answered, for `grace` seconds; and taken also later. Where there are none the
-        peer is told at once, also while nobody is receiving. See `Handle._retire`.
+        A step. While they are not, they can be answered, for `grace` seconds; and taken also later. Where there are
+        none the peer is told at once, also while nobody is receiving. See `Handle._retire`.
         """
         self._check_run("retire")
         life = self._life
         if life.state.phase is not _OPEN or life.retiring:
             return
-        self._closing.to_say = (1001, "")
+        self._closing.to_say = (self._closing.drain_code, "")
         more = self._receiver.attend(self)
         self._attendance.retire_by = trio.current_time() + grace
         super()._retire(grace)

@@ -83,6 +83,7 @@ def _in_their_words(options: ASGI, lifetime: Lifetime) -> dict[str, Any]:
         "ws_max_size": options.ws_max_size,
         "ws_ping_interval": options.ws_ping_interval,
         "ws_ping_timeout": options.ws_ping_timeout,
+        "ws_drain_code": int(options.ws_drain_code),
         "ws_per_message_deflate": options.ws_per_message_deflate == "true",
     }
     trusted = options.forwarded_allow_ips

@@ -153,6 +153,9 @@ class ASGI:
     ws_max_size: Annotated[int, _help("Bytes of a WebSocket message.")] = 2**20
     ws_ping_interval: Annotated[float | None, _help("Seconds between pings.")] = 20.0
     ws_ping_timeout: Annotated[float | None, _help("Seconds for their pongs.")] = 20.0
+    ws_drain_code: Annotated[
+        Literal["1001", "1012"], _help("Code that closes WebSockets at the end: going away, or service restart.")
+    ] = "1001"
     ws_per_message_deflate: Annotated[Literal["true", "false"], _help("Compress WebSocket messages.")] = "true"
 
 
