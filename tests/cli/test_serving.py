@@ -12,6 +12,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import time
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +20,12 @@ import pytest
 import trio
 import trio.testing
 import trustme
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
 import trionet
 from trionet.cli import main
@@ -55,6 +62,7 @@ answer = 42
 
 ASGI_APPLICATION = """
 import sys
+import trio
 
 async def app(scope, receive, send):
     if scope["type"] == "lifespan":
@@ -74,6 +82,16 @@ async def unhappy(scope, receive, send):
 
 async def failing(scope, receive, send):
     raise RuntimeError("no luck")
+
+async def slow_at_the_end(scope, receive, send):
+    await receive()
+    await send({"type": "lifespan.startup.complete"})
+    await receive()
+    await trio.sleep_forever()
+
+async def exits(scope, receive, send):
+    await receive()
+    sys.exit(7)
 
 async def unhappy_at_the_end(scope, receive, send):
     await receive()
@@ -99,7 +117,7 @@ def folder(tmp_path, monkeypatch):
         monkeypatch.delenv(name)
     with logging_restored():
         yield tmp_path
-    for name in ("app", "web", "raises", "needs", "syntax"):
+    for name in ("app", "web", "exits", "raises", "needs", "syntax"):
         sys.modules.pop(name, None)
 
 
@@ -335,6 +353,45 @@ def test_a_shutdown_that_fails_is_exit_status_1(start):
     assert err.splitlines()[-1] == "trionet: the application failed in its lifespan: disk full"
 
 
+def test_a_shutdown_that_was_cut_off_is_exit_status_1_and_is_said(start):
+    process = start("asgi", "web:slow_at_the_end", "--port", "0", "--timeout-graceful-shutdown", "0.1")
+    status, _, err = process.end(signal.SIGTERM)
+    assert status == 1
+    assert "WARNING:  what the program does behind its servers' end was cut off: it took longer than the 0.1 s" in err
+
+
+def test_an_application_that_exits_while_it_starts_chooses_the_exit_status(folder):
+    (folder / "exits.py").write_text("import sys\nsys.exit(7)\n")
+    for target in ("web:exits", "exits:app"):
+        with pytest.raises(SystemExit) as ended:
+            main(["asgi", target, "--port", "0"])
+        assert ended.value.code == 7
+
+
+def test_an_unknown_command_is_one_line(capsys):
+    assert main(["asgj"]) == 2
+    assert capsys.readouterr().err.endswith("(see trionet --help)\n")
+
+
+EXIT_STATUSES = {
+    "0": "SIGTERM, or `--limit-max-requests`",
+    "1": "something had to be forced at the end (the log says what), or it has failed: a port in use, a shutdown that "
+    "raises",
+    "2": "a mistake on the command line, which is one line with its remedy",
+    "3": "an application that has not started: it raises when it is imported, or its lifespan has failed",
+    "130": "SIGINT",
+    "128 + n": "a second signal, of the number n",
+    "n": "the application calls `sys.exit(n)` while it starts",
+}
+"""Each of them has a test above."""
+
+
+def test_the_table_of_exit_statuses_has_all_of_them():
+    page = (ROOT / "docs" / "command.md").read_text()
+    table = page.partition("| exit status |")[2].partition("\n\n")[0]
+    assert dict(re.findall(r"^\| ([^|]+) \| ([^|]+) \|$", table, re.MULTILINE)) == {"---": "---", **EXIT_STATUSES}
+
+
 def test_an_empty_list_of_proxies_is_nobody_also_beside_the_environment(start):
     more = {"env": {"FORWARDED_ALLOW_IPS": "*"}}
     process = start("asgi", "web:app", "--port", "0", "--forwarded-allow-ips", "", **more)
@@ -435,6 +492,64 @@ def test_a_certificate_is_read_anew_at_sighup_and_a_broken_one_changes_nothing(s
     assert process.line().startswith("ERROR:    the certificate stays as it was: certificate cert.pem and key key.pem")
     assert serial(process.port, context) == second != first
     assert process.end(signal.SIGTERM)[0] == 0
+
+
+def make_files(folder):
+    ca = trustme.CA()
+    issue(ca, folder)
+    (folder / "other.pem").write_bytes(ca.issue_cert("localhost").private_key_pem.bytes())
+    key = load_pem_private_key((folder / "key.pem").read_bytes(), None)
+    encrypted = BestAvailableEncryption(b"secret")
+    (folder / "locked.pem").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encrypted))
+    (folder / "both.pem").write_bytes((folder / "locked.pem").read_bytes() + (folder / "cert.pem").read_bytes())
+    ca.cert_pem.write_to_path(str(folder / "ca.pem"))
+    return ca
+
+
+@pytest.mark.parametrize("files", ["--ssl-certfile cert.pem --ssl-keyfile locked.pem", "--ssl-certfile both.pem"])
+def test_a_key_with_a_password(start, folder, files):
+    context = ssl.create_default_context()
+    make_files(folder).configure_trust(context)
+    process = start("serve", "app:handle", "--port", "0", *files.split(), "--ssl-keyfile-password", "secret")
+    assert serial(process.port, context)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--ssl-certfile cert.pem --ssl-keyfile locked.pem", "the key in locked.pem has a password: give it with .*"),
+        (
+            "--ssl-certfile cert.pem --ssl-keyfile locked.pem --ssl-keyfile-password no",
+            ".*: the password does not open the key: see --ssl-keyfile-password",
+        ),
+        (
+            f"--ssl-certfile cert.pem --ssl-keyfile locked.pem --ssl-keyfile-password {'x' * 2000}",
+            "--ssl-keyfile-password: .*1024.*",
+        ),
+        ("--ssl-certfile cert.pem --ssl-keyfile other.pem", ".* cannot be used: key values mismatch"),
+        ("--ssl-certfile cert.pem", ".*: there is no private key in cert.pem: see --ssl-keyfile"),
+        ("--ssl-certfile key.pem", ".*: there is no certificate in key.pem"),
+        ("--ssl-certfile cert.pem --ssl-keyfile key.pem --ssl-ca-certs key.pem", ".*key.pem: there is no cert.* in it"),
+        (
+            "--ssl-certfile cert.pem --ssl-keyfile key.pem --ssl-ca-certs no.pem",
+            "--ssl-ca-certs no.pem: No such file .*",
+        ),
+        (
+            "--ssl-certfile cert.pem --ssl-keyfile key.pem --ssl-cert-reqs 2",
+            "--ssl-cert-reqs 2 needs --ssl-ca-certs, .*",
+        ),
+        ("--ssl-certfile cert.pem --ssl-keyfile key.pem --ssl-cert-reqs 3", "--ssl-cert-reqs must be 0, 1 or 2, not 3"),
+        ("--ssl-certfile cert.pem --ssl-keyfile key.pem --ssl-ciphers no", "--ssl-ciphers 'no': OpenSSL knows none .*"),
+        ("--ssl-certfile cert.pem --ssl-keyfile key.pem --ssl-version 3", "--ssl-version 3 is not there: .*"),
+        ("--ssl-ca-certs ca.pem", "--ssl-ca-certs needs --ssl-certfile: without a certificate there is no TLS"),
+        ("--ssl-cert-reqs 2", "--ssl-cert-reqs needs --ssl-certfile: without a certificate there is no TLS"),
+    ],
+)
+def test_a_mistake_about_tls_is_one_line(folder, capsys, arguments, message):
+    make_files(folder)
+    assert main(["serve", "app:handle", "--port", "0", *arguments.split()]) == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(f"trionet: {message}", said)
 
 
 # --- logs ---------------------------------------------------------------------------------------------------------
@@ -594,6 +709,25 @@ def test_an_absolute_folder_is_left_out(folder):
     counts = make_filter(Reload(reload_exclude=(str(folder / "b"),)), (folder,))
     assert counts(1, str(folder / "a.py"))
     assert not counts(1, str(folder / "b" / "c" / "a.py"))
+
+
+def test_a_parent_that_reloads_does_so_at_sighup_and_ends_at_once(start):
+    process = start("serve", "app:handle", "--port", "0", "--reload")
+    process.process.send_signal(signal.SIGHUP)
+    assert process.line() == "reloading: SIGHUP\n"
+    assert process.line() == process.said
+    assert get(process.port).endswith(b"hello")
+    process.process.send_signal(signal.SIGTERM)
+    began = time.monotonic()
+    assert process.process.wait(PATIENCE) == 0
+    assert time.monotonic() - began < 4  # the thread that watches looks up each 5 s if nobody tells it
+
+
+def test_a_parent_that_reloads_takes_its_unix_socket_away(start, folder):
+    process = start("serve", "app:handle", "--uds", "s", "--reload")
+    assert process.said == "listening on s\n"
+    assert process.end(signal.SIGTERM)[0] == 0
+    assert not (folder / "s").exists()
 
 
 def test_a_reloaded_child_reads_the_file_of_variables_anew(start, folder):

@@ -22,6 +22,10 @@ INTERRUPTED = 130
 """What shells report for a program that Ctrl-C ended."""
 
 
+_COMMANDS = ("asgi", "serve")
+"""Those with options that may also come from elsewhere."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with these arguments (those of the process by default) and tell its exit status.
 
@@ -91,12 +95,13 @@ def _call(arguments: Sequence[str]) -> int | None:
     from .mistakes import Mistake
     from .serving.environment import sources
 
-    if arguments and arguments[0] in ("asgi", "serve"):
+    if arguments and arguments[0] in _COMMANDS:
         app.config = sources(arguments, lambda: _option_names(app[arguments[0]]))
     try:
         return app(arguments, result_action="return_value", exit_on_error=False, print_error=False)  # type: ignore[no-any-return]
     except CycloptsError as exc:
-        raise Mistake(f"{' '.join(str(exc).split())} (see trionet {arguments[0]} --help)") from exc
+        named = f"{arguments[0]} " if arguments[0] in _COMMANDS else ""
+        raise Mistake(f"{' '.join(str(exc).split())} (see trionet {named}--help)") from exc
 
 
 def _option_names(command: App) -> set[str]:

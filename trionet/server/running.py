@@ -98,7 +98,10 @@ class Running:
             with trio.move_on_at(self._deadline) as patience:
                 while self._held:
                     await self._left.park()
-            self.clean = self.clean and not patience.cancelled_caught
+            if patience.cancelled_caught:
+                self.clean = False
+                text = "what the program does behind its servers' end was cut off: it took longer than the %g s"
+                _LOG.warning(text, self._drain_timeout)
             await trio.sleep(AFTERWARDS)
         self._whole.cancel()
 

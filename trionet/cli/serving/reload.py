@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from ...server.running import tell
+from ...transport.listening import close_listener
 from ..mistakes import Mistake, working_directory
 from .environment import environment_of_children
 from .sockets import INHERITED, open_listeners
@@ -69,12 +70,13 @@ def run_reloading(where: Where, options: Reload, argv: Sequence[str]) -> int:
         if not folder.is_dir():
             raise Mistake(f"--reload-dir {folder}: there is no such folder")
 
-    def watch() -> Any:
+    def watch(stop: trio.Event) -> Any:
         return watchfiles.awatch(
             *folders,
             watch_filter=make_filter(options, folders),
             debounce=max(1, int(options.reload_delay * 1000)),
             step=50,
+            stop_event=stop,
         )
 
     return trio.run(_Parent(where, argv, watch).run)
@@ -117,10 +119,11 @@ def _below(path: Path, tops: Sequence[Path]) -> Iterator[Path]:
 class _Parent:
     """The listeners, the child of the moment, and what is watched."""
 
-    def __init__(self, where: Where, argv: Sequence[str], watch: Callable[[], Any]) -> None:
+    def __init__(self, where: Where, argv: Sequence[str], watch: Callable[[trio.Event], Any]) -> None:
         self._where = where
         self._argv = argv
         self._watch = watch
+        self._stop = trio.Event()  # the thread that watches cannot be cancelled, and looks at this
         self._signal = 0
 
     async def run(self) -> int:
@@ -135,7 +138,7 @@ class _Parent:
                     await nursery.start(self._child, listeners)
         finally:
             for listener in listeners:
-                listener.close()
+                close_listener(listener)
         return 128 + self._signal if self._signal == signal.SIGINT else 0
 
     async def _watching(self, task_status: trio.TaskStatus[trio.MemoryReceiveChannel[list[str]]]) -> None:
@@ -143,19 +146,29 @@ class _Parent:
         into, changes = trio.open_memory_channel[list[str]](0)
         async with into, trio.open_nursery() as nursery:
             nursery.start_soon(self._pass_on, into)
+            nursery.start_soon(self._on_hangup, into)
             await trio.lowlevel.checkpoint()  # its first step sets up the watch
             task_status.started(changes)
 
     async def _pass_on(self, into: trio.MemorySendChannel[list[str]]) -> None:
-        async for changes in self._watch():
+        async for changes in self._watch(self._stop):
             await into.send(sorted({Path(name).name for _, name in changes}))
 
+    async def _on_hangup(self, into: trio.MemorySendChannel[list[str]]) -> None:
+        """SIGHUP asks for what is on the disk to be read anew."""
+        with trio.open_signal_receiver(signal.SIGHUP) as signals:
+            async for _ in signals:
+                await into.send(["SIGHUP"])
+
     async def _until_signal(self, whole: trio.CancelScope) -> None:
-        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-            async for number in signals:
-                self._signal = number
-                whole.cancel()
-                return
+        try:
+            with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+                async for number in signals:
+                    self._signal = number
+                    whole.cancel()
+                    return
+        finally:
+            self._stop.set()
 
     _running: trio.CancelScope | None = None
     _ended: trio.Event
