@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from trionet.asgi.serve import check_application
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -26,6 +28,12 @@ def test_the_first_program_runs_as_it_is_printed(capsys: pytest.CaptureFixture[s
 def test_the_http_program_runs_as_it_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     exec(compile(marked("tested: http program"), "README.md", "exec"), {"__name__": "__main__"})
     assert capsys.readouterr().out == "200 b'ping'\n"
+
+
+def test_the_asgi_program_is_an_application() -> None:
+    names: dict[str, object] = {"__name__": "main"}
+    exec(compile(marked("tested: asgi program"), "README.md", "exec"), names)
+    check_application(names["app"])
 
 
 @pytest.mark.parametrize("name", ["demo", "test"])
