@@ -327,6 +327,12 @@ def test_fields_of_nobody_who_is_trusted_and_no_fields_of_its_own(start):
     assert process.end(signal.SIGTERM)[1].count("lifespan") == 0
 
 
+def test_the_health_path_below_a_root_path(start):
+    process = start("asgi", "web:app", "--port", "0", "--root-path", "/api", "--health-path", "/up")
+    for path in ("/up", "/api/up"):
+        assert get(process.port, path).endswith(b"\r\n\r\nok\n")
+
+
 def test_an_asgi_server_ends_after_so_many_requests(start):
     process = start("asgi", "web:app", "--port", "0", "--limit-max-requests", "2", "--no-access-log")
     get(process.port)

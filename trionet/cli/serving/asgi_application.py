@@ -59,8 +59,10 @@ class ASGIApplication:
             raise Mistake(str(exc), status) from exc
 
     def _with_health(self, app: Application) -> Application:
+        path = f"{self._options.root_path}{self._health}"  # the root path stands in front of every path
+
         async def answer_health_or(scope: Scope, receive: Receive, send: Send) -> None:
-            if scope["type"] != "http" or scope["path"] != self._health or scope["method"] not in ("GET", "HEAD"):
+            if scope["type"] != "http" or scope["path"] != path or scope["method"] not in ("GET", "HEAD"):
                 await app(scope, receive, send)
                 return
             status, text = (503, b"ending\n") if self._is_ending() else (200, b"ok\n")
