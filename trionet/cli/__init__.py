@@ -52,10 +52,9 @@ def _say(text: str) -> None:
 
 def _let_go_of_output() -> None:
     """Write out what is left, so that Python has nothing to write at its end: it would complain of a closed pipe."""
-    for stream in (sys.stdout, sys.stderr):
+    for stream in filter(None, (sys.stdout, sys.stderr)):
         try:
-            if stream is not None:
-                stream.flush()
+            stream.flush()
         except (OSError, ValueError):
             with suppress(OSError, ValueError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
