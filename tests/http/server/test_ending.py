@@ -233,6 +233,39 @@ async def test_a_loop_waits_for_what_becomes_of_a_connection_that_somebody_wants
         scope.cancel()
 
 
+async def test_a_loop_whose_wait_for_that_was_cancelled_can_wait_again():
+    """Two requests are pipelined, and a task waits to detach; asking for the next one is given up, and asked again."""
+    async with trionet.open_scope() as scope:
+        one, other = tcp_pair(scope)
+        http = await one.upgrade(trionet.to_http_server())
+        http._transport = stingy = Stingy(http._transport, 100)
+        await other.send_all(GET * 2)
+        async with trio.open_nursery() as nursery:
+            await (await anext(http)).respond(200, b"x" * 1000)
+            nursery.start_soon(http.detach_when_idle)
+            await wait_all_tasks_blocked()  # the flush has been taken in part
+            assert http.phase is Phase.RESERVED
+            with trio.CancelScope() as waiting:
+                nursery.start_soon(cancel_when_blocked, waiting)
+                await anext(http)
+            assert waiting.cancelled_caught
+            nursery.start_soon(go_on_when_blocked, stingy)
+            with pytest.raises(StopAsyncIteration):
+                await anext(http)
+        assert http.phase is Phase.MOVED
+        scope.cancel()
+
+
+async def cancel_when_blocked(waiting):
+    await wait_all_tasks_blocked()
+    waiting.cancel()
+
+
+async def go_on_when_blocked(stingy):
+    await wait_all_tasks_blocked()
+    stingy.go_on.set()
+
+
 @pytest.mark.parametrize("called_off", [True, False])
 async def test_a_loop_that_sends_what_it_put_off_meets_somebody_who_wants_the_connection(called_off):
     """It waits for its turn to send, and by then there is nothing left to send and the door is shut."""

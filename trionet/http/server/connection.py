@@ -253,7 +253,8 @@ class HTTPServerConnection(Handle):
     async def _leave_loop(self) -> None:
         """The handle ends, or is about to: wait for what becomes of it. Returns if it is open again."""
         while self._life.state.phase in (Phase.RESERVED, Phase.CLAIMED):
-            self._turned = self._turned or trio.Event()
+            if self._turned is None:  # else a wait that was cancelled has left it
+                self._turned = trio.Event()
             await self._turned.wait()
         self._lookouts.stop()
         await trio.lowlevel.checkpoint()
