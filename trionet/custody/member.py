@@ -53,7 +53,15 @@ class Member(Protocol):
         ...
 
     def _retire(self, grace: float = 0.0) -> None:
-        """Close gracefully as soon as the user waits for input; a next request may come for `grace` seconds. A step."""
+        """Close gracefully as soon as its user waits for input that has not arrived yet. A step.
+
+        So a server that drains interrupts no response that is being worked out, and waits for no input. What arrived
+        before is delivered, once: a close would reset it away.
+
+        Args:
+            grace: Seconds for which a protocol with requests may wait for the next one all the same. A second call
+                looks whether they are over.
+        """
         ...
 
     def abort(self) -> None:

@@ -10,8 +10,9 @@ handles that let several tasks send or receive.
 
 from __future__ import annotations
 
-from .handle import Handle, Statistics
+from .handle import Handle
 from .lease import Lease
 from .socket_face import HandleSocket, PeerCredentials
+from .statistics import Statistics
 
 __all__ = ["Handle", "HandleSocket", "Lease", "PeerCredentials", "Statistics"]

@@ -21,10 +21,12 @@ from . import guards
 if TYPE_CHECKING:
     from .inner import InnerHandle
 
-__all__ = ["RETIRABLE", "close_quietly", "drain", "finish", "handler_failed_for_good"]
+__all__ = ["RETIRABLE", "close_quietly", "drain", "ended_by_peer", "finish", "handler_failed_for_good"]
 
 RETIRABLE: Final = (Phase.OPEN, Phase.RESERVED)
 """Phases in which a handle that waits for input can be told to wait no more."""
+_PEERS: Final = (Reason.PEER_EOF, Reason.PEER_RESET, Reason.PROTOCOL_ERROR, Reason.IDLE_TIMEOUT)
+"""Reasons of an end that the peer has brought about."""
 
 
 @enable_ki_protection
@@ -104,3 +106,11 @@ def handler_failed_for_good(handle: InnerHandle, error: BaseException | None) ->
     if any(isinstance(own, UpgradeRefusedError) for own in errors_on(handle, error)):
         return False  # the peer has a response that says why, and an abort could take that away
     return handle._life.state.phase is not Phase.DRAINING  # else its graceful close may be what the handler noticed
+
+
+def ended_by_peer(handle: InnerHandle) -> Reason | None:
+    """The reason of the end, if it is the peer's doing; also of one that is about to come. None if it is not."""
+    state = handle._life.state
+    if state.reset:
+        return Reason.PEER_EOF if state.cut_off else Reason.PEER_RESET
+    return state.reason if state.reason in _PEERS else None

@@ -23,7 +23,7 @@ import trio
 from trio.lowlevel import cancel_shielded_checkpoint, checkpoint_if_cancelled, current_task, enable_ki_protection
 
 from ..errors import HandleBrokenError, unraised
-from ..ownership import Event, Phase
+from ..ownership import Blocker, Event, Phase, Receive, Send
 from ..ownership.shortcuts import RECEIVE_ENDED, SEND_ENDED
 from ..transport.protocol import CutOffError
 from .lease import Lease
@@ -40,6 +40,7 @@ __all__ = [
     "end_receive",
     "end_send",
     "grant_lease",
+    "in_progress",
     "peer_reset",
     "receive",
     "receive_arrived",
@@ -202,3 +203,22 @@ def end_lease(handle: InnerHandle, lease: Lease) -> None:
         handle._owner.check_run(Event.LEASE_ENDED.value)
         handle._leases = tuple(other for other in handle._leases if other is not lease)
         handle._take(Event.LEASE_ENDED)
+
+
+# --- what is in progress -----------------------------------------------------------------------------------------
+
+
+def in_progress(handle: InnerHandle) -> tuple[Blocker, ...]:
+    """The work in progress on the handle; see `Handle.blockers`."""
+    found = []
+    state = handle._life.state
+    if state.receive is Receive.BUSY and not state.phase.terminal:
+        found.append(Blocker(_task_name(handle._reader), "receive", handle._reader_since))
+    if state.send is Send.BUSY and not state.phase.terminal:
+        found.append(Blocker(_task_name(handle._writer), "send", handle._writer_since))
+    found.extend(Blocker(lease.task, lease.name, lease.since) for lease in handle._leases)
+    return tuple(found)
+
+
+def _task_name(task: Any) -> str:
+    return "" if task is None else task.name

@@ -2,38 +2,34 @@
 
 A handle asks its `Ownership` machine before anything happens and carries out the effects that the machine names, each
 time in one *step*: code without a checkpoint and protected from `KeyboardInterrupt`. The decorator for that costs
-nothing when the code runs: it marks the code object. `Handle._take` is the only way by which an event gets in.
+nothing when the code runs: it marks the code object. `_take`, which stands in `taking`, is the only way in for events.
 
 The class is its public verbs and questions, the brackets around operations, and what it answers its scope and its
-server. Whatever takes more than a few lines is a function in a module of its own: `guards`, `detaching`, `upgrading`,
-`closing`, `effects`, `refusals`.
+server. Whatever takes more than a few lines is a function in a module of its own: `taking`, `guards`, `detaching`,
+`upgrading`, `closing`, `effects`, `refusals`.
 
-Protocol handles (`Connection`, `WebSocket`, ...) derive from it and add their operations. They may override, and call
-what they override: `_renew`, `_seat`, `_phase_changed`, `_unread` and `_set_unread` (where they keep their input),
-`_parting` and `_goodbye` (what their protocol says at the end), `_retire`, `_stop_waiting`, `_handler_failed`,
-`_forget_work`, `_scope_event`, `_waits_for_asker`, `_ended_by_peer`, `_closed_error` and `_broken_error`.
+Protocol handles (`Connection`, `WebSocket`, ...) derive from it and add their operations; `inner` lists what they may
+override.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, cast
 
-import outcome
 import trio
 from trio.lowlevel import current_clock, enable_ki_protection
 
-from ..errors import HandleBrokenError, HandleClosedError
 from ..ownership import Blocker, End, Event, Ownership, Phase, Reason, Receive, Refuse, Send
 from ..support.caller import opened_at
 from ..support.checks import refuse_copy
 from ..support.texts import shown_address
-from . import closing, detaching, refusals, upgrading
-from .effects import CARRY_OUT
-from .socket_face import HandleSocket, PeerCredentials, credentials_of
+from . import closing, detaching, guards, refusals, taking, upgrading
+from .socket_face import HandleSocket, PeerCredentials, credentials_of, socket_of
+from .statistics import Statistics
 
 if TYPE_CHECKING:
     from ..custody.owner import Owner
+    from ..errors import HandleBrokenError, HandleClosedError
     from ..scope.scope import Scope
     from ..transport.protocol import Transport
     from .detached import Detached, Watcher
@@ -42,31 +38,14 @@ if TYPE_CHECKING:
     from .recipe import Recipe
     from .wire import Wire
 
-__all__ = ["Handle", "Statistics"]
+__all__ = ["Handle"]
 
 Successor = TypeVar("Successor", bound="Handle")
-
-_PEERS: Final = (Reason.PEER_EOF, Reason.PEER_RESET, Reason.PROTOCOL_ERROR, Reason.IDLE_TIMEOUT)
-"""Reasons of an end that the peer has brought about."""
 
 # In Python 3.11 a member read off its enum class costs 70 ns, a global 4.
 _OPEN: Final = Phase.OPEN
 _MOVED: Final = Phase.MOVED
 _CLOSED: Final = Phase.CLOSED
-_INSIDE: Final = (
-    Event.SEND_LEASED, Event.LEASE_ENDED, Event.ACCEPTED, Event.DRAINED, Event.SEND_ENDED, Event.RECEIVE_ENDED,
-)  # fmt: skip
-"""Events of work that has passed a check of the run when it began: nobody takes them from another thread."""
-
-
-@dataclass(frozen=True, slots=True)
-class Statistics:
-    """Figures of one handle."""
-
-    bytes_received: int
-    bytes_sent: int
-    opened: float
-    """When the handle was opened, on the clock of `trio.current_time`, in seconds."""
 
 
 class Handle:
@@ -78,44 +57,17 @@ class Handle:
         capsule: The connection, as `Wire.detach` or `Handle.detach` gives it.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_bytes_received",
-        "_bytes_sent",
-        "_clock",
-        "_drained_by",
-        "_end",
-        "_ended",
-        "_failure",
-        "_leases",
-        "_leftover",
-        "_life",
-        "_local_address",
-        "_next",
-        "_opened",
-        "_owner",
-        "_quiet",
-        "_reader",
-        "_reader_lease",
-        "_reader_since",
-        "_remote_address",
-        "_torn",
-        "_transport",
-        "_watcher",
-        "_wire",
-        "_writer",
-        "_writer_since",
-        "opened_at",
-    )
+    __slots__ = ("__weakref__", "_bytes_received", "_bytes_sent", "_clock", "_drained_by", "_end", "_ended",
+                 "_failure", "_leases", "_leftover", "_life", "_local_address", "_next", "_opened", "_owner",
+                 "_quiet", "_reader", "_reader_lease", "_reader_since", "_remote_address", "_torn", "_transport",
+                 "_watcher", "_wire", "_writer", "_writer_since", "opened_at")  # fmt: skip
 
     #: What belongs to the handle itself and not to the connection: not carried over by a transfer.
     _OWN = frozenset({"__weakref__", "_drained_by", "_end", "_ended", "_leases", "_life", "_next", "_quiet", "_wire"})
 
     def __init__(self, capsule: Detached) -> None:
-        self._life = Ownership(
-            Receive.EOF if capsule.receive_ended else Receive.IDLE,
-            Send.SHUT if capsule.send_ended else Send.IDLE,
-        )
+        receive = Receive.EOF if capsule.receive_ended else Receive.IDLE
+        self._life = Ownership(receive, Send.SHUT if capsule.send_ended else Send.IDLE)
         self._transport: Transport = capsule._transport
         self._leftover = bytearray(capsule.leftover)
         self._owner: Owner = None  # type: ignore[assignment]  # set in the step that opens the handle
@@ -126,13 +78,11 @@ class Handle:
         self._opened = self._clock.current_time()
         self._local_address = self._transport.local_address
         self._remote_address = self._transport.remote_address
-        self._bytes_received = 0
-        self._bytes_sent = 0
+        self._bytes_received = self._bytes_sent = 0
         self._reader: Any = None
-        self._reader_since = 0.0
+        self._reader_since = self._writer_since = 0.0
         self._reader_lease: object = None  # a `Lease`, or what stands for one
         self._writer: Any = None
-        self._writer_since = 0.0
         self._torn: int | None = None
         self._failure: BaseException | None = None
         self._renew()
@@ -165,8 +115,7 @@ class Handle:
     @property
     def scope(self) -> Scope:
         """The scope that owns the handle; after its end, the one that did."""
-        scope: Scope = self._owner.public
-        return scope
+        return cast("Scope", self._owner.public)
 
     @property
     def end(self) -> End | None:
@@ -186,26 +135,17 @@ class Handle:
     @property
     def socket(self) -> HandleSocket | None:
         """The socket underneath, for its options: no I/O. None where there is none, or it is not to be had any more."""
-        return None if self._open_socket() is None else HandleSocket(self, self._open_socket)
-
-    def _open_socket(self) -> Any:
-        return None if self._life.state.phase.terminal else self._transport.socket
+        return socket_of(self)
 
     @property
     def peer_credentials(self) -> PeerCredentials | None:
         """Who is at the other end of a Unix socket; None of any other connection, and of a handle that has ended."""
-        return credentials_of(self._open_socket())
+        return credentials_of(self)
 
     @property
     def blockers(self) -> tuple[Blocker, ...]:
         """The work in progress on the handle: what keeps it from being taken away. Empty if there is none."""
-        found = []
-        if self._life.state.receive is Receive.BUSY and not self._life.state.phase.terminal:
-            found.append(Blocker(_task_name(self._reader), "receive", self._reader_since))
-        if self._life.state.send is Send.BUSY and not self._life.state.phase.terminal:
-            found.append(Blocker(_task_name(self._writer), "send", self._writer_since))
-        found.extend(Blocker(lease.task, lease.name, lease.since) for lease in self._leases)
-        return tuple(found)
+        return guards.in_progress(self)
 
     def statistics(self) -> Statistics:
         """Figures of this handle. Never raises."""
@@ -312,10 +252,7 @@ class Handle:
 
     def _close_in_background(self) -> None:
         self._take(Event.ACLOSE)
-        self._owner.start_service(self._close_quietly)
-
-    async def _close_quietly(self) -> None:
-        await closing.close_quietly(self)
+        self._owner.start_service(closing.close_quietly, self)
 
     @enable_ki_protection
     def abort(self) -> None:
@@ -340,6 +277,8 @@ class Handle:
         assert self._end is not None
         return self._end
 
+    # --- what its protocol may override; see `inner` ---------------------------------------------------------------
+
     @property
     def _parting(self) -> bool:
         """Whether the goodbye has yet to be said. Protocol handles add their own."""
@@ -351,24 +290,16 @@ class Handle:
 
     @property
     def _ended_by_peer(self) -> Reason | None:
-        """The reason of the end, if it is the peer's doing; also of one that is about to come. None if it is not."""
-        life = self._life
-        if life.state.reset:
-            return Reason.PEER_EOF if life.state.cut_off else Reason.PEER_RESET
-        return life.state.reason if life.state.reason in _PEERS else None
+        """See `closing.ended_by_peer`."""
+        return closing.ended_by_peer(self)
 
     @property
     def _eof_seen(self) -> bool:
         """Whether the peer has ended its direction, and that was received."""
         return self._life.state.receive is Receive.EOF
 
-    # --- the input, and who works with it ------------------------------------------------------------------------
-
     def _waits_for_asker(self) -> bool:
-        """Whether nobody but the task that asks can end what is in progress, so that it would wait for itself.
-
-        Protocol handles know it of their exchanges. A lease of another kind may have been handed to another task.
-        """
+        """As `InnerHandle._waits_for_asker`; protocol handles know it of their exchanges."""
         return False
 
     def _unread(self) -> bytes:
@@ -379,29 +310,10 @@ class Handle:
         """The handle goes on, with these bytes to be read first."""
         self._leftover = bytearray(data)
 
-    # --- the machine ---------------------------------------------------------------------------------------------
-
-    @enable_ki_protection
-    def _take(self, event: Event) -> None:
-        """Take `event` and carry out its effects, in one step; raise what its refusal means."""
-        before = self._life.state.phase
-        owner = self._owner
-        if owner is None:
-            raise HandleClosedError(
-                f"{event.value} refused: {self!r} was made by a recipe that has another successor, so nobody owns it"
-            )
-        if before is not _MOVED and before is not _CLOSED and event not in _INSIDE:
-            owner.check_run(event)
-        effects = self._life.apply(event)
-        if isinstance(effects, Refuse):
-            raise self._refusal(effects, event)
-        for effect in effects:
-            CARRY_OUT[effect](self)
-        if self._life.state.phase is not before:
-            self._phase_changed(before)
+    _take = taking.take
 
     def _check_run(self, what: object) -> None:
-        """Raise in another thread. What protocol handles do before the machine is asked comes behind this."""
+        """Raise in another thread: for what protocol handles do before the machine is asked."""
         if not self._life.state.phase.terminal:
             self._owner.check_run(what)
 
@@ -411,9 +323,7 @@ class Handle:
         after = self._life.state.phase
         if after is _MOVED or after is _CLOSED:
             if self._end is None:
-                assert self._life.state.reason is not None
-                result = outcome.Value(None) if self._failure is None else outcome.Error(self._failure)
-                self._end = End(self._life.state.reason, None, result)
+                taking.note_end(self)
             if self._ended is not None:
                 self._ended.set()
         if self._owner.observer is not None:
@@ -454,9 +364,8 @@ class Handle:
     @property
     def _must_wait(self) -> bool:
         """Whether a graceful close has to wait for anything, or could be over in this step."""
-        if self._life.state.phase is Phase.DRAINING:
-            return not self._drained
-        return self._life.state.phase is Phase.CLAIMED
+        phase = self._life.state.phase
+        return phase is Phase.CLAIMED or (phase is Phase.DRAINING and not self._drained)
 
     @property
     def _drained(self) -> bool:
@@ -464,23 +373,12 @@ class Handle:
         return self._life.state.phase is Phase.DRAINING and self._life.state.quiet and not self._parting
 
     async def _drain(self) -> None:
-        """Everything of a graceful close but the release; see `closing.drain`.
-
-        Cancellation: leaves the rest undone; whoever called goes on with force.
-        """
+        """As `closing.drain`."""
         await closing.drain(self)
 
     @enable_ki_protection
     def _retire(self, grace: float = 0.0) -> None:
-        """Close gracefully as soon as the handle's user waits for input that has not arrived yet. A step.
-
-        So a server that drains interrupts no response that is being worked out, and waits for no input. What arrived
-        before is delivered, once: a close would reset it away.
-
-        Args:
-            grace: Seconds for which a protocol with requests may wait for the next one all the same. A second call
-                looks whether they are over.
-        """
+        """As `Member._retire`."""
         self._check_run("retire")
         life = self._life
         life.retire(grace)  # an upgrade under way passes it on
@@ -500,7 +398,3 @@ class Handle:
 
     def _forget_work(self) -> None:
         """As `Member._forget_work`. Protocol handles that have such things do."""
-
-
-def _task_name(task: Any) -> str:
-    return "" if task is None else task.name

@@ -2,8 +2,14 @@
 
 `Handle` is one class whose verbs are short. What is hard about them stands in functions, one idea a module (`guards`,
 `detaching`, `upgrading`, `closing`, `effects`, `refusals`), that take the handle. They are below it and cannot import
-it, so they name here what they need of it. Protocol handles override some of these (`Handle` says which), so the
-functions always go by the handle.
+it, so they name here what they need of it. They always go by the handle, since protocol handles override some of its
+methods. These may be overridden, by methods that call what they override:
+
+* `_renew`, `_seat`, `_phase_changed`: the stations of its life
+* `_unread`, `_set_unread`: where the protocol keeps its input
+* `_parting`, `_goodbye`: what the protocol says at a graceful end
+* `_retire`, `_stop_waiting`, `_handler_failed`, `_forget_work`, `_scope_event`: what its scope and its server ask
+* `_waits_for_asker`, `_ended_by_peer`, `_closed_error`, `_broken_error`: what is said of it
 """
 
 from __future__ import annotations
@@ -83,6 +89,8 @@ class InnerHandle(Protocol):
 
     async def _goodbye(self) -> None: ...
 
+    def _phase_changed(self, before: Phase) -> None: ...
+
     def _refusal(self, refuse: Refuse, event: Event) -> Exception: ...
 
     def _renew(self) -> None: ...
@@ -97,4 +105,9 @@ class InnerHandle(Protocol):
 
     def _unread(self) -> bytes: ...
 
-    def _waits_for_asker(self) -> bool: ...
+    def _waits_for_asker(self) -> bool:
+        """Whether nobody but the task that asks can end what is in progress, so that it would wait for itself.
+
+        A handle knows that of its protocol's exchanges. A lease may have been handed to another task.
+        """
+        ...

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from ..errors import HandleClosedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from .inner import InnerHandle
 
-__all__ = ["HandleSocket", "PeerCredentials", "credentials_of"]
+__all__ = ["HandleSocket", "PeerCredentials", "credentials_of", "socket_of"]
 
 _UCRED: Final = struct.Struct("3i")
 """``struct ucred`` (unix(7))."""
@@ -34,17 +34,16 @@ class HandleSocket:
     It ends with the handle: then `fileno` is -1, and the other methods raise `HandleClosedError`.
     """
 
-    __slots__ = ("_current", "_handle")
+    __slots__ = ("_handle",)
 
-    def __init__(self, handle: object, current: Callable[[], socket.socket | None]) -> None:
+    def __init__(self, handle: InnerHandle) -> None:
         self._handle = handle
-        self._current = current
 
     def __repr__(self) -> str:
         return f"<HandleSocket fd={self.fileno()} of {self._handle!r}>"
 
     def _sock(self) -> socket.socket:
-        sock = self._current()
+        sock = _open_socket(self._handle)
         if sock is None:
             raise HandleClosedError(f"socket refused: {self._handle!r} has no socket any more")
         return sock
@@ -56,7 +55,7 @@ class HandleSocket:
 
     def fileno(self) -> int:
         """The file descriptor; -1 once the handle has ended. Reading or writing it breaks the handle."""
-        sock = self._current()
+        sock = _open_socket(self._handle)
         return -1 if sock is None else sock.fileno()
 
     def getsockopt(self, level: int, option: int, size: int = 0) -> Any:
@@ -76,9 +75,20 @@ class HandleSocket:
         return self._sock().getpeername()
 
 
-def credentials_of(sock: socket.socket | None) -> PeerCredentials | None:
+def socket_of(handle: InnerHandle) -> HandleSocket | None:
+    """See `Handle.socket`."""
+    return None if _open_socket(handle) is None else HandleSocket(handle)
+
+
+def credentials_of(handle: InnerHandle) -> PeerCredentials | None:
     """Who is at the other end of a connected Unix socket; None for any other kind, or where the system cannot tell."""
+    sock = _open_socket(handle)
     option = getattr(socket, "SO_PEERCRED", None)
     if sock is None or sock.family != socket.AF_UNIX or option is None:
         return None
     return PeerCredentials(*_UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, option, _UCRED.size)))
+
+
+def _open_socket(handle: InnerHandle) -> socket.socket | None:
+    """The socket underneath; None where there is none, or the handle has ended."""
+    return None if handle._life.state.phase.terminal else handle._transport.socket

@@ -13,6 +13,7 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from ...errors import RemoteProtocolError, unraised
+from ...handle.closing import close_quietly
 from ...ownership import Event, Phase
 from .retry import mark
 
@@ -76,6 +77,6 @@ def finish_closing(io: ClientIO) -> None:
     """The connection drains: release it, or say goodbye before that, in a service task. A step."""
     handle = io.handle
     if handle._must_wait:
-        handle._owner.start_service(handle._close_quietly)
+        handle._owner.start_service(close_quietly, handle)
     else:
         handle._take(Event.DRAINED)
