@@ -40,16 +40,8 @@ async def run_websocket(
 
     Cancellation: the application is cancelled.
     """
-    try:
-        asked = rules.check_request(request_head(exchange))
-        if served.allowed_origins is not None:
-            rules.check_origin(asked.origins, served.allowed_origins)
-    except rules.NotAcceptableError as exc:
-        response = exc.response
-        follower.count(Fault.REFUSED)
-        await refuse(  # noqa: ASYNC120 - it outranks this
-            served, connection_scope, exchange, response.status, headers=response.headers, body=response.body
-        )
+    asked = await _checked(served, connection_scope, exchange, follower)
+    if asked is None:
         return None
     if served.limit is not None and served.active >= served.limit:
         await refuse(served, connection_scope, exchange, UNAVAILABLE)
@@ -76,6 +68,24 @@ async def run_websocket(
         if served.counts:
             served.count_request()
     return call
+
+
+async def _checked(
+    served: ServedApplication, connection_scope: ConnectionScope, exchange: Exchange, follower: Follower
+) -> rules.Asked | None:
+    """What the client asks for; None if its handshake cannot be accepted, which it has been told by then."""
+    try:
+        asked = rules.check_request(request_head(exchange))
+        if served.allowed_origins is not None:
+            rules.check_origin(asked.origins, served.allowed_origins)
+    except rules.NotAcceptableError as exc:
+        response = exc.response
+        follower.count(Fault.REFUSED)
+        await refuse(  # noqa: ASYNC120 - it outranks this
+            served, connection_scope, exchange, response.status, headers=response.headers, body=response.body
+        )
+        return None
+    return asked
 
 
 async def _left_undone(cycle: WebSocketCycle, follower: Follower) -> None:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from .server import Server
 
     Handler = Callable[[Exchange], Awaitable[object]]
+    ExchangeLoop = Callable[[HTTPServerConnection], Coroutine[Any, Any, None]]
 
 __all__ = ["http_handler", "serve_http"]
 
@@ -113,20 +114,30 @@ def http_handler(
     if on_error is not None and not callable(on_error):
         raise TypeError(f"on_error must be a function of the exchange and the error, not {on_error!r}")
     to_http_server(limits=limits)  # checks them
-    serve_connection = functools.wraps(handler, updated=())(_connection_handler(handler, limits, on_error))
+    serve_connection = functools.wraps(handler, updated=())(
+        _connection_handler(_exchange_loop(handler, on_error), limits)
+    )
     serve_connection.scheme = "http"  # type: ignore[attr-defined]  # so that `run` can say where it listens
     return serve_connection
 
 
 def _connection_handler(
-    handler: Handler, limits: HTTPLimits, on_error: ErrorHook | None
+    serve_exchanges: ExchangeLoop, limits: HTTPLimits
 ) -> Callable[[Connection], Coroutine[Any, Any, None]]:
-    name = getattr(handler, "__qualname__", repr(handler))
+    """What is done with a `Connection`; and, without one, with a connection that is HTTP from the start."""
 
     async def serve_connection(connection: Connection) -> None:
         http = await connection.upgrade(to_http_server(limits=limits))
         del connection  # nobody needs the old handle any more
         await serve_exchanges(http)
+
+    FirstHandle(lambda capsule: HTTPServerConnection(capsule, limits), serve_exchanges).belong_to(serve_connection)
+    return serve_connection
+
+
+def _exchange_loop(handler: Handler, on_error: ErrorHook | None) -> ExchangeLoop:
+    """The loop over a connection's exchanges, each of which `handler` is called with."""
+    name = getattr(handler, "__qualname__", repr(handler))
 
     async def serve_exchanges(http: HTTPServerConnection) -> None:
         faults = ExchangeFaults(name, followed(http), on_error)
@@ -157,8 +168,7 @@ def _connection_handler(
             if not judged:  # else the loop ends with what the handler has met already
                 faults.loop_failed(http, exc)
 
-    FirstHandle(lambda capsule: HTTPServerConnection(capsule, limits), serve_exchanges).belong_to(serve_connection)
-    return serve_connection
+    return serve_exchanges
 
 
 def _log_access(http: HTTPServerConnection, exchange: Exchange, seconds: float) -> None:
