@@ -246,7 +246,8 @@ def test_a_100_goes_ahead_of_a_head_that_is_held_back_and_never_behind_one():
     assert b"Connection: close" in machine.send_head(200)
     with pytest.raises(LocalProtocolError, match="waits for 100"):
         machine.invite_body()
-    machine.head_held = True
+    machine.restore(before)
+    machine.send_head(200, held=True)
     assert machine.invite_body() == b"HTTP/1.1 100 Continue\r\n\r\n"
     assert not machine.awaits_continue
     machine.restore(before)
@@ -258,8 +259,7 @@ def test_what_arrives_beside_a_last_response_that_is_taken_back_is_not_lost():
     """A response is to end the connection, and is held back; the client pipelines; the handler fails, and says so."""
     machine = served(GET)
     before = machine.snapshot()
-    assert b"Connection: close" in machine.send_head(200, [("Connection", "close")])
-    machine.head_held = True
+    assert b"Connection: close" in machine.send_head(200, [("Connection", "close")], held=True)
     machine.receive(GET)
     machine.restore(before)
     assert b"close" not in machine.respond(500)

@@ -402,6 +402,7 @@ class H1Server(H1Machine):
         *,
         length: int | None = None,
         reason: str | None = None,
+        held: bool = False,
     ) -> bytes:
         """The bytes of a response's head.
 
@@ -411,6 +412,8 @@ class H1Server(H1Machine):
                 Content-Length that is given counts as `length`; `Connection: close` ends the connection.
             length: Bytes of the body. None: not known; it is sent in chunks, or to HTTP/1.0 until EOF.
             reason: The reason phrase; that of the status if None.
+            held: Whether the caller holds the head back until it calls `head_leaves`; until then a 100 (Continue) can
+                go ahead of it, and `restore` can take it back.
 
         Raises:
             LocalProtocolError: no request waits for its response, or the fields do not fit the status or the length.
@@ -420,7 +423,12 @@ class H1Server(H1Machine):
         request = self.request
         head_only = request is not None and request.method == "HEAD"
         self._writer = _DISCARDING if head_only else make_writer(framing)
+        self.head_held = held
         return b"".join(parts)
+
+    def head_leaves(self) -> None:
+        """The head that was held back is sent now, and cannot be taken back any more."""
+        self.head_held = False
 
     def _begin_response(
         self, status: int, headers: HeaderInput | Headers, length: int | None, reason: str | None, *, last: bool = False

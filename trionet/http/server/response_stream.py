@@ -87,11 +87,10 @@ class ResponseStream:
         machine = self._cycle.machine
         self._before = machine.snapshot()
         try:
-            self._head = machine.send_head(self._status, self._headers, length=self._length)
+            self._head = machine.send_head(self._status, self._headers, length=self._length, held=True)
         except RemoteProtocolError as exc:
             exc.handle = self._cycle.handle
             raise
-        machine.head_held = True
 
     @enable_ki_protection
     def _look_at_head(self) -> None:
@@ -106,7 +105,7 @@ class ResponseStream:
         """The head, if it is not out yet; from here on it is. A step."""
         head, self._head = self._head, b""
         if head:
-            self._cycle.machine.head_held = False
+            self._cycle.machine.head_leaves()
         return head
 
     @enable_ki_protection
