@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from trionet.ownership import TABLE, Effect, Event, Ownership, Phase, Reason, Refuse, Rule, Send
 
+from ..helpers.states import but
 from .bounds import EVERYDAY
 from .search import Found, Search
 from .state import Capsule, Handle
@@ -88,7 +89,7 @@ class LastReasonWins(Ownership):
     def apply(self, event: Event) -> tuple[Effect, ...] | Refuse:
         answer = self.decide(event)
         if isinstance(answer, Rule) and answer.reason is not None:
-            self.state = self.state.but(reason=None)
+            self.state = but(self.state, reason=None)
         return super().apply(event)
 
 
@@ -98,7 +99,7 @@ class RefusedEofShuts(Ownership):
     def apply(self, event: Event) -> tuple[Effect, ...] | Refuse:
         answer = super().apply(event)
         if event is Event.SEND_EOF and isinstance(answer, Refuse):
-            self.state = self.state.but(send=Send.SHUT)
+            self.state = but(self.state, send=Send.SHUT)
         return answer
 
 
@@ -108,7 +109,7 @@ class ForgetsToSettle(Ownership):
     def apply(self, event: Event) -> tuple[Effect, ...] | Refuse:
         answer = self.decide(event)
         if event is Event.LEASE_ENDED and isinstance(answer, Rule) and self.state.leases:
-            self.state = self.state.but(leases=self.state.leases - 1)
+            self.state = but(self.state, leases=self.state.leases - 1)
             return ()
         return super().apply(event)
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.helpers.states import but
 from tests.model.bounds import EVERYDAY, SOAK, Bounds
 from tests.model.mutations import Mutation, caught, mutations
 from tests.model.search import Search
@@ -275,7 +276,7 @@ def test_there_is_one_object_for_each_state() -> None:
     states = every_state()
     assert len(set(states)) == len(states)
     for state in states:
-        assert state.but(leases=state.leases) is state
+        assert but(state, leases=state.leases) is state
     with pytest.raises(dataclasses.FrozenInstanceError):
         states[0].phase = Phase.CLOSED  # type: ignore[misc]
 

@@ -7,8 +7,7 @@ machine another state.
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass, field, fields
-from typing import Any
+from dataclasses import dataclass, field
 
 from .words import Phase, Reason, Receive, Send
 
@@ -40,12 +39,7 @@ class State:
         object.__setattr__(self, "quiet", not (busy or self.leases or self.unsent))
         object.__setattr__(self, "poisoned", self.send is Send.BROKEN or self.reset)
 
-    def but(self, **changes: Any) -> State:
-        """The state that differs from this one in these fields."""
-        return state_of(**{name: getattr(self, name) for name in _FIELDS} | changes)
 
-
-_FIELDS = tuple(each.name for each in fields(State) if each.init)
 _interned = functools.cache(State)
 
 

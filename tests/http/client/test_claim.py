@@ -358,7 +358,7 @@ async def test_cancelled_at_every_checkpoint_of_a_request_inside_of_another(keep
                             assert await get(client, server.url) == b"hello"
                 figures = client.statistics()
                 assert (figures.running, figures.waiting) == (0, 0)
-                assert client._pool.slots.free == 2
+                assert client._pool.slots._free.value == 2
                 assert figures.open == figures.idle == len(client.scope.handles)
             await server.all_gone()
 
@@ -441,5 +441,5 @@ async def test_no_slot_is_lost_and_no_answer_gets_to_another_whatever_happens_in
         figures = client.statistics()
         assert (figures.running, figures.waiting) == (0, 0)
         assert figures.reused > 50
-        assert client._pool.slots.free == 4
+        assert client._pool.slots._free.value == 4
         assert figures.open == figures.idle == len(client.scope.handles)

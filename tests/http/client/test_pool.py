@@ -423,7 +423,7 @@ async def test_no_slot_is_lost_whatever_is_cancelled_when():
                 nursery.start_soon(hammer, share)
         figures = client.statistics()
         assert (figures.running, figures.waiting) == (0, 0)
-        assert client._pool.slots.free == 4
+        assert client._pool.slots._free.value == 4
         with trio.fail_after(1):
             assert await get(client, server.url) == (200, b"hello")
         for handle in client.scope.handles:

@@ -66,11 +66,6 @@ class Slots:
         self.sites: dict[Origin, Site] = {}
         self.running = self.waiting = 0
 
-    @property
-    def free(self) -> int:
-        """How many of the slots for all origins are free."""
-        return self._free.value
-
     def check_open(self) -> None:
         """Raise `ScopeClosedError` if the client is closing or closed. A step."""
         try:
