@@ -540,6 +540,43 @@ async def test_server_and_date_can_be_left_out():
             assert not {"server", "date"} & answer.fields.keys()
 
 
+async def test_responses_that_no_application_has_made_have_the_fields_of_each(autojump_clock):
+    async def app(scope, receive, send):
+        if scope["path"] == "/busy":
+            busy.set()
+            await trio.sleep_forever()
+        await receive()
+        if scope["path"] != "/silent":
+            raise ValueError("no luck")
+
+    busy = trio.Event()
+    headers = [("X-Frame-Options", "DENY"), ("Content-Type", "text/html")]
+    for date_header in (True, False):
+        async with serving(app, headers=headers, date_header=date_header, limit_concurrency=2) as served:
+            for request, status in (
+                (get("/raises"), 500),
+                (get("/silent"), 500),
+                (b"CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n", 501),
+                (b"no request\r\n\r\n", 400),
+                (b"GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n", 400),
+                (b"GET / HTTP/1.1\r\nHost: a\r\nX: %b\r\n\r\n" % (b"x" * 100_000), 431),
+                (b"GET / HTTP/1.1\r\nHos", 408),
+                (b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n", 426),
+            ):
+                answer = await served.ask(request)
+                assert answer.status == status, request[:40]
+                assert answer.fields["x-frame-options"] == "DENY", request[:40]
+                assert answer.fields["server"] == "trionet", request[:40]
+                assert ("date" in answer.fields) is date_header, request[:40]
+                assert answer.fields["content-type"].startswith("text/plain"), request[:40]
+            for _ in range(2):
+                await (await served.connect()).send_all(get("/busy"))
+            await trio.testing.wait_all_tasks_blocked()
+            assert busy.is_set()
+            answer = await served.ask(get("/raises"))
+            assert (answer.status, answer.fields["x-frame-options"]) == (503, "DENY")
+
+
 async def test_a_stream_is_sent_in_chunks_as_it_comes():
     async def app(scope, receive, send):
         await send(START)

@@ -116,15 +116,45 @@ async def test_a_shutdown_that_failed():
             pass
 
 
-async def test_an_error_between_start_and_shutdown():
+async def test_an_error_between_start_and_shutdown_is_logged_when_it_happens(caplog):
+    async def app(scope, receive, send):
+        if scope["type"] == "http":
+            await respond(send)
+            return
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await die.wait()
+        raise ValueError("in the middle")
+
+    die = trio.Event()
+    with pytest.raises(LifespanError, match="failed in its lifespan: in the middle") as at_the_end:
+        async with open_asgi(app) as handler, trio.open_nursery() as nursery, trionet.open_scope() as scope:
+            server = await nursery.start(partial(trionet.serve_http, handler, 0, host="127.0.0.1"))
+            client = await scope.connect_tcp("127.0.0.1", server.port)
+            assert not caplog.records
+            die.set()
+            await trio.testing.wait_all_tasks_blocked()
+            (record,) = caplog.records
+            assert (record.levelname, record.name) == ("ERROR", "trionet.asgi")
+            assert "in the middle" in record.getMessage()
+            assert record.exc_info[0] is ValueError
+            assert (await ask(client, GET)).status == 200
+            nursery.cancel_scope.cancel()
+    assert at_the_end.value.__cause__ is None, "its traceback would be printed twice"
+
+
+async def test_an_error_of_the_shutdown_itself_is_raised_with_its_cause(caplog):
     async def app(scope, receive, send):
         await receive()
         await send({"type": "lifespan.startup.complete"})
-        raise ValueError("in the middle")
+        await receive()
+        raise ValueError("at the end")
 
-    with pytest.raises(LifespanError, match="failed in its lifespan: in the middle"):
+    with pytest.raises(LifespanError, match="failed in its lifespan: at the end") as at_the_end:
         async with open_asgi(app):
             await trio.testing.wait_all_tasks_blocked()
+    assert isinstance(at_the_end.value.__cause__, ValueError)
+    assert not caplog.records
 
 
 async def test_events_that_are_not_due_are_refused():

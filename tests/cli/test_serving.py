@@ -72,6 +72,10 @@ async def app(scope, receive, send):
             await send({"type": kind + ".complete"})
             if kind == "lifespan.shutdown":
                 return
+    if scope["path"] == "/wait":
+        print("waits", flush=True)
+        while (await receive())["type"] != "http.disconnect":
+            pass
     text = f"{scope['scheme']} {scope['client'][0]} {scope['root_path']} {scope['path']}".encode()
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(text))]})
     await send({"type": "http.response.body", "body": text})
@@ -331,6 +335,23 @@ def test_the_health_path_below_a_root_path(start):
     process = start("asgi", "web:app", "--port", "0", "--root-path", "/api", "--health-path", "/up")
     for path in ("/up", "/api/up"):
         assert get(process.port, path).endswith(b"\r\n\r\nok\n")
+
+
+def test_the_health_path_is_neither_limited_nor_counted(start):
+    limits = ("--limit-concurrency", "1", "--limit-max-requests", "2")
+    process = start("asgi", "web:app", "--port", "0", "--health-path", "/up", *limits)
+    with socket.create_connection(("127.0.0.1", process.port), timeout=PATIENCE) as busy:
+        busy.sendall(b"GET /wait HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert process.process.stdout.readline() == "lifespan.startup\n"
+        assert process.process.stdout.readline() == "waits\n"
+        assert get(process.port).startswith(b"HTTP/1.1 503 ")
+        for _ in range(3):
+            assert get(process.port, "/up").endswith(b"\r\n\r\nok\n")
+    while get(process.port).startswith(b"HTTP/1.1 503 "):
+        pass  # it learns of the client's end in its own time
+    status, out, err = process.end()
+    assert (status, err) == (0, "INFO:     ending: 2 requests were answered\n")
+    assert out.count("/up") == 3
 
 
 def test_an_asgi_server_ends_after_so_many_requests(start):

@@ -638,6 +638,31 @@ async def test_the_socket_file_is_gone_before_the_backlog_is_accepted(nursery, t
     assert not any(seen)
 
 
+async def test_what_a_client_sends_behind_the_last_response_is_not_lost(plain):
+    """It was told that nothing more is answered. The flood outlasts what is dropped of it before the close."""
+    proceed = trio.Event()
+
+    async def handler(exchange):
+        await proceed.wait()
+        await exchange.respond(200, b"the last")
+
+    server = await plain.start(trionet.http_handler(handler))
+    client = await plain.connect()
+    say(client, GET)
+    await wait_all_tasks_blocked()
+    plain.nursery.start_soon(wait_and_set, proceed)
+    plain.nursery.start_soon(flood, client, proceed)
+    report = await server.drain(30)
+    assert report.clean, report
+
+
+async def flood(client, begin):
+    await begin.wait()
+    with pytest.raises(trio.BrokenResourceError):
+        while True:
+            await client.send_all(GET * 10_000)
+
+
 async def test_a_drain_without_time_waits_for_none_of_this(plain):
     server = await plain.start(trionet.http_handler(greet))
     idle, asking = await plain.connect(), await plain.connect()

@@ -276,6 +276,23 @@ async def test_a_transfer_during_a_drain_leaves_the_rest_of_the_grace(autojump_c
         assert moved.phase is not Phase.OPEN
 
 
+async def test_a_transferred_websocket_is_closed_at_a_drain_with_the_code_that_was_asked_for():
+    """1012 (service restart) tells the client to come again, wherever the WebSocket lives by then."""
+    async with trionet.open_scope(drain_timeout=1) as scope:
+        one, other = unix_pair(scope)
+        server = await server_by_hand(one, other)
+        server._closing.drain_code = 1012
+        moved = server.transfer(scope)
+        moved._retire()
+        await both(lambda: until_closed(moved), lambda: expect_close(other, 1012))
+
+
+async def expect_close(client, code):
+    first, data = await receive_frame(client)
+    assert (first & 0x0F, data) == (Opcode.CLOSE, code.to_bytes(2, "big"))
+    await client.send_all(close(code))
+
+
 async def test_a_websocket_in_use_is_not_transferred_and_never_detached():
     async with trionet.open_scope(drain_timeout=0) as scope:
         one, other = unix_pair(scope)

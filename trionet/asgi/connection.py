@@ -23,7 +23,7 @@ from ..http.server.recipe import to_http_server
 from ..server.first_handle import FirstHandle
 from ..server.follower import followed
 from ..support.texts import printable, shown_address
-from .http_access import keep_scope, leave_out_date, take_loop
+from .http_access import keep_scope, set_up_responses, take_loop
 from .request import run_request
 from .scope import ConnectionScope
 
@@ -88,8 +88,7 @@ class ConnectionLoop:
         self._tasks = 0
         self._over = trio.Event()
         keep_scope(http, True)
-        if not served.options.date_header:
-            leave_out_date(http)
+        set_up_responses(http, served.error_fields, with_date=served.options.date_header)
 
     async def run(self) -> None:
         """Serve the connection until it has ended, and with it all that its applications do.

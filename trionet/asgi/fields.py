@@ -55,6 +55,12 @@ class DefaultFields:
         self.plain = with_date and b"date" not in self.names
         self.known: dict[Pair, bytes] = {}
 
+    def beside(self, fields: Iterable[tuple[str | bytes, str | bytes]]) -> list[Pair]:
+        """These fields, and those of the defaults that they have not given."""
+        given = [(check_name(name), check_value(name, value)) for name, value in fields]
+        names = {name.lower() for name, _ in given}
+        return [*(pair for pair in self.pairs if pair[0].lower() not in names), *given]
+
 
 NO_DEFAULTS: Final = DefaultFields()
 

@@ -54,11 +54,11 @@ async def run_websocket(
     try:
         await call
         if await cycle.finish(None):
-            await _left_undone(cycle, follower)
+            await _left_undone(served, cycle, follower)
     except BaseException as exc:  # noqa: ASYNC103 - cancellations are of the run, and raised again
         if is_of_the_run(exc):
             raise
-        await _failed(cycle, exc, follower)  # noqa: ASYNC102 - no cancellation comes here
+        await _failed(served, cycle, exc, follower)  # noqa: ASYNC102 - no cancellation comes here
     finally:
         call.done = True
         served.active -= 1
@@ -82,21 +82,21 @@ async def _checked(
         response = exc.response
         follower.count(Fault.REFUSED)
         await refuse(  # noqa: ASYNC120 - it outranks this
-            served, connection_scope, exchange, response.status, headers=response.headers, body=response.body
+            served, connection_scope, exchange, response.status, headers=response.headers.items(), body=response.body
         )
         return None
     return asked
 
 
-async def _left_undone(cycle: WebSocketCycle, follower: Follower) -> None:
+async def _left_undone(served: ServedApplication, cycle: WebSocketCycle, follower: Follower) -> None:
     """The application has returned, and has neither accepted nor denied."""
     follower.count(Fault.PROGRAM)
     log_failure("has not answered", cycle.exchange, None)
     if is_answerable(cycle.exchange):
-        await answer(cycle.exchange, 500)
+        await answer(served, cycle.exchange, 500)
 
 
-async def _failed(cycle: WebSocketCycle, exc: BaseException, follower: Follower) -> None:
+async def _failed(served: ServedApplication, cycle: WebSocketCycle, exc: BaseException, follower: Follower) -> None:
     """The application has raised."""
     if is_disconnect(exc):
         follower.count(Fault.LEFT)
@@ -105,4 +105,4 @@ async def _failed(cycle: WebSocketCycle, exc: BaseException, follower: Follower)
         log_failure("failed on", cycle.exchange, exc)
     await cycle.finish(exc)
     if is_answerable(cycle.exchange):
-        await answer(cycle.exchange, 500)
+        await answer(served, cycle.exchange, 500)

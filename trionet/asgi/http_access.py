@@ -21,16 +21,17 @@ if TYPE_CHECKING:
     from ..http import Exchange, HTTPServerConnection
     from ..http.protocol.head import RequestHead
     from ..http.protocol.outgoing import CheckedFields
+    from .fields import Pair
 
 __all__ = [
     "client_has_gone",
     "is_answerable",
     "keep_scope",
-    "leave_out_date",
     "read_head",
     "request_head",
     "respond_at_once",
     "respond_later",
+    "set_up_responses",
     "take_loop",
     "take_whole_body",
 ]
@@ -115,6 +116,13 @@ def take_loop(connection: HTTPServerConnection) -> None:
     connection._ending.handler = current_task()
 
 
-def leave_out_date(connection: HTTPServerConnection) -> None:
-    """Responses of this connection have no Date, unless they are given one. Those that go the careful way. A step."""
-    connection._machine.with_date = False
+def set_up_responses(connection: HTTPServerConnection, error_fields: Sequence[Pair], *, with_date: bool) -> None:
+    """What responses of this connection have beyond what is given for each. A step.
+
+    Args:
+        connection: The connection.
+        error_fields: The fields of responses to what is no request, or comes too slowly.
+        with_date: Whether responses that go the careful way have a Date, if they are not given one.
+    """
+    connection._machine.error_fields = error_fields
+    connection._machine.with_date = with_date

@@ -84,6 +84,7 @@ class _LifespanCall:
         self._answer: dict[str, str] = {}
         self._error: BaseException | None = None
         self._over = False
+        self._reported = False
 
     async def run(self) -> None:
         """Call the application. Without a cancellation it raises nothing."""
@@ -95,6 +96,9 @@ class _LifespanCall:
             if is_of_the_run(exc):
                 raise
             self._error = exc
+            if self._answer.get("startup") == "complete" and not self._ending.is_set():
+                self._reported = True
+                _LOG.error("the application failed in its lifespan, and is served without it: %s", exc, exc_info=exc)
         finally:
             self._over = True
             self._started.set()
@@ -159,4 +163,5 @@ class _LifespanCall:
             text = answer.removeprefix("failed: ").strip()
             raise LifespanError(f"the application failed to shut down{': ' + text if text else ''}") from self._error
         if self._error is not None:
-            raise LifespanError(f"the application failed in its lifespan: {self._error}") from self._error
+            cause = None if self._reported else self._error
+            raise LifespanError(f"the application failed in its lifespan: {self._error}") from cause

@@ -44,10 +44,14 @@ async def run_request(
     """Call the application for one request, and complete what it leaves undone.
 
     Returns:
-        The call; None if there was none, because too many are under way.
+        The call; None if there was none: the health was asked for, or too many are under way.
 
     Cancellation: the application is cancelled; a response that was begun is cut off.
     """
+    if served.health is not None and (told := served.health(exchange)) is not None:
+        status, text = told
+        await refuse(served, connection_scope, exchange, status, body=text)
+        return None
     if served.limit is not None and served.active >= served.limit:
         await refuse(served, connection_scope, exchange, UNAVAILABLE)
         return None
@@ -62,11 +66,11 @@ async def run_request(
     try:
         await call
         if cycle.progress is not _COMPLETE:
-            await _left_undone(cycle, follower)
+            await _left_undone(served, cycle, follower)
     except BaseException as exc:  # noqa: ASYNC103 - cancellations are of the run, and raised again
         if is_of_the_run(exc):
             raise
-        await _failed(cycle, exc, follower)  # noqa: ASYNC102 - no cancellation comes here
+        await _failed(served, cycle, exc, follower)  # noqa: ASYNC102 - no cancellation comes here
     finally:
         call.done = True
         served.active -= 1
@@ -78,39 +82,46 @@ async def run_request(
     return call
 
 
-async def _left_undone(cycle: HTTPCycle, follower: Follower) -> None:
+async def _left_undone(served: ServedApplication, cycle: HTTPCycle, follower: Follower) -> None:
     """The application has returned, and its response is not complete."""
     if cycle.gone_at is None:
         follower.count(Fault.PROGRAM)
         what = "has not answered" if cycle.progress in (Progress.NONE, Progress.HEAD) else "has not completed"
         log_failure(what, cycle.exchange, None)
-    await _complete(cycle, RuntimeError("the application has returned"))
+    await _complete(served, cycle, RuntimeError("the application has returned"))
 
 
-async def _failed(cycle: HTTPCycle, exc: BaseException, follower: Follower) -> None:
+async def _failed(served: ServedApplication, cycle: HTTPCycle, exc: BaseException, follower: Follower) -> None:
     """The application has raised."""
     if is_disconnect(exc):
         follower.count(Fault.LEFT)
     else:
         follower.count(Fault.PROGRAM)
         log_failure("failed on", cycle.exchange, exc)
-    await _complete(cycle, exc)
+    await _complete(served, cycle, exc)
 
 
-async def _complete(cycle: HTTPCycle, exc: BaseException) -> None:
+async def _complete(served: ServedApplication, cycle: HTTPCycle, exc: BaseException) -> None:
     """Answer for the application, or cut off what it has begun."""
     if cycle.progress is _COMPLETE:
         return
     if is_answerable(cycle.exchange):
-        await answer(cycle.exchange, 500 if cycle.offence is None else cycle.offence.status_hint)
+        await answer(served, cycle.exchange, 500 if cycle.offence is None else cycle.offence.status_hint)
     else:
         await cycle.give_up(exc)
 
 
-async def answer(exchange: Exchange, status: int, headers: Any = PLAIN_TEXT, body: bytes | None = None) -> None:
-    """Answer without the application; a client that has gone is no failure."""
+async def answer(
+    served: ServedApplication,
+    exchange: Exchange,
+    status: int,
+    headers: Any = PLAIN_TEXT,
+    body: bytes | None = None,
+) -> None:
+    """Answer without the application, with the fields of each response; a client that has gone is no failure."""
+    fields = served.options.default_fields.beside(headers)
     try:
-        await exchange.respond(status, error_text(status) if body is None else body, headers=headers)
+        await exchange.respond(status, error_text(status) if body is None else body, headers=fields)
     except (HandleBrokenError, HandleClosedError):
         await trio.lowlevel.checkpoint()
 
@@ -127,7 +138,7 @@ async def refuse(
     """Answer in the place of the application, which is not called. The access log has the request all the same."""
     began = trio.current_time()
     try:
-        await answer(exchange, status, headers, body)
+        await answer(served, exchange, status, headers, body)
     finally:
         if served.access_log is not None:
             scope, seconds = connection_scope.of_request(exchange), trio.current_time() - began

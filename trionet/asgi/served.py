@@ -6,11 +6,13 @@ import contextvars
 import logging
 from typing import TYPE_CHECKING, Any, Final
 
+from ..http.server.error_response import PLAIN_TEXT
 from .report import access_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ..http import Exchange
     from .options import AppOptions
     from .types import Application
 
@@ -37,6 +39,9 @@ class ServedApplication:
         access_log: The logger of requests; None if nobody listens to it.
         limit: How many of them there may be; None for no limit.
         counts: Whether requests are counted.
+        error_fields: The fields of responses that the connection makes by itself.
+        health: What to answer if this request asks for the health of the server, which is neither limited nor counted:
+            status and text; None if it does not. None for no such request.
         on_exhausted: Called when `limit_max_requests` is reached.
     """
 
@@ -48,6 +53,8 @@ class ServedApplication:
         "app",
         "context",
         "counts",
+        "error_fields",
+        "health",
         "limit",
         "on_exhausted",
         "options",
@@ -66,6 +73,8 @@ class ServedApplication:
 
             self.allowed_origins = check_origins(options.ws_origins)
         self.access_log = access_logger()
+        self.error_fields = options.default_fields.beside(PLAIN_TEXT)
+        self.health: Callable[[Exchange], tuple[int, bytes] | None] | None = None
         self.on_exhausted: Callable[[], object] | None = None
         self.limit = options.limit_concurrency
         self.counts = options.limit_max_requests is not None

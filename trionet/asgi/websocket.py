@@ -175,11 +175,9 @@ class WebSocketCycle:
 
     async def _accept(self, message: Message) -> None:
         subprotocol, headers = self._read_accept(message)
-        given = {name.lower() for name, _ in headers}
-        defaults = [pair for pair in self._site.options.default_fields.pairs if pair[0].lower() not in given]
         recipe = to_websocket_server(
             subprotocols=() if subprotocol is None else (subprotocol,),
-            extra_headers=[*defaults, *headers],
+            extra_headers=self._site.options.default_fields.beside(headers),
             **self._site.options.websocket(),
         )
         try:

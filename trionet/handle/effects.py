@@ -22,7 +22,7 @@ _BY_FORCE: Final = frozenset({Reason.DRAIN_TIMEOUT, Reason.SCOPE_EXIT, Reason.SC
 def _release(handle: InnerHandle) -> None:
     owner = handle._owner
     if handle._life.retiring or handle._life.state.reason in _BY_FORCE:
-        owner.note_loss(handle, lambda: _unread_size(handle))
+        owner.note_loss(handle, handle._lost_size)
     failure = owner.release(handle._transport, handle)
     if handle._failure is None:
         handle._failure = failure
@@ -30,11 +30,6 @@ def _release(handle: InnerHandle) -> None:
     if handle._watcher is not None:
         handle._watcher.endpoint_closed()
     handle._leftover.clear()
-
-
-def _unread_size(handle: InnerHandle) -> int:
-    """How much has arrived that nobody has received; nothing of what came before a reset counts."""
-    return 0 if handle._life.state.reset else len(handle._unread()) + handle._transport.unread_size()
 
 
 def _interrupt(handle: InnerHandle) -> None:

@@ -310,6 +310,10 @@ class Handle:
         """The handle goes on, with these bytes to be read first."""
         self._leftover = bytearray(data)
 
+    def _lost_size(self) -> int:
+        """How much has arrived that nobody has received; nothing of what came before a reset counts."""
+        return 0 if self._life.state.reset else len(self._unread()) + self._transport.unread_size()
+
     _take = taking.take
 
     def _check_run(self, what: object) -> None:

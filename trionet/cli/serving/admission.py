@@ -8,6 +8,8 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING, Final
 
+from .health import Health
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
@@ -35,9 +37,9 @@ class Admission:
         self._left: int | None = None
         if lifetime.limit_max_requests is not None:
             self._left = lifetime.limit_max_requests + random.randint(0, lifetime.limit_max_requests_jitter)
-        self._health = lifetime.health_path
+        path = lifetime.health_path
+        self._health = None if path is None else Health((path,), is_ending)
         self._enough = enough
-        self._is_ending = is_ending
         self._now = 0
 
     def in_front_of(self, handler: Handler) -> Handler:
@@ -46,8 +48,8 @@ class Admission:
             return handler
 
         async def admit(exchange: Exchange) -> None:
-            if self._health is not None and exchange.path == self._health and exchange.method in ("GET", "HEAD"):
-                await self._tell_health(exchange)
+            if self._health is not None and (told := self._health(exchange)) is not None:
+                await exchange.respond(*told, headers=_TEXT)
                 return
             if self._most is not None and self._now >= self._most:
                 text = b"Service Unavailable: too many requests at the same time\n"
@@ -61,10 +63,6 @@ class Admission:
                 self._count()
 
         return admit
-
-    async def _tell_health(self, exchange: Exchange) -> None:
-        status, text = (503, b"ending\n") if self._is_ending() else (200, b"ok\n")
-        await exchange.respond(status, text, headers=_TEXT)
 
     def _count(self) -> None:
         if self._left is not None:

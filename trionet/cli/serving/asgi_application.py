@@ -13,11 +13,12 @@ from ...asgi.errors import LifespanError
 from ...asgi.options import AppOptions
 from ...asgi.serve import DEFAULT_HTTP_LIMITS, check_application, open_application
 from ..mistakes import FAILED, NOT_STARTED, Mistake, print_own_frames
+from .health import Health
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from ...asgi.types import Application, Receive, Scope, Send
+    from ...asgi.types import Application
     from .options import ASGI, Lifetime
     from .serving import Handler
 
@@ -33,44 +34,31 @@ class ASGIApplication:
 
     def __init__(self, app: Any, options: ASGI, lifetime: Lifetime) -> None:
         self._lifetime = lifetime
-        self._health = lifetime.health_path
-        self._is_ending: Callable[[], bool] = bool
         try:
             check_application(app)
             self._options = AppOptions(**_in_their_words(options, lifetime))
         except (TypeError, ValueError) as exc:
             raise Mistake(str(exc)) from exc
-        self._app: Application = app if self._health is None else self._with_health(app)
+        self._app: Application = app
 
     @asynccontextmanager
     async def open(self, enough: Callable[[], None], is_ending: Callable[[], bool]) -> AsyncIterator[Handler]:
         """As `Exchanges.open`."""
-        self._is_ending = is_ending
+        path = self._lifetime.health_path
         limits = replace(DEFAULT_HTTP_LIMITS, **self._lifetime.head_limits())
         status = NOT_STARTED
         try:
             async with open_application(self._app, self._options) as served:
                 status = FAILED  # from here on it has started, and only its shutdown can fail
                 served.on_exhausted = enough
+                if path is not None:
+                    # A proxy may strip the root path, or leave it.
+                    served.health = Health((path, f"{self._options.root_path}{path}"), is_ending)
                 yield connection_handler(served, limits)
         except LifespanError as exc:
             if exc.__cause__ is not None:
                 print_own_frames(exc.__cause__)
             raise Mistake(str(exc), status) from exc
-
-    def _with_health(self, app: Application) -> Application:
-        path = f"{self._options.root_path}{self._health}"  # the root path stands in front of every path
-
-        async def answer_health_or(scope: Scope, receive: Receive, send: Send) -> None:
-            if scope["type"] != "http" or scope["path"] != path or scope["method"] not in ("GET", "HEAD"):
-                await app(scope, receive, send)
-                return
-            status, text = (503, b"ending\n") if self._is_ending() else (200, b"ok\n")
-            fields = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(text))]
-            await send({"type": "http.response.start", "status": status, "headers": fields})
-            await send({"type": "http.response.body", "body": text})
-
-        return answer_health_or
 
 
 def _in_their_words(options: ASGI, lifetime: Lifetime) -> dict[str, Any]:

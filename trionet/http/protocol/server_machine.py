@@ -65,6 +65,7 @@ class H1Server(H1Machine):
             and it has not sent a byte of its body (RFC 9110 §10.1.1).
         head_held: Whether the final head was made, and is held back by the caller: a 100 can still go ahead of it.
         ending: Whether the connection ends with the last of the requests that have arrived.
+        error_fields: The fields of responses that no handler has made, to what is no request or comes too slowly.
         with_date: Whether Date is added to a response that goes the careful way.
     """
 
@@ -75,6 +76,7 @@ class H1Server(H1Machine):
         "_small_head",
         "awaits_continue",
         "ending",
+        "error_fields",
         "head_held",
         "request",
         "upgrade",
@@ -85,6 +87,7 @@ class H1Server(H1Machine):
         super().__init__(leftover, limits)
         self.ending = False
         self.head_held = False
+        self.error_fields: HeaderInput | Headers = ()
         self.with_date = True
         # A head of so many bytes keeps all limits: a field takes four of them at least.
         self._small_head = min(limits.max_head, limits.max_target, 4 * limits.max_fields)

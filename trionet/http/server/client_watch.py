@@ -23,7 +23,6 @@ from trio.lowlevel import enable_ki_protection
 from ...errors import RemoteProtocolError
 from ...handle import guards
 from ...ownership import Event, Phase, Receive, Send
-from .error_response import PLAIN_TEXT
 from .lookout import eof_counts
 
 if TYPE_CHECKING:
@@ -123,7 +122,7 @@ class ClientWatch:
             f"the head of a request was not complete within {seconds:g} s (head_timeout)", 408
         )
         cycle.machine.fail(error)
-        data = cycle.machine.respond(408, PLAIN_TEXT, f"{error}\n".encode())
+        data = cycle.machine.respond(408, cycle.machine.error_fields, f"{error}\n".encode())
         if not handle._life.state.unsent:
             with suppress(trio.BrokenResourceError):
                 handle._transport.send_some(data)

@@ -33,10 +33,11 @@ from ...transport.protocol import MAX_RECEIVE
 from ..protocol.head import RequestHead
 from ..protocol.machine import Signal
 from ..protocol.server_machine import H1Server
+from ..protocol.states import H1State
 from .client_watch import ClientWatch
 from .cycle import Cycle
 from .ending import Ending
-from .error_response import status_for
+from .error_response import PLAIN_TEXT, status_for
 from .exchange import Exchange
 from .input import RequestInput
 from .lookout import Lookouts
@@ -92,6 +93,7 @@ class HTTPServerConnection(Handle):
         self._machine = H1Server(capsule.leftover, limits)
         if capsule.receive_ended:
             self._machine.receive_eof()
+        self._machine.error_fields = PLAIN_TEXT
         self._in_a_row = 0
         self._grace_ends = 0.0  # until when a next request is waited for although the connection is to end
         super().__init__(capsule)
@@ -369,3 +371,7 @@ class HTTPServerConnection(Handle):
 
     def _set_unread(self, data: bytes | bytearray) -> None:
         self._machine.replace_unread(bytes(data))
+
+    def _lost_size(self) -> int:
+        """What comes behind the last response is not lost: that told the client so (RFC 9112 §9.6)."""
+        return 0 if self._machine.our_state is H1State.MUST_CLOSE else super()._lost_size()

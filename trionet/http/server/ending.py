@@ -34,7 +34,7 @@ from ...transport.linger import linger
 from ...transport.protocol import MAX_RECEIVE
 from ..protocol.body_reader import PIECES, EndOfMessage
 from ..protocol.states import H1State
-from .error_response import PLAIN_TEXT, error_text
+from .error_response import error_text
 
 if TYPE_CHECKING:
     from .cycle import Cycle, ExchangeUnderWay
@@ -113,7 +113,7 @@ class Ending:
         if machine.our_state is H1State.HEAD:
             self._report_unanswered(exchange)
             await checkpoint_if_cancelled()
-            rest = output.respond(exchange, 500, PLAIN_TEXT, _NOT_ANSWERED)
+            rest = output.respond(exchange, 500, cycle.machine.error_fields, _NOT_ANSWERED)
             if rest is not None:
                 await output.finish(exchange, *rest)
         elif machine.our_state is H1State.BODY:
@@ -179,7 +179,7 @@ class Ending:
         if machine.our_state is H1State.HEAD:
             machine.close_after_exchange()
             text = _NOT_ANSWERED if status == 500 else error_text(status)
-            self._output.hold_back(machine.respond(status, PLAIN_TEXT, text))
+            self._output.hold_back(machine.respond(status, cycle.machine.error_fields, text))
             exchange.status = status
         cycle.settle()
         if cycle.exchange is exchange:
@@ -251,7 +251,7 @@ class Ending:
         if machine.our_state is H1State.HEAD:
             text = f"{exc}\n".encode("utf-8", "backslashreplace")
             with suppress(HandleBrokenError, HandleClosedError):  # the client has gone, or takes nothing
-                await self._output.send((machine.respond(exc.status_hint, PLAIN_TEXT, text),), None)
+                await self._output.send((machine.respond(exc.status_hint, machine.error_fields, text),), None)
         await handle.aclose()
         exc.handle = handle
 
