@@ -41,7 +41,10 @@ PAGES: dict[str, tuple[str, str, str]] = {
         "Serving", "trionet",
         "run serve_http http_handler serve_tcp serve_unix serve Server ServerStatistics Limits",
     ),
-    "http-server": ("HTTP servers", "trionet", "HTTPServerConnection Exchange ResponseStream HTTPLimits Headers"),
+    "http-server": (
+        "HTTP servers", "trionet",
+        "HTTPServerConnection Exchange HTTPException ResponseStream HTTPLimits Headers MultiMapping",
+    ),
     "http-client": (
         "HTTP clients", "trionet",
         "open_http_client HTTPClient HTTPClientStatistics HTTPClientConnection HTTPRequest Response",

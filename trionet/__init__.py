@@ -48,9 +48,11 @@ if TYPE_CHECKING:
         HTTPClient,
         HTTPClientConnection,
         HTTPClientStatistics,
+        HTTPException,
         HTTPLimits,
         HTTPRequest,
         HTTPServerConnection,
+        MultiMapping,
         Response,
         ResponseStream,
         to_connection,
@@ -88,6 +90,7 @@ __all__ = [
     "HTTPClientConnection",
     "HTTPClientError",
     "HTTPClientStatistics",
+    "HTTPException",
     "HTTPLimits",
     "HTTPRequest",
     "HTTPServerConnection",
@@ -104,6 +107,7 @@ __all__ = [
     "Limits",
     "LocalProtocolError",
     "Lost",
+    "MultiMapping",
     "PeerCredentials",
     "PerMessageDeflate",
     "Phase",
@@ -151,8 +155,9 @@ __all__ = [
 ]
 
 _HTTP = (
-    "Exchange HTTPClient HTTPClientConnection HTTPClientStatistics HTTPLimits HTTPRequest HTTPServerConnection Headers"
-    " Response ResponseStream to_connection to_http_client to_http_server to_http_tunnel to_socks5_tunnel"
+    "Exchange HTTPClient HTTPClientConnection HTTPClientStatistics HTTPException HTTPLimits HTTPRequest"
+    " HTTPServerConnection Headers MultiMapping Response ResponseStream to_connection to_http_client to_http_server"
+    " to_http_tunnel to_socks5_tunnel"
 )
 _WEBSOCKET = (
     "CloseReason ConnectionClosed Fragments PerMessageDeflate WebSocket WebSocketStatistics broadcast"

@@ -11,10 +11,12 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
+from ..support.multi_mapping import MultiMapping
 from .protocol.headers import Headers
 from .protocol.limits import HTTPLimits
 from .server.connection import HTTPServerConnection
 from .server.exchange import Exchange
+from .server.http_exception import HTTPException
 from .server.recipe import to_http_server
 from .server.response_stream import ResponseStream
 from .server.switching import to_connection
@@ -34,10 +36,12 @@ __all__ = [
     "HTTPClient",
     "HTTPClientConnection",
     "HTTPClientStatistics",
+    "HTTPException",
     "HTTPLimits",
     "HTTPRequest",
     "HTTPServerConnection",
     "Headers",
+    "MultiMapping",
     "Response",
     "ResponseStream",
     "to_connection",

@@ -17,9 +17,10 @@ import trio
 
 from ..errors import LocalProtocolError, TrionetError
 from ..http.server.error_response import PLAIN_TEXT, error_text, status_for
+from ..http.server.http_exception import HTTPException
 from ..ownership import Reason
 from ..support.texts import printable, shown_address
-from .fault import Fault, Verdict, fault_of_end, judge, said
+from .fault import Fault, Verdict, fault_of_end, judge, only, said
 from .follower import REMEDY, STREAM_REMEDY
 
 if TYPE_CHECKING:
@@ -93,8 +94,23 @@ class ExchangeFaults:
             return error.with_traceback(traceback)
         return exc
 
+    async def raised(self, exchange: Exchange, exc: Exception) -> bool:
+        """The handler has raised `exc`: a response, or a failure. Whether it is a failure."""
+        if not isinstance(response := only(exc), HTTPException):
+            await self.failed(exchange, self.explained(exc))
+            return True
+        if not exchange.status:  # else the loop truncates the response that was begun
+            try:
+                await exchange.respond(response.status, response.body, headers=response.headers)
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                await trio.lowlevel.checkpoint()  # its client has gone
+            except Exception as error:  # noqa: BLE001 - it cannot be sent: the program's failure, as in the handler
+                await self.failed(exchange, error)
+                return True
+        return False
+
     async def failed(self, exchange: Exchange, exc: Exception) -> None:
-        """The handler has raised `exc`."""
+        """The handler has failed with `exc`."""
         verdict = self._follower.judge(exc)
         if verdict.fault is Fault.PROGRAM:
             _tell_successor(exchange.connection, exc)

@@ -152,8 +152,7 @@ def _exchange_loop(handler: Handler, on_error: ErrorHook | None) -> ExchangeLoop
                     if not exchange.status or http._cycle.exchange is exchange:
                         await faults.returned(exchange, result)
                 except Exception as exc:  # noqa: BLE001 - a handler's failure ends its own exchange only
-                    judged = True
-                    await faults.failed(exchange, faults.explained(exc))
+                    judged = await faults.raised(exchange, exc)
                 except BaseExceptionGroup as group:
                     await faults.failed_partly(exchange, group)
                 except trio.Cancelled:

@@ -317,3 +317,66 @@ async def test_a_stream_takes_text_and_bytes_alike():
 
     async with served(handler) as it:
         assert (await ask(it.client, GET)).body.decode() == "grünabcde"
+
+
+# --- JSON --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("body", "value"),
+    [
+        (b"null", None),
+        (b' {"a": [1, 2.5, true]} ', {"a": [1, 2.5, True]}),
+        ('"ä"'.encode(), "ä"),
+        (b"\xef\xbb\xbf1", 1),
+        (b'{"a": 1, "a": 2}', {"a": 2}),
+    ],
+)
+async def test_json_is_read(body, value):
+    async def handler(exchange):
+        found.append(await exchange.json())
+        await exchange.respond(200)
+
+    found = []
+    async with served(handler) as it:
+        assert (await ask(it.client, POST % len(body) + body)).status == 200
+    assert found == [value]
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"", "it is empty"),
+        (b"{", "line 1, column 2"),
+        (b"[1,]", "not JSON"),
+        (b"\xff\xfe1\x00", "byte 0 is not UTF-8"),
+        (b"NaN", "NaN is none"),
+        (b"[-Infinity]", "-Infinity is none"),
+        (b"[" * 200_000, "nested too deeply"),
+        (b"1" * 5000, "number that cannot be read"),
+    ],
+)
+async def test_what_is_no_json_is_the_clients_fault(body, message, nursery, caplog):
+    caplog.set_level("INFO", "trionet.server")
+
+    async def handler(exchange):
+        await exchange.respond(200, json=await exchange.json())
+
+    server = await nursery.start(trionet.serve_http, handler, 0)
+    async with trionet.open_scope(drain_timeout=0) as scope:
+        client = await scope.connect_tcp("127.0.0.1", server.port)
+        for _ in range(2):
+            assert (await ask(client, POST % len(body) + body)).status == 400
+        assert (await ask(client, POST % 1 + b"1")).body == b"1"
+    assert message in caplog.text
+    assert {record.levelname for record in caplog.records} == {"INFO"}
+
+
+async def test_json_that_is_too_long_is_a_413(nursery):
+    async def handler(exchange):
+        await exchange.respond(200, json=await exchange.json(max_bytes=3))
+
+    server = await nursery.start(trionet.serve_http, handler, 0)
+    async with trionet.open_scope(drain_timeout=0) as scope:
+        client = await scope.connect_tcp("127.0.0.1", server.port)
+        assert (await ask(client, POST % 4 + b"1234")).status == 413

@@ -10,7 +10,7 @@ from ...support.checks import flat_view
 if TYPE_CHECKING:
     from ..protocol.body_writer import Buffer
 
-__all__ = ["as_json", "as_piece", "checked_piece", "encoded"]
+__all__ = ["as_json", "as_piece", "checked_piece", "encoded", "read_json"]
 
 
 def encoded(name: str, text: str) -> bytes:
@@ -44,6 +44,29 @@ def as_json(value: Any) -> bytes:
             raise ValueError("json cannot be sent: it contains itself") from exc
         raise ValueError("json has NaN or Infinity, which JSON cannot express (RFC 8259 §6); use None") from exc
     return encoded("json", text)
+
+
+def read_json(data: bytes) -> Any:
+    """The value that JSON in UTF-8 stands for (RFC 8259 §8.1).
+
+    Raises:
+        ValueError: it is not JSON, or more than Python takes: too deep, or an integer with too many digits.
+    """
+    try:
+        return json.loads(data.decode("utf-8-sig"), parse_constant=_refuse_constant)
+    except UnicodeDecodeError as exc:
+        raise ValueError(f"the body is not JSON: byte {exc.start} is not UTF-8 (RFC 8259 §8.1)") from exc
+    except json.JSONDecodeError as exc:
+        what = "it is empty" if not data.strip() else f"{exc.msg} at line {exc.lineno}, column {exc.colno}"
+        raise ValueError(f"the body is not JSON: {what}") from exc
+    except RecursionError as exc:
+        raise ValueError("the body is JSON that is nested too deeply") from exc
+    except ValueError as exc:
+        raise ValueError(f"the body is JSON with a number that cannot be read: {exc}") from exc
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is none (RFC 8259 §6)")
 
 
 def as_piece(data: Any) -> Buffer:

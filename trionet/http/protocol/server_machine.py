@@ -26,6 +26,7 @@ from .body_writer import DiscardingWriter, UntilEOFWriter, make_writer
 from .fast_head import fast_request
 from .framing import CLOSING_FIELDS, NO_BODY, NO_FIELDS, UNTIL_EOF
 from .head import RequestHead, parse_request
+from .headers import as_pairs
 from .limits import DEFAULT_LIMITS
 from .machine import H1Machine, Signal
 from .outgoing import cached_lines, date_line
@@ -37,7 +38,7 @@ from .target import check_same_host
 if TYPE_CHECKING:
     from .body_writer import Buffer
     from .framing import FieldSummary, Framing
-    from .headers import HeaderInput, Headers
+    from .headers import Field, HeaderInput, Headers
     from .limits import HTTPLimits
     from .machine import H1Event
     from .outgoing import OutgoingFields
@@ -70,6 +71,7 @@ class H1Server(H1Machine):
     """
 
     __slots__ = (
+        "_added",
         "_blank_lines",
         "_fast",
         "_framing",
@@ -97,6 +99,7 @@ class H1Server(H1Machine):
         self.request: RequestHead | None = None
         self.upgrade: tuple[str, ...] = ()
         self.awaits_continue = False
+        self._added: dict[object, Field] | None = None
         self._blank_lines = 0
         self._framing: Framing = NO_BODY
         # Whether the fast path is open: nothing about the request needs a closer look. Then it offers no upgrade, and
@@ -433,13 +436,31 @@ class H1Server(H1Machine):
         """The head that was held back is sent now, and cannot be taken back any more."""
         self.head_held = False
 
+    def add_field(self, key: object, field: Field) -> None:
+        """Put a field into the final head, beside those that are given for it; of two with one key it is the later.
+
+        Raises:
+            LocalProtocolError: the head was made already.
+        """
+        if self.our_state is not H1State.HEAD:
+            raise LocalProtocolError(f"{field[0]!s} comes too late: the response has begun")
+        if self._added is None:
+            self._added = {}
+        self._added.pop(key, None)
+        self._added[key] = field
+        self._fast = False  # the fast path does not look at them
+
+    def with_added(self, headers: HeaderInput | Headers) -> HeaderInput | Headers:
+        """The fields of the final head: these, and those of `add_field`."""
+        return headers if self._added is None else [*as_pairs(headers), *self._added.values()]
+
     def _begin_response(
         self, status: int, headers: HeaderInput | Headers, length: int | None, reason: str | None, *, last: bool = False
     ) -> tuple[list[Buffer], Framing]:
         """Begin a response: the parts of its head, and how its body is framed. If it is the `last`, it says so."""
         if self.our_state is not H1State.HEAD:
             raise LocalProtocolError(f"no request waits for a response: our side is {self.our_state.value}")
-        parts, fields, framing = compose(self.request, status, headers, length, reason)
+        parts, fields, framing = compose(self.request, status, self.with_added(headers), length, reason)
         keep_alive = not last and self._goes_on(fields, framing)
         if self.with_date and b"date" not in fields.picked:
             parts.append(date_line())
@@ -480,7 +501,7 @@ class H1Server(H1Machine):
             LocalProtocolError: the request does not allow it, is not read to its end, or has a response already.
             ValueError, TypeError: a field cannot be sent; see `Headers`.
         """
-        head = switching_head(self.request, self.upgrade, status, headers)
+        head = switching_head(self.request, self.upgrade, status, self.with_added(headers))
         if self.our_state is not H1State.HEAD or self.peer_state is not H1State.DONE:
             raise LocalProtocolError(
                 f"no switch of protocols: our side is {self.our_state.value}, the request {self.peer_state.value}"

@@ -9,25 +9,28 @@ The exchange checks what it is given, and leaves the rest to the parts of its co
 
 from __future__ import annotations
 
-from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from trio.lowlevel import cancel_shielded_checkpoint, checkpoint_if_cancelled, enable_ki_protection
 
-from ...errors import LimitExceededError, LocalProtocolError, UpgradeRefusedError
+from ...errors import LimitExceededError, LocalProtocolError, RemoteProtocolError, UpgradeRefusedError
 from ...ownership import Event, Phase
-from ...support.checks import check_count, check_flag, flat_view
+from ...support.checks import check_count, check_flag
 from ...support.generators import close_generator
-from ..content import ABSENT, encoded_body, make_content
-from ..protocol.target import origin_form
+from ..content import ABSENT, encoded_body, read_json
+from ..protocol.cookies import write_deletion, write_set_cookie
+from .at_length import respond_at_length
+from .incoming_request import IncomingRequest
 from .response_stream import ResponseStream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Iterable
+    from datetime import datetime
 
     from ...handle import Handle
     from ...handle.recipe import Recipe
     from ..protocol.body_writer import Buffer
+    from ..protocol.cookies import SameSite
     from ..protocol.head import RequestHead
     from ..protocol.headers import HeaderInput, Headers
     from .connection import HTTPServerConnection
@@ -43,7 +46,7 @@ LARGE: Final = 16384
 """From how many bytes on a body is sent beside its head: joining them would copy it."""
 
 
-class Exchange:
+class Exchange(IncomingRequest):
     """A request, and the response to it. Made by iterating over an `HTTPServerConnection`, and by `serve_http`.
 
     Attributes:
@@ -51,7 +54,7 @@ class Exchange:
         status: The status of the response, once it has begun; 0 before.
     """
 
-    __slots__ = ("_eof_is_gone", "_gathered", "_head", "_trailers", "connection", "status")
+    __slots__ = ("_eof_is_gone", "_gathered", "_trailers", "connection", "status")
 
     def __init__(self, connection: HTTPServerConnection, head: RequestHead) -> None:
         self.connection = connection
@@ -72,36 +75,6 @@ class Exchange:
     # --- the request ---------------------------------------------------------------------------------------------
 
     @property
-    def method(self) -> str:
-        """The method as the client wrote it; methods are case-sensitive (RFC 9110 §9.1)."""
-        return self._head.method
-
-    @property
-    def target(self) -> str:
-        """The request target: a path with its query, an absolute URL, ``*``, or ``host:port`` (RFC 9112 §3.2)."""
-        return self._head.target
-
-    @property
-    def path(self) -> str:
-        """The path of the target, percent-encoded, without the query; empty for ``*`` and ``host:port``."""
-        return origin_form(self._head.target).partition("?")[0]
-
-    @property
-    def query(self) -> str:
-        """What follows the first question mark of the target, percent-encoded; empty if there is none."""
-        return origin_form(self._head.target).partition("?")[2]
-
-    @property
-    def http_version(self) -> str:
-        """``1.0`` or ``1.1``."""
-        return self._head.http_version
-
-    @property
-    def headers(self) -> Headers:
-        """The fields of the request."""
-        return self._head.headers
-
-    @property
     def trailers(self) -> Headers:
         """The trailer fields, which follow the request's body.
 
@@ -119,18 +92,9 @@ class Exchange:
         return cycle.machine.upgrade if cycle.exchange is self else ()
 
     @property
-    def wants_websocket(self) -> bool:
-        """Whether the client asks for a WebSocket in a request that can become one: a GET without a body."""
-        head = self._head
-        fields = head.fields
-        return (
-            fields is not None
-            and b"websocket" in fields.upgrade
-            and b"upgrade" in fields.options
-            and head.method == "GET"
-            and head.http_version == "1.1"
-            and not (fields.chunked or fields.length)
-        )
+    def remote_address(self) -> Any:
+        """The client's address, as for `Handle.remote_address`."""
+        return self.connection.remote_address
 
     # --- the client ----------------------------------------------------------------------------------------------
 
@@ -209,6 +173,29 @@ class Exchange:
         self._gathered = None
         return bytes(gathered)
 
+    async def json(self, max_bytes: int = MAX_BODY) -> Any:
+        """The request's body, read as JSON.
+
+        Its Content-Type is not looked at. Of a name that an object has twice the last value counts.
+
+        Args:
+            max_bytes: How long it may be.
+
+        Raises:
+            RemoteProtocolError: it is not JSON in UTF-8: also if it is empty, nested too deeply, or has NaN, Infinity
+                or an integer of thousands of digits. Uncaught, it gives a 400.
+            LimitExceededError, LocalProtocolError and others: as for `read`. Uncaught, the first gives a 413.
+
+        Cancellation: as for `read`.
+
+        Source: RFC 8259.
+        """
+        data = await self.read(max_bytes)
+        try:
+            return read_json(data)
+        except ValueError as exc:
+            raise RemoteProtocolError(str(exc)).with_handle(self.connection) from exc
+
     def __aiter__(self) -> Self:
         """Iterate over the request's body, in pieces as they come. Raises what `read` raises."""
         return self
@@ -230,6 +217,80 @@ class Exchange:
         return chunk
 
     # --- the response --------------------------------------------------------------------------------------------
+
+    def set_cookie(
+        self,
+        name: str,
+        value: str,
+        *,
+        max_age: int | None = None,
+        expires: datetime | None = None,
+        path: str = "/",
+        domain: str | None = None,
+        secure: bool | None = None,
+        http_only: bool = True,
+        same_site: SameSite | None = "lax",
+        partitioned: bool = False,
+    ) -> None:
+        """Set a cookie with the final response, whichever that becomes: `respond`, `stream`, an upgrade, an exception.
+
+        One that was set before, with the same name, domain and path, is replaced.
+
+        Args:
+            name: A token. ``__Host-`` and ``__Secure-`` in front of it are promises, which are checked.
+            value: Characters of ASCII without spaces, quotes, commas, semicolons and backslashes; quote others.
+            max_age: Seconds for which the client keeps it; by default until the browser is closed.
+            expires: The same as a point in time, with a time zone.
+            path: Below which path the client sends it.
+            domain: Also to hosts below this one; by default only to this very host.
+            secure: Only over TLS. By default if this connection is TLS; behind a proxy that ends TLS say so.
+            http_only: Not for scripts in pages.
+            same_site: Whether it comes with requests that other sites cause: "lax" for links only, "strict" for none,
+                "none" for all; None leaves that to the browser.
+            partitioned: A jar of its own for each site that embeds this one.
+
+        Raises:
+            ValueError, TypeError: a part cannot be sent, or browsers would drop the cookie.
+            LocalProtocolError: the response has begun, or the exchange is over.
+
+        Source: RFC 6265bis §4.1.
+        """
+        written = write_set_cookie(
+            name,
+            value,
+            max_age=max_age,
+            expires=expires,
+            path=path,
+            domain=domain,
+            secure=self._is_secure(secure),
+            http_only=http_only,
+            same_site=same_site,
+            partitioned=partitioned,
+        )
+        self._keep_cookie((name, domain, path), written)
+
+    def delete_cookie(
+        self, name: str, *, path: str = "/", domain: str | None = None, secure: bool | None = None
+    ) -> None:
+        """Have the client forget a cookie, with the final response; path and domain are those with which it was set.
+
+        Raises and Source: as for `set_cookie`.
+        """
+        written = write_deletion(name, path=path, domain=domain, secure=self._is_secure(secure))
+        self._keep_cookie((name, domain, path), written)
+
+    def _is_secure(self, given: bool | None) -> bool:
+        return self.connection.tls is not None if given is None else check_flag("secure", given)
+
+    @enable_ki_protection
+    def _keep_cookie(self, key: tuple[str, str | None, str], written: str) -> None:
+        cycle = self.connection._cycle
+        cycle.check(self, "set_cookie")
+        cycle.machine.add_field(key, ("Set-Cookie", written))
+
+    def _with_cookies(self, headers: HeaderInput | Headers) -> HeaderInput | Headers:
+        """The fields of a final head that a recipe makes by itself, and those that wait for it."""
+        return self.connection._cycle.machine.with_added(headers)
 
     @enable_ki_protection
     async def inform(self, status: int, headers: HeaderInput | Headers = ()) -> None:
@@ -300,7 +361,7 @@ class Exchange:
             body, headers = encoded_body(body, json, headers)
         if type(body) is not bytes or len(body) > LARGE:
             try:
-                await self._respond_at_length(status, body, headers)
+                await respond_at_length(self, cycle, output, status=status, body=body, headers=headers)
             finally:
                 await close_generator(body)  # noqa: ASYNC102 - what it waits for at its end is its own business
             return
@@ -308,33 +369,6 @@ class Exchange:
         rest = output.respond(self, status, headers, body)
         if rest is not None:
             await output.finish(self, *rest)
-
-    @enable_ki_protection
-    async def _respond_at_length(self, status: int, body: Any, headers: HeaderInput | Headers) -> None:
-        """Respond with a body that is not worth joining to the head, or not there yet."""
-        if isinstance(body, memoryview):
-            body = flat_view(body)
-        if isinstance(body, (bytes, bytearray, memoryview)):
-            await checkpoint_if_cancelled()
-            await self.connection._output.respond_in_parts(self, status, headers, body)
-            return
-        cycle = self.connection._cycle
-        content = make_content(body, name="body")
-        # A file is all there: a client that ends its direction, and waits, gets it.
-        cycle.response_ready = content.length is not None
-        try:
-            async with self.stream(status, headers=headers, length=content.length) as stream:
-                if self._head.method == "HEAD":
-                    return
-                if (region := content.region) is not None and stream._sends_files:
-                    for piece in region.pieces():
-                        await stream._send_file(piece)
-                    return
-                async with aclosing(content.chunks()) as chunks:
-                    async for chunk in chunks:
-                        await stream.send(chunk)
-        finally:
-            cycle.response_ready = False
 
     def stream(self, status: int, *, headers: HeaderInput | Headers = (), length: int | None = None) -> ResponseStream:
         """Respond piece by piece: ``async with exchange.stream(200) as stream: await stream.send(chunk)``.

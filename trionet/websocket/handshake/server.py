@@ -14,6 +14,7 @@ import trio
 from ...connection import Connection
 from ...errors import LimitExceededError, RemoteProtocolError, UpgradeFailedError, UpgradeRefusedError
 from ...http.protocol.head import RequestHead, parse_request
+from ...http.protocol.headers import Headers
 from ...http.protocol.limits import MAX_HEAD
 from ...http.protocol.outgoing import write_response
 from ...http.server.exchange import Exchange
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from ...handle.recipe import Recipe
     from ...handle.wire import Wire
     from ...http.client.handshake_response import HandshakeResponse
-    from ...http.protocol.headers import HeaderInput, Headers
+    from ...http.protocol.headers import HeaderInput
     from ..connection import WebSocket
     from ..protocol.deflate import PerMessageDeflate
     from .origins import Decide, Origins
@@ -133,7 +134,8 @@ class WebSocketServerRecipe(OwnRecipe["WebSocket"]):
             raise UpgradeRefusedError(f"no acceptable WebSocket handshake: {exc}", exc.response) from None
         subprotocol = rules.choose_subprotocol(asked.subprotocols, self._subprotocols)
         self._agreed = Agreement(rules.resource_name(head.target), subprotocol, compression, head.headers)
-        await wire.send_all(rules.accept_response(asked.key, subprotocol, extension, self._extra))
+        extra = self._extra if self._exchange is None else Headers(self._exchange._with_cookies(self._extra))
+        await wire.send_all(rules.accept_response(asked.key, subprotocol, extension, extra))
 
     def make(self, capsule: Detached) -> WebSocket:
         """As `OwnRecipe.make`. A step."""
