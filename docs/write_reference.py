@@ -61,6 +61,10 @@ PAGES: dict[str, tuple[str, str, str]] = {
         " ScopeClosedError HTTPClientError HTTPStatusError TooManyRedirectsError BodyNotReplayableError",
     ),
     "asgi": ("trionet.asgi", "trionet.asgi", "serve_asgi open_asgi LifespanError ClientDisconnectedError"),
+    "fanout": (
+        "trionet.fanout", "trionet.fanout",
+        "MemoryFanout Subscription Message Gap relay Fanout FanoutError FanoutClosedError",
+    ),
     "inspect": ("trionet.inspect", "trionet.inspect", "Timeline Entry Life lives"),
     "httpx": ("trionet.httpx", "trionet.httpx", "TrionetTransport"),
     "interop": (

@@ -21,6 +21,7 @@ PUBLIC = [
     "trionet.httpx",
     "trionet.interop.trio_websocket",
     "trionet.inspect",
+    "trionet.fanout",
 ]
 """The modules that programs import."""
 
