@@ -6,12 +6,12 @@
 from __future__ import annotations
 
 from .content import Chunks, Content
-from .files import CHUNK
+from .files import CHUNK, FileContent
 from .iterables import NOTHING
 from .make import ABSENT, content_fields, encoded_body, make_content
 from .text import as_piece, read_json
 
 __all__ = [
-    "ABSENT", "CHUNK", "NOTHING", "Chunks", "Content", "as_piece", "content_fields", "encoded_body", "make_content",
-    "read_json",
+    "ABSENT", "CHUNK", "NOTHING", "Chunks", "Content", "FileContent", "as_piece", "content_fields", "encoded_body",
+    "make_content", "read_json",
 ]  # fmt: skip

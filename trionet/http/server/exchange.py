@@ -26,6 +26,7 @@ from .response_stream import ResponseStream
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Iterable
     from datetime import datetime
+    from os import PathLike
 
     from ...handle import Handle
     from ...handle.recipe import Recipe
@@ -369,6 +370,41 @@ class Exchange(IncomingRequest):
         rest = output.respond(self, status, headers, body)
         if rest is not None:
             await output.finish(self, *rest)
+
+    async def respond_file(
+        self,
+        path: str | PathLike[str],
+        *,
+        root: str | PathLike[str] | None = None,
+        headers: HeaderInput | Headers = (),
+    ) -> None:
+        """Respond with a file, as its client asks for it: all of it, parts of it, or only that it has not changed.
+
+        Content-Type (by the name, never by the content), ETag, Last-Modified and Accept-Ranges are added unless
+        `headers` has them. Other methods than GET and HEAD get a 405.
+
+        Args:
+            path: The file. With `root` the path of a URL, such as `path` of this exchange: percent-encoded, and from
+                whoever has sent the request. What is not found below `root` is a 404: also ``..``, a link that leads
+                out of it, a folder, and whatever else is not a regular file.
+            root: The folder in which the file has to be, where the path is not the program's own.
+            headers: Further fields, such as Cache-Control. An ETag or Last-Modified among them is what conditions are
+                compared with.
+
+        Raises:
+            OSError: without `root`, the file cannot be opened, or is not a regular file. With it, `root` is not a
+                folder. Nothing has been sent.
+            LocalProtocolError: as for `respond`. Or the file has become shorter, and the response is truncated.
+            ValueError, TypeError, HandleBusyError, HandleBrokenError, HandleClosedError, HandleMovedError: as for
+                `respond`.
+
+        Cancellation: as for `respond`. While the file is opened, in a worker thread, a cancellation waits for the disk.
+
+        Source: RFC 9110 §8.8, §13, §14.
+        """
+        from .file_response import respond_file
+
+        await respond_file(self, path, root, headers)
 
     def stream(self, status: int, *, headers: HeaderInput | Headers = (), length: int | None = None) -> ResponseStream:
         """Respond piece by piece: ``async with exchange.stream(200) as stream: await stream.send(chunk)``.
