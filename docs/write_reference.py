@@ -39,7 +39,7 @@ PAGES: dict[str, tuple[str, str, str]] = {
     ),
     "serving": (
         "Serving", "trionet",
-        "run serve_http http_handler serve_tcp serve_unix serve Server ServerStatistics Limits",
+        "run serve_http http_handler serve_tcp serve_unix serve sniff Server ServerStatistics Limits",
     ),
     "http-server": (
         "HTTP servers", "trionet",

@@ -1,6 +1,6 @@
 """One port for three kinds of clients: a line protocol that turns into WebSocket, HTTP, and WebSocket over HTTP.
 
-Nothing is consumed by looking first, and each change of protocol moves the connection to a new handle in one step.
+`sniff` consumes nothing, and each change of protocol moves the connection to a new handle in one step.
 """
 
 import trio
@@ -15,7 +15,7 @@ async def echo(ws: trionet.WebSocket) -> None:
 
 
 async def handle(conn: trionet.Connection) -> None:
-    if await conn.peek(4) == b"CHAT":
+    if await trionet.sniff(conn) == "other":
         await conn.receive_until(b"\r\n", max_bytes=512)
         await conn.send_all(b"OK switching\r\n")
         await echo(await conn.upgrade(to_websocket_server()))  # raw TCP -> WebSocket

@@ -36,7 +36,7 @@ from .handle.wire import Wire
 from .ownership import Blocker, End, Phase, Reason
 from .scope.opening import open_http_client, open_scope, open_tcp, open_unix, open_websocket
 from .scope.scope import Scope
-from .server import Limits, Server, ServerStatistics, serve, serve_tcp, serve_unix
+from .server import Limits, Server, ServerStatistics, serve, serve_tcp, serve_unix, sniff
 from .server.run import run
 from .tls import to_plaintext, to_tls_client, to_tls_server
 from .transport.tls_info import TLSInfo
@@ -142,6 +142,7 @@ __all__ = [
     "serve_http",
     "serve_tcp",
     "serve_unix",
+    "sniff",
     "to_connection",
     "to_http_client",
     "to_http_server",

@@ -3,5 +3,6 @@
 from .limits import Limits
 from .serve import serve, serve_tcp, serve_unix
 from .server import Server, ServerStatistics
+from .sniff import sniff
 
-__all__ = ["Limits", "Server", "ServerStatistics", "serve", "serve_tcp", "serve_unix"]
+__all__ = ["Limits", "Server", "ServerStatistics", "serve", "serve_tcp", "serve_unix", "sniff"]

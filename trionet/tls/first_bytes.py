@@ -13,7 +13,7 @@ from typing import Final
 from ..errors import PlaintextInjectionError, UpgradeFailedError
 from ..support.texts import shown_bytes
 
-__all__ = ["HEAD", "check_first", "server_spoke_first"]
+__all__ = ["HEAD", "check_first", "is_client_hello", "server_spoke_first"]
 
 ALERT: Final = 21
 HANDSHAKE: Final = 22
@@ -44,6 +44,11 @@ def check_first(first: bytes | bytearray, from_client: bool) -> None:
         f"the peer does not speak TLS: it answered the ClientHello with {shown_bytes(first)}. "
         f"Is this the right port, and https:// or wss:// the right scheme for it?"
     )
+
+
+def is_client_hello(first: bytes | bytearray) -> bool:
+    """Whether these bytes, one at least, can be the beginning of a ClientHello. With `HEAD` of them that is sure."""
+    return _like_tls(first, from_client=True)
 
 
 def server_spoke_first(early: bytes | bytearray) -> PlaintextInjectionError:
