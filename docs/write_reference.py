@@ -43,7 +43,7 @@ PAGES: dict[str, tuple[str, str, str]] = {
     ),
     "http-server": (
         "HTTP servers", "trionet",
-        "HTTPServerConnection Exchange HTTPException ResponseStream HTTPLimits Headers MultiMapping",
+        "HTTPServerConnection Exchange HTTPException ResponseStream EventStream HTTPLimits Headers MultiMapping",
     ),
     "http-client": (
         "HTTP clients", "trionet",

@@ -43,6 +43,7 @@ from .transport.tls_info import TLSInfo
 
 if TYPE_CHECKING:
     from .http import (
+        EventStream,
         Exchange,
         Headers,
         HTTPClient,
@@ -83,6 +84,7 @@ __all__ = [
     "Detached",
     "DrainReport",
     "End",
+    "EventStream",
     "Exchange",
     "Forced",
     "Fragments",
@@ -156,9 +158,9 @@ __all__ = [
 ]
 
 _HTTP = (
-    "Exchange HTTPClient HTTPClientConnection HTTPClientStatistics HTTPException HTTPLimits HTTPRequest"
-    " HTTPServerConnection Headers MultiMapping Response ResponseStream to_connection to_http_client to_http_server"
-    " to_http_tunnel to_socks5_tunnel"
+    "EventStream Exchange HTTPClient HTTPClientConnection HTTPClientStatistics HTTPException HTTPLimits"
+    " HTTPRequest HTTPServerConnection Headers MultiMapping Response ResponseStream to_connection to_http_client"
+    " to_http_server to_http_tunnel to_socks5_tunnel"
 )
 _WEBSOCKET = (
     "CloseReason ConnectionClosed Fragments PerMessageDeflate WebSocket WebSocketStatistics broadcast"

@@ -1,6 +1,6 @@
-"""A WebSocket that a browser opens: Chromium, with a page that trionet serves.
+"""WebSockets and an event stream that a browser opens: Chromium, with a page that trionet serves.
 
-The browser runs once. The script of the page opens WebSockets to the server that the page is from, and posts what came
+The browser runs once. The script of the page opens them to the server that the page is from, and posts what came
 of each; a test looks at one of them, from both sides.
 """
 
@@ -186,6 +186,17 @@ const checks = {
     socket.close();
     return await closed;
   },
+  async events() {
+    const source = new EventSource("/events"), seen = [];
+    let opened = 0;
+    source.onopen = () => opened++;
+    source.onmessage = (event) => seen.push([event.lastEventId, event.data]);
+    source.addEventListener("tick", (event) => seen.push([event.lastEventId, "tick", JSON.parse(event.data)]));
+    await new Promise((resolve) => {
+      source.onerror = () => { if (source.readyState === EventSource.CLOSED) resolve(); };
+    });
+    return {opened, seen};
+  },
   closedByServer1000: async () => await (await connect("/closing/1000")).closed,
   closedByServer3000: async () => await (await connect("/closing/3000")).closed,
   closedByReturning: async () => await (await connect("/returning")).closed,
@@ -223,18 +234,37 @@ class App:
         self.seen = seen
         self.reported = trio.Event()
         self.report: dict[str, Any] = {}
+        self.event_ids: list[str | None] = []
 
     async def __call__(self, exchange: trionet.Exchange) -> None:
         if exchange.wants_websocket:
             await self.upgrade(exchange)
         elif exchange.path == "/":
             await exchange.respond(200, self.page.encode(), headers={"Content-Type": "text/html; charset=utf-8"})
+        elif exchange.path == "/events":
+            await self.send_events(exchange)
         elif exchange.path == "/report":
             self.report = json.loads(await exchange.read())
             await exchange.respond(204)
             self.reported.set()
         else:
             await exchange.respond(404)
+
+    async def send_events(self, exchange: trionet.Exchange) -> None:
+        """A few events at a time: the end of the stream, a lost connection, and the last word."""
+        if len(self.event_ids) == 3:
+            self.seen["/events"] = self.event_ids
+            await exchange.respond(204)
+            return
+        async with exchange.stream_events(keepalive=0.01) as events:
+            self.event_ids.append(events.last_event_id)
+            number = len(self.event_ids)
+            await events.send(f"number {number}\n{'ä€😀' * 1000}", id=str(number), retry=0.01)
+            await trio.sleep(0.05)  # comments come
+            await events.send(json={"number": number}, event="tick")
+            if number == 2:
+                exchange.connection.abort()
+                await trio.sleep_forever()
 
     async def upgrade(self, exchange: trionet.Exchange) -> None:
         path = exchange.path
@@ -403,6 +433,17 @@ def test_compression_without_context_takeover(page, server):
     for received, sent in costs:
         assert 500 < received < 700
         assert 500 < sent < 700
+
+
+def test_events_through_the_end_of_a_stream_and_a_lost_connection(page, server):
+    assert server["/events"] == [None, "1", "2"]
+    text = "ä€😀" * 1000
+    assert page["events"]["opened"] == 3
+    assert page["events"]["seen"] == [
+        entry
+        for number in (1, 2, 3)
+        for entry in ([str(number), f"number {number}\n{text}"], [str(number), "tick", {"number": number}])
+    ]
 
 
 def test_a_page_from_elsewhere_is_refused(page, server):

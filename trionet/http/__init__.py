@@ -30,8 +30,10 @@ if TYPE_CHECKING:
     from .client.recipe import to_http_client
     from .client.response import Response
     from .client.statistics import HTTPClientStatistics
+    from .server.event_stream import EventStream
 
 __all__ = [
+    "EventStream",
     "Exchange",
     "HTTPClient",
     "HTTPClientConnection",
@@ -52,6 +54,7 @@ __all__ = [
 ]
 
 _LOADED_LATER: Final = {
+    "EventStream": "server.event_stream",
     "HTTPClient": "client.client",
     "HTTPClientConnection": "client.connection",
     "HTTPClientStatistics": "client.statistics",

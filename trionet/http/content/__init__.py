@@ -9,9 +9,9 @@ from .content import Chunks, Content
 from .files import CHUNK, FileContent
 from .iterables import NOTHING
 from .make import ABSENT, content_fields, encoded_body, make_content
-from .text import as_piece, read_json
+from .text import as_json_text, as_piece, read_json
 
 __all__ = [
-    "ABSENT", "CHUNK", "NOTHING", "Chunks", "Content", "FileContent", "as_piece", "content_fields", "encoded_body",
-    "make_content", "read_json",
+    "ABSENT", "CHUNK", "NOTHING", "Chunks", "Content", "FileContent", "as_json_text", "as_piece", "content_fields",
+    "encoded_body", "make_content", "read_json",
 ]  # fmt: skip

@@ -10,7 +10,7 @@ from ...support.checks import flat_view
 if TYPE_CHECKING:
     from ..protocol.body_writer import Buffer
 
-__all__ = ["as_json", "as_piece", "checked_piece", "encoded", "read_json"]
+__all__ = ["as_json", "as_json_text", "as_piece", "checked_piece", "encoded", "read_json"]
 
 
 def encoded(name: str, text: str) -> bytes:
@@ -27,6 +27,11 @@ def encoded(name: str, text: str) -> bytes:
 
 
 def as_json(value: Any) -> bytes:
+    """As `as_json_text`, in UTF-8."""
+    return encoded("json", as_json_text(value))
+
+
+def as_json_text(value: Any) -> str:
     """A value as JSON: compact, and not escaped.
 
     Raises:
@@ -34,7 +39,7 @@ def as_json(value: Any) -> bytes:
         ValueError: JSON cannot express a number in it, or it is nested too deeply, or contains itself.
     """
     try:
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     except TypeError as exc:
         raise TypeError(f"json cannot be sent: {exc}; give dicts, lists, str, numbers, bools and None") from exc
     except RecursionError as exc:
@@ -43,7 +48,6 @@ def as_json(value: Any) -> bytes:
         if "ircular" in str(exc):
             raise ValueError("json cannot be sent: it contains itself") from exc
         raise ValueError("json has NaN or Infinity, which JSON cannot express (RFC 8259 §6); use None") from exc
-    return encoded("json", text)
 
 
 def read_json(data: bytes) -> Any:

@@ -25,6 +25,7 @@ from .response_stream import ResponseStream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Iterable
+    from contextlib import AbstractAsyncContextManager
     from datetime import datetime
     from os import PathLike
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from ..protocol.head import RequestHead
     from ..protocol.headers import HeaderInput, Headers
     from .connection import HTTPServerConnection
+    from .event_stream import EventStream
 
     Successor = TypeVar("Successor", bound=Handle)
 
@@ -430,6 +432,32 @@ class Exchange(IncomingRequest):
         return ResponseStream(
             self, self.connection._cycle, self.connection._output, status=status, headers=headers, length=length
         )
+
+    def stream_events(
+        self, *, headers: HeaderInput | Headers = (), keepalive: float = 15.0
+    ) -> AbstractAsyncContextManager[EventStream]:
+        """Respond with server-sent events, for as long as the client listens.
+
+        ``async with exchange.stream_events() as events: await events.send("news")``. The head goes out at once. The
+        block is cancelled, and ends without an error, when the client has gone, and when the server drains: the
+        client comes again by itself then, and says in `EventStream.last_event_id` what it has seen. To a HEAD request
+        only the head is sent.
+
+        Args:
+            headers: Fields; see `respond`. Content-Type and Cache-Control (no-store) are added.
+            keepalive: Seconds of silence after which a comment is sent, so that no proxy takes the connection for dead;
+                `math.inf` for none.
+
+        Raises (on entering):
+            LocalProtocolError, ValueError, TypeError: as for `respond`.
+
+        Cancellation: the response is truncated.
+
+        Source: WHATWG HTML §9.2.
+        """
+        from .event_stream import stream_events
+
+        return stream_events(self, headers, keepalive)
 
     # --- another protocol ----------------------------------------------------------------------------------------
 
