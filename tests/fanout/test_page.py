@@ -11,8 +11,12 @@ from trio.testing import wait_all_tasks_blocked
 import trionet
 from trionet import fanout as package
 
+from ..helpers.redis import RedisServer, needs_redis
+
 PAGE = Path(__file__).parents[2] / "docs" / "fanout.md"
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+REDIS = [block for block in BLOCKS if "RedisFanout" in block]
+"""They need a server; `test_what_the_page_shows_with_redis` runs them."""
 
 
 async def run(block: str, names: dict[str, object]) -> None:
@@ -25,7 +29,7 @@ async def run(block: str, names: dict[str, object]) -> None:
 async def test_the_blocks_of_the_page(capsys):
     names = {"trionet": trionet, "Message": package.Message}
     async with trio.open_nursery() as nursery:
-        for block in BLOCKS:
+        for block in (block for block in BLOCKS if block not in REDIS):
             await run(block, names)
             if block.startswith("from trionet.fanout import Gap"):
                 nursery.start_soon(names["listen"], "ann")
@@ -53,3 +57,12 @@ async def test_the_relayed_room_of_the_page():
             await ann.send_message("hello")
             assert await bob.get_message() == b"hello"
         scope.cancel()
+
+
+@needs_redis
+async def test_what_the_page_shows_with_redis(tmp_path):
+    async with RedisServer(tmp_path) as redis, package.RedisFanout(redis.url) as listener:
+        for block in REDIS:
+            async with listener.subscribe("news") as items:
+                await run(block.replace("redis://localhost", redis.url), {})
+                assert (await anext(items)).data == b"it rains"

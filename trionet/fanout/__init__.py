@@ -9,7 +9,9 @@ from __future__ import annotations
 from .errors import FanoutClosedError, FanoutError
 from .items import Gap, Message
 from .memory import MemoryFanout
+from .opening import open_fanout
 from .protocol import Fanout
+from .redis_pubsub import RedisFanout
 from .relay import relay
 from .subscription import Subscription
 
@@ -20,6 +22,8 @@ __all__ = [
     "Gap",
     "MemoryFanout",
     "Message",
+    "RedisFanout",
     "Subscription",
+    "open_fanout",
     "relay",
 ]
