@@ -31,7 +31,7 @@ PAGES: dict[str, tuple[str, str, str]] = {
         "Handles", "trionet",
         "Handle Phase End Reason Blocker Lease Statistics Detached HandleSocket PeerCredentials",
     ),
-    "byte-streams": ("Byte streams", "trionet", "Connection TLSInfo"),
+    "byte-streams": ("Byte streams", "trionet", "Connection pump TLSInfo"),
     "upgrades": (
         "Upgrades", "trionet",
         "to_tls_client to_tls_server to_plaintext to_http_client to_http_server to_connection to_http_tunnel"
@@ -43,7 +43,8 @@ PAGES: dict[str, tuple[str, str, str]] = {
     ),
     "http-server": (
         "HTTP servers", "trionet",
-        "HTTPServerConnection Exchange HTTPException ResponseStream EventStream HTTPLimits Headers MultiMapping",
+        "HTTPServerConnection Exchange HTTPException ResponseStream EventStream HTTPLimits Headers MultiMapping"
+        " forwarded_request_headers forwarded_response_headers",
     ),
     "http-client": (
         "HTTP clients", "trionet",

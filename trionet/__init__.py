@@ -34,6 +34,7 @@ from .handle.detached import Detached
 from .handle.recipe import Recipe
 from .handle.wire import Wire
 from .ownership import Blocker, End, Phase, Reason
+from .pump import pump
 from .scope.opening import open_http_client, open_scope, open_tcp, open_unix, open_websocket
 from .scope.scope import Scope
 from .server import Limits, Server, ServerStatistics, serve, serve_tcp, serve_unix, sniff
@@ -56,6 +57,8 @@ if TYPE_CHECKING:
         MultiMapping,
         Response,
         ResponseStream,
+        forwarded_request_headers,
+        forwarded_response_headers,
         to_connection,
         to_http_client,
         to_http_server,
@@ -133,12 +136,15 @@ __all__ = [
     "WebSocketStatistics",
     "Wire",
     "broadcast",
+    "forwarded_request_headers",
+    "forwarded_response_headers",
     "http_handler",
     "open_http_client",
     "open_scope",
     "open_tcp",
     "open_unix",
     "open_websocket",
+    "pump",
     "run",
     "serve",
     "serve_http",
@@ -159,8 +165,8 @@ __all__ = [
 
 _HTTP = (
     "EventStream Exchange HTTPClient HTTPClientConnection HTTPClientStatistics HTTPException HTTPLimits"
-    " HTTPRequest HTTPServerConnection Headers MultiMapping Response ResponseStream to_connection to_http_client"
-    " to_http_server to_http_tunnel to_socks5_tunnel"
+    " HTTPRequest HTTPServerConnection Headers MultiMapping Response ResponseStream forwarded_request_headers"
+    " forwarded_response_headers to_connection to_http_client to_http_server to_http_tunnel to_socks5_tunnel"
 )
 _WEBSOCKET = (
     "CloseReason ConnectionClosed Fragments PerMessageDeflate WebSocket WebSocketStatistics broadcast"

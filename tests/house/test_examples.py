@@ -155,3 +155,37 @@ async def test_the_reverse_proxy_asks_its_backend_alone_whatever_the_target_says
                     await conn.receive_until(b"\r\n\r\n", max_bytes=999)
                     assert seen in await conn.receive_some()
         scope.cancel()
+
+
+async def test_the_reverse_proxy_passes_on_what_has_no_body_and_asks_for_one_itself() -> None:
+    """HEAD, 304 and Expect are about the body alone; two cookies stay two, and nobody is believed about who he is."""
+    names = runpy.run_path(str(ROOT / "examples" / "reverse_proxy.py"))
+    seen = []
+
+    async def backend(exchange: trionet.Exchange) -> None:
+        seen.append((exchange.method, await exchange.read(), exchange.headers))
+        cookies = [("Set-Cookie", "a=1"), ("Set-Cookie", "b=2")]
+        if exchange.path == "/same":
+            await exchange.respond(304, headers=[("ETag", '"x"')])
+        else:
+            await exchange.respond(200, b"hello", headers=cookies)
+
+    async with trionet.open_scope(drain_timeout=0) as scope:
+        server = await scope.start(trionet.serve_http, backend, 0)
+        async with scope.open_http_client(follow_redirects=False) as to_backend:
+            app = names["proxy"](to_backend, f"localhost:{server.port}")
+            front = await scope.start(trionet.serve_http, app, 0)
+            conn = await scope.connect_tcp("localhost", front.port)
+            await conn.send_all(b"HEAD / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 6.6.6.6\r\n\r\n")
+            head = await conn.receive_until(b"\r\n\r\n", max_bytes=999)
+            assert b"\r\nContent-Length: 5\r\n" in head
+            assert head.count(b"Set-Cookie: ") == 2
+            await conn.send_all(b"GET /same HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert b'304 Not Modified\r\nETag: "x"' in await conn.receive_until(b"\r\n\r\n", max_bytes=999)
+            await conn.send_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n")
+            assert await conn.receive_until(b"\r\n\r\n", max_bytes=999) == b"HTTP/1.1 100 Continue\r\n\r\n"
+            await conn.send_all(b"body")
+            assert (await conn.receive_until(b"hello", max_bytes=999)).startswith(b"HTTP/1.1 200 OK")
+        scope.cancel()
+    assert [(method, body) for method, body, _ in seen] == [("HEAD", b""), ("GET", b""), ("POST", b"body")]
+    assert all("6.6.6.6" not in fields["x-forwarded-for"] and fields["host"] == "a" for *_, fields in seen)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .client.response import Response
     from .client.statistics import HTTPClientStatistics
     from .server.event_stream import EventStream
+    from .server.forwarding import forwarded_request_headers, forwarded_response_headers
 
 __all__ = [
     "EventStream",
@@ -46,6 +47,8 @@ __all__ = [
     "MultiMapping",
     "Response",
     "ResponseStream",
+    "forwarded_request_headers",
+    "forwarded_response_headers",
     "to_connection",
     "to_http_client",
     "to_http_server",
@@ -60,6 +63,8 @@ _LOADED_LATER: Final = {
     "HTTPClientStatistics": "client.statistics",
     "HTTPRequest": "client.hooks",
     "Response": "client.response",
+    "forwarded_request_headers": "server.forwarding",
+    "forwarded_response_headers": "server.forwarding",
     "to_http_client": "client.recipe",
     "to_http_tunnel": "client.proxies.http_tunnel",
     "to_socks5_tunnel": "client.proxies.socks5_tunnel",
