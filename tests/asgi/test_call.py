@@ -6,7 +6,7 @@ import traceback
 import pytest
 import trio
 
-from trionet.asgi.call import Call
+from trionet.asgi.call import Call, begin
 from trionet.asgi.response import Progress
 
 VARIABLE = contextvars.ContextVar("variable", default="outside")
@@ -22,22 +22,42 @@ class Cycle:
         self.progress = Progress.COMPLETE
 
 
-def call(app, cycle=None, lingering=None):
-    return Call(app, {}, cycle or Cycle(), contextvars.copy_context(), ([] if lingering is None else lingering).append)
+def started(app, cycle=None, lingering=None):
+    """The call of an application that waits, at its first wait; None if it has returned."""
+    cycle, context = cycle or Cycle(), contextvars.copy_context()
+    begun = context.run(begin, app, {}, cycle.receive, cycle.send)
+    if begun is None:
+        return None
+    return Call(begun, cycle, context, ([] if lingering is None else lingering).append)
 
 
-async def test_it_gives_what_the_application_returns_and_raises():
-    async def app(scope, receive, send):
-        await trio.lowlevel.checkpoint()
-        return 5
+async def call(app, lingering=None):
+    if (one := started(app, lingering=lingering)) is not None:
+        await one
+    return one
+
+
+async def test_it_raises_what_the_application_raises():
+    async def raises(scope, receive, send):
+        raise ValueError("its own")
 
     async def fails(scope, receive, send):
         await trio.lowlevel.checkpoint()
         raise ValueError("its own")
 
-    assert await call(app) == 5
-    with pytest.raises(ValueError, match="its own"):
-        await call(fails)
+    for app in (raises, fails):
+        with pytest.raises(ValueError, match="its own"):
+            await call(app)
+
+
+async def test_one_that_does_not_wait_has_no_call():
+    async def app(scope, receive, send):
+        await send({})
+        seen.append("done")
+
+    seen = []
+    assert await call(app) is None
+    assert seen == ["done"]
 
 
 async def test_each_step_runs_in_the_context_and_nothing_of_it_is_seen_outside():
@@ -59,11 +79,13 @@ async def test_what_runs_before_the_coroutine_is_in_the_context_too():
         VARIABLE.set("before")
 
         async def inner():
-            return VARIABLE.get()
+            seen.append(VARIABLE.get())
 
         return inner()
 
-    assert await call(app) == "before"
+    seen = []
+    await call(app)
+    assert seen == ["before"]
     assert VARIABLE.get() == "outside"
 
 
@@ -74,9 +96,11 @@ async def test_any_awaitable_will_do_and_nothing_else():
     class Awaitable:
         def __await__(self):
             yield from yields().__await__()
-            return "awaited"
+            seen.append("awaited")
 
-    assert await call(lambda scope, receive, send: Awaitable()) == "awaited"
+    seen = []
+    await call(lambda scope, receive, send: Awaitable())
+    assert seen == ["awaited"]
     with pytest.raises(TypeError, match="must be an async function of scope, receive and send; this one returned 7"):
         await call(lambda scope, receive, send: 7)
 
@@ -90,8 +114,17 @@ async def test_an_application_that_goes_on_behind_its_response_is_told_of_once()
             await trio.lowlevel.checkpoint()
 
     lingering = []
-    one = call(app, lingering=lingering)
-    await one
+    one = await call(app, lingering)
+    assert lingering == [one]
+
+
+async def test_one_that_goes_on_from_its_first_wait_on_is_told_of_too():
+    async def app(scope, receive, send):
+        await send({})
+        await trio.lowlevel.checkpoint()
+
+    lingering = []
+    one = await call(app, lingering)
     assert lingering == [one]
 
 
@@ -101,7 +134,7 @@ async def test_one_that_ends_with_its_response_is_not():
         await send({})
 
     lingering = []
-    await call(app, lingering=lingering)
+    await call(app, lingering)
     assert not lingering
 
 
@@ -131,7 +164,7 @@ async def test_a_look_at_the_task_shows_the_frames_of_the_application():
         await trio.testing.wait_all_tasks_blocked()
         [task] = nursery.child_tasks
         names = [frame.f_code.co_name for frame, _ in task.iter_await_frames()]
-        assert names[:2] == ["serve", "the_application"]
+        assert names[:3] == ["serve", "call", "the_application"]
         assert "sleep_forever" in names
         assert traceback.StackSummary.extract(task.iter_await_frames())
         nursery.cancel_scope.cancel()
@@ -145,12 +178,12 @@ def test_one_that_is_never_finished_can_be_closed():
             closed.append(True)
 
     closed = []
-    one = call(app)
+    one = started(app)
     steps = one.__await__()
     coroutine = one._coroutine
     assert coroutine.cr_frame is one.cr_frame
-    assert one.cr_await is None
+    assert one.cr_await is coroutine.cr_await
     steps.close()
-    assert not closed  # it had not begun
+    assert closed == [True]
     with pytest.raises(RuntimeError, match="cannot reuse"):
         coroutine.send(None)

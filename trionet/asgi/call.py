@@ -6,12 +6,14 @@ The application runs in the task of its connection, and two things would go wron
 apart, at half as much again of the whole request's CPU. So each step of the application is run in a copy of the
 server's context instead; tasks and threads that it starts inherit from that copy, as they would from a task's.
 
+Nearly all requests are answered without a wait, in a single step (`begin`), and need nothing else of this module.
+
 *Work behind the response.* A framework runs background tasks behind the last piece of the body, and the next request
 on the connection must not wait for them. The application that does so shows it: it gives the control back to Trio
 although its response is complete. That is the moment at which `on_lingering` is called, once. An application that
 returns without that, as nearly all do, costs no check.
 
-Both need to stand between Trio and the application's coroutine. `Call` is that: an awaitable whose `send` passes each
+Both need to stand between Trio and a coroutine that waits. `Call` is that: an awaitable whose `send` passes each
 step on. It looks like a coroutine (`cr_frame`, `cr_await`) to whoever walks the stack of a task.
 """
 
@@ -28,22 +30,36 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from .http import HTTPCycle
-    from .types import Application, Scope
+    from .types import Application, Receive, Scope, Send
     from .websocket import WebSocketCycle
 
-__all__ = ["Call"]
+__all__ = ["Call", "begin"]
 
 _COMPLETE: Final = Progress.COMPLETE
 
 
+def begin(app: Application, scope: Scope, receive: Receive, send: Send) -> tuple[Any, Any] | None:
+    """Call an application, up to where it waits for the first time. To be run in its context. A step.
+
+    Returns:
+        Its coroutine, and what that asks Trio for; None if it has returned without waiting, as most do.
+    """
+    coroutine: Any = app(scope, receive, send)
+    if type(coroutine) is not CoroutineType:
+        coroutine = _as_coroutine(coroutine)
+    try:
+        return coroutine, coroutine.send(None)
+    except StopIteration:
+        return None
+
+
 class Call:
-    """One call of an application, to be awaited once.
+    """The rest of a call that has waited, to be awaited once.
 
     Args:
-        app: The application.
-        scope: What it is told.
+        begun: What `begin` gave.
         cycle: Its request.
-        context: Where it runs; nobody else does.
+        context: Where it was begun, and runs on; nobody else does.
         on_lingering: Called when the application goes on behind its response.
 
     Attributes:
@@ -51,35 +67,30 @@ class Call:
         left: Whether the loop over the connection has moved to another task meanwhile.
     """
 
-    __slots__ = ("_app", "_context", "_coroutine", "_cycle", "_on_lingering", "_scope", "done", "left")
+    __slots__ = ("_context", "_coroutine", "_cycle", "_on_lingering", "_trap", "done", "left")
 
     def __init__(
         self,
-        app: Application,
-        scope: Scope,
+        begun: tuple[Any, Any],
         cycle: HTTPCycle | WebSocketCycle,
         context: Context,
         on_lingering: Callable[[Call], None],
     ) -> None:
         self.done = False
         self.left = False
+        self._coroutine, self._trap = begun
         self._context = context
         self._cycle = cycle
         self._on_lingering: Callable[[Call], None] | None = on_lingering
-        self._app = app
-        self._scope = scope
 
     def __await__(self) -> Self:
-        cycle = self._cycle
-        coroutine: Any = self._context.run(self._app, self._scope, cycle.receive, cycle.send)
-        self._coroutine = coroutine if type(coroutine) is CoroutineType else _as_coroutine(coroutine)
         return self
 
     def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> Any:
-        trap = self._context.run(self._coroutine.send, None)
+        trap, self._trap = self._trap, None
         if self._cycle.progress is _COMPLETE:
             self._linger()
         return trap

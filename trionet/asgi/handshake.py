@@ -8,7 +8,7 @@ import trio
 
 from ..server.fault import Fault
 from ..websocket.handshake import rules
-from .call import Call
+from .call import Call, begin
 from .errors import is_disconnect, is_of_the_run
 from .http_access import is_answerable, request_head
 from .report import log_access, log_failure
@@ -36,7 +36,8 @@ async def run_websocket(
     """Call the application for one WebSocket, and close or answer what it leaves undone.
 
     Returns:
-        The call; None if there was none, because the handshake cannot be accepted, or too many are under way.
+        The call, if it has waited; None if not, or if there was none, because the handshake cannot be accepted, or too
+        many are under way.
 
     Cancellation: the application is cancelled.
     """
@@ -50,9 +51,12 @@ async def run_websocket(
     scope = connection_scope.of_websocket(exchange, asked.subprotocols)
     began = trio.current_time()
     served.active += 1
-    call = Call(served.app, scope, cycle, served.context.copy(), on_lingering)
+    context, call = served.context.copy(), None
     try:
-        await call
+        begun = context.run(begin, served.app, scope, cycle.receive, cycle.send)
+        if begun is not None:
+            call = Call(begun, cycle, context, on_lingering)
+            await call
         if await cycle.finish(None):
             await _left_undone(served, cycle, follower)
     except BaseException as exc:  # noqa: ASYNC103 - cancellations are of the run, and raised again
@@ -60,7 +64,8 @@ async def run_websocket(
             raise
         await _failed(served, cycle, exc, follower)  # noqa: ASYNC102 - no cancellation comes here
     finally:
-        call.done = True
+        if call is not None:
+            call.done = True
         served.active -= 1
         if served.access_log is not None:
             seconds = trio.current_time() - began

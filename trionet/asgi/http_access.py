@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from trio.lowlevel import current_task, enable_ki_protection
 
-from ..http.protocol.headers import split_lines
+from ..http.protocol.field_lines import FieldLines
 from ..http.protocol.states import H1State
 
 if TYPE_CHECKING:
@@ -42,13 +42,14 @@ def request_head(exchange: Exchange) -> RequestHead:
     return exchange._head
 
 
-def read_head(exchange: Exchange) -> tuple[RequestHead, Sequence[tuple[bytes, bytes]], bytes | None]:
-    """The request line; the fields as pairs; and their lines as they came, if nobody has looked at them before."""
+def read_head(exchange: Exchange) -> tuple[RequestHead, list[Pair], bool]:
+    """The request line; the fields, in a list of one's own, names in lower case; whether to look for forwarding."""
     head = exchange._head
     headers = head._headers
-    if type(headers) is bytes:
-        return head, split_lines(headers), headers
-    return head, head.headers.raw, None
+    if type(headers) is FieldLines:
+        fields, is_forwarded = headers.lowered()
+        return head, fields.copy(), is_forwarded
+    return head, [(name.lower(), value) for name, value in head.headers.raw], True
 
 
 @enable_ki_protection

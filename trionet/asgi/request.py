@@ -13,7 +13,7 @@ import trio
 from ..errors import HandleBrokenError, HandleClosedError
 from ..http.server.error_response import PLAIN_TEXT, error_text
 from ..server.fault import Fault
-from .call import Call
+from .call import Call, begin
 from .errors import is_disconnect, is_of_the_run
 from .http import HTTPCycle
 from .http_access import is_answerable
@@ -44,7 +44,8 @@ async def run_request(
     """Call the application for one request, and complete what it leaves undone.
 
     Returns:
-        The call; None if there was none: the health was asked for, or too many are under way.
+        The call, if it has waited; None if not, or if there was none: the health was asked for, or too many are under
+        way.
 
     Cancellation: the application is cancelled; a response that was begun is cut off.
     """
@@ -62,9 +63,12 @@ async def run_request(
     scope = connection_scope.of_request(exchange)
     began = trio.current_time() if served.access_log is not None else 0.0
     served.active += 1
-    call = Call(served.app, scope, cycle, served.context.copy(), on_lingering)
+    context, call = served.context.copy(), None
     try:
-        await call
+        begun = context.run(begin, served.app, scope, cycle.receive, cycle.send)
+        if begun is not None:
+            call = Call(begun, cycle, context, on_lingering)
+            await call
         if cycle.progress is not _COMPLETE:
             await _left_undone(served, cycle, follower)
     except BaseException as exc:  # noqa: ASYNC103 - cancellations are of the run, and raised again
@@ -72,7 +76,8 @@ async def run_request(
             raise
         await _failed(served, cycle, exc, follower)  # noqa: ASYNC102 - no cancellation comes here
     finally:
-        call.done = True
+        if call is not None:
+            call.done = True
         served.active -= 1
         if served.access_log is not None:
             seconds = trio.current_time() - began

@@ -62,11 +62,19 @@ class ConnectionScope:
             "client": self.client,
             "scheme": "http" if tls is None else "https",
             "root_path": options.root_path,
+            # Of each request; they are here so that a copy has the room.
+            "method": "",
+            "path": "",
+            "raw_path": b"",
+            "query_string": b"",
+            "headers": (),
+            "state": {},
+            "extensions": {},
         }
 
     def of_request(self, exchange: Exchange) -> Scope:
         """The scope of a request."""
-        head, fields, lines = read_head(exchange)
+        head, fields, is_forwarded = read_head(exchange)
         target = head.target
         if target[0] == "/":
             path, _, query = target.partition("?")
@@ -79,12 +87,12 @@ class ConnectionScope:
         scope["path"] = unquote(path) if "%" in path else path
         scope["raw_path"] = path.encode()
         scope["query_string"] = query.encode()
-        scope["headers"] = [(name.lower(), value) for name, value in fields]
+        scope["headers"] = fields
         scope["state"] = self._state.copy()
         scope["extensions"] = self._extensions.copy()
         if head.http_version != "1.1":
             scope["http_version"] = head.http_version
-        if self._forwarding is not None and (lines is None or b"forwarded" in lines.lower()):
+        if is_forwarded and self._forwarding is not None:
             self._forwarding.apply(scope)
         return scope
 

@@ -67,6 +67,29 @@ def test_what_the_fast_path_takes_is_read_alike(method, fields):
         assert not usable or hosts not in ([b"Host: example"], [b"host: example:80"]) or method in (b"CONNECT", b"get")
 
 
+@given(
+    st.sampled_from([b"GET", b"POST", b"CONNECT", b"get"]),
+    st.lists(st.sampled_from(FIELDS), max_size=3),
+    st.lists(st.sampled_from(FIELDS), max_size=3),
+    st.sampled_from([b"/x", b"*", b"http://example/", b"/ x", b"/x HTTP/1.0\r\nA: b"]),
+)
+def test_fields_that_are_known_are_read_as_if_they_were_not(method, fields, others, target):
+    """Whether the next head has the same fields, or others, or is none at all."""
+    first = fast_request(b"GET /first HTTP/1.1\r\nHost: example\r\n%b\r\n" % b"".join(b"%b\r\n" % f for f in fields))
+    if first is None:
+        return
+    known = first[0]._headers
+    for rest in (fields, others):
+        lines = b"".join(field + b"\r\n" for field in rest)
+        head = b"%b %b HTTP/1.1\r\nHost: example\r\n%b\r\n" % (method, target, lines)
+        got, due = fast_request(head + b"behind", 0, known), fast_request(head + b"behind")
+        assert (got is None) == (due is None)
+        if got is not None and due is not None:
+            assert got[1] == due[1]
+            assert facts(got[0]) == facts(due[0])
+            assert (got[0]._headers is known) == (rest == fields)
+
+
 @pytest.mark.parametrize("port", [1, 9, 10, 9999, 10000, 32768, 59999, 60000, 64999])
 def test_an_ordinary_port_is_for_the_fast_path(port):
     assert fast_request(b"GET / HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % port) is not None

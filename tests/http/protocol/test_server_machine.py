@@ -334,3 +334,29 @@ def test_a_tunnel_and_a_refused_one():
     machine = served(connect + GET)
     machine.respond(403)
     assert machine.next_event() is Signal.NEED_DATA
+
+
+def test_fields_are_shared_with_the_next_request_until_the_connection_is_idle():
+    machine = H1Server()
+    heads = []
+    for number in range(4):
+        if number == 3:
+            machine.forget_fields()
+        heads.append(machine.receive_request(b"GET /%d HTTP/1.1\r\nHost: a\r\nX: y\r\n\r\n" % number))
+        assert machine.next_event() is END
+        machine.respond(200)
+        machine.start_next_cycle()
+    assert [head.target for head in heads] == ["/0", "/1", "/2", "/3"]
+    assert heads[0].headers is heads[1].headers is heads[2].headers
+    assert heads[3].headers is not heads[0].headers
+    assert heads[3].headers == heads[0].headers
+
+
+def test_fields_that_are_long_are_not_kept():
+    machine = H1Server()
+    head = b"GET / HTTP/1.1\r\nHost: a\r\nX: %b\r\n\r\n" % (b"y" * 5000)
+    first = machine.receive_request(head)
+    assert machine.next_event() is END
+    machine.respond(200)
+    machine.start_next_cycle()
+    assert machine.receive_request(head).headers is not first.headers

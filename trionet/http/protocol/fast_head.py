@@ -9,8 +9,10 @@ and then `parse_request` reads the head from its beginning and has the say. What
 with the grammar of `syntax`; the decisive fields are looked for in the lower-cased lines, so that no spelling of a name
 gets past.
 
-The fields stay a slice of bytes until somebody asks for them. There are two patterns, for Host as the first field
-and as a later one: a single pattern with a choice would make most heads pay for the search that they do not need.
+The fields stay a slice of bytes until somebody asks for them (`FieldLines`). Where a client repeats those of its last
+request, byte for byte, they are not even matched again, only the request line is. There are two patterns for the rest,
+for Host as the first field and as a later one: a single pattern with a choice would make most heads pay for the search
+that they do not need.
 
 `tests/http/protocol/test_fast_head.py` shows that whatever is taken here, `parse_request` makes the same of.
 """
@@ -21,6 +23,7 @@ import re
 from typing import Final
 
 from .authority import COMMON
+from .field_lines import FieldLines
 from .framing import CLOSING_FIELDS, NO_FIELDS, FieldSummary
 from .head import METHODS, RequestHead
 from .syntax import FIELD, TOKEN
@@ -28,6 +31,7 @@ from .syntax import FIELD, TOKEN
 __all__ = ["fast_request"]
 
 _LINE: Final = rb"(%b) (/[!-\x22\x24-~]*+) HTTP/1\.1\r\n" % TOKEN
+_REQUEST_LINE: Final = re.compile(_LINE)
 _HOST: Final = rb"[Hh]ost: %b\r\n((?:%b\r\n)*+)" % (COMMON, FIELD)
 _HOST_FIRST: Final = re.compile(rb"%b(%b)\r\n" % (_LINE, _HOST))
 _HOST_LATER: Final = re.compile(rb"%b(((?:(?![Hh]ost:)%b\r\n)++)%b)\r\n" % (_LINE, FIELD, _HOST))
@@ -38,16 +42,24 @@ _DECIDES: Final = re.compile(
 """A field that decides about framing or the connection; the groups are what can be taken at its word at once."""
 
 
-def fast_request(data: bytes, at: int = 0) -> tuple[RequestHead, int] | None:
+def fast_request(data: bytes, at: int = 0, known: FieldLines | None = None) -> tuple[RequestHead, int] | None:
     """What `parse_request` would make of the head that begins at `at`, and where it ends; None if that has to be asked.
 
-    It is None too where the head is not all there.
+    It is None too where the head is not all there. `known` are the fields of a head that was taken here before: the
+    client may send the same again.
     """
+    if known is not None and (match := _REQUEST_LINE.match(data, at)) is not None:
+        end = match.end()
+        if data.startswith(known.wire, end):
+            name, target = match.groups()
+            if (method := METHODS.get(name)) is None or method == "CONNECT":
+                return None
+            return RequestHead(method, target.decode(), "1.1", known, known.summary), end + len(known.wire)
     match = _HOST_FIRST.match(data, at)
     if match is not None:
-        name, target, lines, rest = match.groups()
+        name, target, _, rest = match.groups()
     elif (match := _HOST_LATER.match(data, at)) is not None:
-        name, target, lines, before, after = match.groups()
+        name, target, _, before, after = match.groups()
         rest = before + after
     else:
         return None
@@ -60,4 +72,5 @@ def fast_request(data: bytes, at: int = 0) -> tuple[RequestHead, int] | None:
         if len(found) > 1 or not (close or length):
             return None
         fields = CLOSING_FIELDS if close else FieldSummary.of_length(int(length))
-    return RequestHead(method, target.decode(), "1.1", lines, fields), match.end()
+    end = match.end()
+    return RequestHead(method, target.decode(), "1.1", FieldLines(data[match.start(3) : end], fields), fields), end

@@ -24,6 +24,7 @@ from typing import Final
 from ...errors import RemoteProtocolError
 from ...support.texts import amount, shown_bytes
 from .authority import COMMON
+from .field_lines import FieldLines
 from .framing import NO_BODY, FieldSummary
 from .headers import Headers, checked_headers, split_lines
 from .syntax import FIELD, FIELD_LINES, REQUEST_LINE, STATUS_LINE
@@ -69,22 +70,20 @@ class RequestHead:
         method: str,
         target: str,
         http_version: str,
-        headers: Headers | bytes,
+        headers: Headers | FieldLines,
         fields: FieldSummary | None = None,
     ) -> None:
         self.method = method
         self.target = target
         self.http_version = http_version
         self.fields = fields
-        self._headers = headers  # field lines that were checked, until somebody looks at them
+        self._headers = headers
 
     @property
     def headers(self) -> Headers:
         """The fields."""
         headers = self._headers
-        if isinstance(headers, bytes):
-            self._headers = headers = checked_headers(split_lines(headers))
-        return headers
+        return headers.headers if isinstance(headers, FieldLines) else headers
 
     @property
     def has_body(self) -> bool:
@@ -99,7 +98,7 @@ class RequestHead:
     def field_count(self) -> int:
         """How many fields there are."""
         headers = self._headers
-        return headers.count(b"\n") if isinstance(headers, bytes) else len(headers.raw)
+        return len(headers) if isinstance(headers, FieldLines) else len(headers.raw)
 
     @property
     def shown_target(self) -> str:

@@ -24,6 +24,7 @@ from ...errors import LocalProtocolError, RemoteProtocolError
 from .body_reader import CountedReader
 from .body_writer import DiscardingWriter, UntilEOFWriter, make_writer
 from .fast_head import fast_request
+from .field_lines import FieldLines
 from .framing import CLOSING_FIELDS, NO_BODY, NO_FIELDS, UNTIL_EOF
 from .head import RequestHead, parse_request
 from .headers import as_pairs
@@ -55,6 +56,10 @@ _TOKEN_BYTES: Final = frozenset(TOKEN_CHARACTERS)
 _DISCARDING: Final = DiscardingWriter()
 
 
+MAX_KNOWN: Final = 4096
+"""Bytes of fields that are remembered until the next request at most."""
+
+
 class H1Server(H1Machine):
     """A server's HTTP/1.1 machine.
 
@@ -75,6 +80,7 @@ class H1Server(H1Machine):
         "_blank_lines",
         "_fast",
         "_framing",
+        "_known",
         "_small_head",
         "awaits_continue",
         "ending",
@@ -89,6 +95,7 @@ class H1Server(H1Machine):
         super().__init__(leftover, limits)
         self.ending = False
         self.head_held = False
+        self._known: FieldLines | None = None  # the fields of the last head, if it went the fast path
         self.error_fields: HeaderInput | Headers = ()
         self.with_date = True
         # A head of so many bytes keeps all limits: a field takes four of them at least.
@@ -187,7 +194,7 @@ class H1Server(H1Machine):
         if self.peer_state is not _IDLE or buffer.at != len(buffer.data) or self.received_eof:
             self.receive(data)
             return self.next_event()
-        fast = fast_request(data)
+        fast = fast_request(data, 0, self._known)
         if fast is not None:
             head, end = fast
             if end <= self._small_head or self._within_limits(head, end):
@@ -208,7 +215,11 @@ class H1Server(H1Machine):
                 if not self.received_eof:
                     return _NEED_DATA
             # A head in one piece. One that trickles in is for a search that is resumed, not begun anew with each piece.
-            elif not buffer.searched and type(data) is bytes and (fast := fast_request(data, at)) is not None:
+            elif (
+                not buffer.searched
+                and type(data) is bytes
+                and (fast := fast_request(data, at, self._known)) is not None
+            ):
                 head, end = fast
                 if end - at <= self._small_head or self._within_limits(head, end - at):
                     buffer.at = end
@@ -219,6 +230,8 @@ class H1Server(H1Machine):
     def _begin_fast(self, head: RequestHead) -> None:
         """As `_begin`, for a head that leaves nothing to be looked at but a Content-Length."""
         self.request = head
+        if type(lines := head._headers) is FieldLines:
+            self._known = lines if len(lines.wire) <= MAX_KNOWN else None
         fields = head.fields
         if fields is NO_FIELDS or fields is None:
             self._framing = NO_BODY
@@ -229,6 +242,10 @@ class H1Server(H1Machine):
         self._reader = None
         self.peer_state, self.our_state = HEAD_COMPLETE, BEGUN
         self._fast = head.method != "HEAD"  # nor is it CONNECT
+
+    def forget_fields(self) -> None:
+        """Keep nothing of the last request: its connection is idle."""
+        self._known = None
 
     def take_body(self, most: int) -> bytes | None:
         """The whole body at once, if its length is known, at most `most`, and all of it is there; else None.

@@ -94,8 +94,10 @@ class ClientWatch:
             self._look_at_head(now, handle._bytes_received - size, since)
         elif now - since >= limits.idle_timeout and not self._has_input(since):
             handle._take(Event.IDLE_TIMEOUT)
-        elif handle._life.retiring and cycle.exchange is None:
-            handle._stop_waiting()
+        elif cycle.exchange is None:
+            cycle.machine.forget_fields()  # of thousands that are idle
+            if handle._life.retiring:
+                handle._stop_waiting()
 
     def _look_at_head(self, now: float, start: int, since: float) -> None:
         """A head that began at `start`, in all that was received, is waited for; the present receive began `since`."""
