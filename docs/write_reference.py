@@ -64,7 +64,8 @@ PAGES: dict[str, tuple[str, str, str]] = {
     "asgi": ("trionet.asgi", "trionet.asgi", "serve_asgi open_asgi LifespanError ClientDisconnectedError"),
     "fanout": (
         "trionet.fanout", "trionet.fanout",
-        "open_fanout MemoryFanout RedisFanout Subscription Message Gap relay Fanout FanoutError FanoutClosedError",
+        "open_fanout MemoryFanout RedisFanout RedisStreamFanout Subscription Message Gap relay"
+        " Fanout FanoutError FanoutClosedError",
     ),
     "inspect": ("trionet.inspect", "trionet.inspect", "Timeline Entry Life lives"),
     "httpx": ("trionet.httpx", "trionet.httpx", "TrionetTransport"),

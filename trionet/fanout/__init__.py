@@ -12,6 +12,7 @@ from .memory import MemoryFanout
 from .opening import open_fanout
 from .protocol import Fanout
 from .redis_pubsub import RedisFanout
+from .redis_stream import RedisStreamFanout
 from .relay import relay
 from .subscription import Subscription
 
@@ -23,6 +24,7 @@ __all__ = [
     "MemoryFanout",
     "Message",
     "RedisFanout",
+    "RedisStreamFanout",
     "Subscription",
     "open_fanout",
     "relay",

@@ -98,17 +98,19 @@ class Outage:
 
     Args:
         place: Where Redis is, for the log.
+        logged: Whether there are these lines. The reader of a fan-out has them, and nobody else needs to.
     """
 
-    __slots__ = ("_attempts", "_place")
+    __slots__ = ("_attempts", "_logged", "_place")
 
-    def __init__(self, place: RedisPlace) -> None:
+    def __init__(self, place: RedisPlace, *, logged: bool = True) -> None:
         self._place = place
+        self._logged = logged
         self._attempts = 0
 
     async def wait(self, error: BaseException) -> None:
         """The connection was lost, or there is none: wait for the next attempt, at most 2 s."""
-        if not self._attempts:
+        if self._logged and not self._attempts:
             causes = "; ".join(str(leaf) or type(leaf).__name__ for leaf in leaves(error))
             _LOG.warning("the connection to Redis at %s is lost, trying again: %s", self._place, causes)
         pause = min(2.0, 0.02 * 2**self._attempts)

@@ -21,9 +21,12 @@ from .errors import FanoutClosedError
 from .items import Gap, Message
 
 if TYPE_CHECKING:
-    from typing import Self
+    from collections.abc import Awaitable, Callable
+    from typing import Self, TypeAlias
 
     from .items import Missing
+
+    History: TypeAlias = Callable[[], Awaitable[list[Message | Gap]]]
 
 __all__ = ["Overflow", "QueueBounds", "Subscription"]
 
@@ -58,13 +61,30 @@ class Subscription:
         topic: What it was subscribed to.
     """
 
-    __slots__ = ("_bounds", "_bytes", "_error", "_hole", "_items", "_last", "_lot", "_messages", "_taken", "topic")
+    __slots__ = (
+        "_bounds",
+        "_bytes",
+        "_error",
+        "_history",
+        "_hole",
+        "_is_unwanted",
+        "_items",
+        "_last",
+        "_lot",
+        "_messages",
+        "_past",
+        "_taken",
+        "topic",
+    )
 
     def __init__(self, topic: str, bounds: QueueBounds) -> None:
         self.topic = topic
         self._bounds = bounds
         self._items: deque[Message | Gap] = deque()
         self._hole: Gap | None = None  # in front of all items
+        self._history: History | None = None  # in front of that
+        self._past: deque[Message | Gap] = deque()  # what it has given, in front of all
+        self._is_unwanted: Callable[[Message], bool] | None = None
         self._messages = 0
         self._bytes = 0
         self._last: str | None = None
@@ -105,6 +125,10 @@ class Subscription:
             await trio.lowlevel.checkpoint_if_cancelled()
         else:
             await trio.lowlevel.checkpoint()
+        while self._past or self._history is not None:
+            if self._past:
+                return self._given(self._past.popleft())
+            await self._read_history()
         while True:
             if (item := self._take()) is not None:
                 return item
@@ -121,20 +145,47 @@ class Subscription:
         if not self._items:
             return None
         item = self._items.popleft()
+        if isinstance(item, Message):
+            self._messages -= 1
+            self._bytes -= len(item.data)
+        return self._given(item)
+
+    def _given(self, item: Message | Gap) -> Message | Gap:
         if isinstance(item, Gap):
             return replace(item, since=self._last)
-        self._messages -= 1
-        self._bytes -= len(item.data)
         self._last = item.id
         return item
 
+    async def _read_history(self) -> None:
+        """Read on in what came before this subscription, if its fan-out keeps that; behind its end there is no more."""
+        assert self._history is not None
+        items = await self._history()
+        if self._error is not None:
+            raise self._error.with_traceback(None)
+        self._past += items
+        if not items:
+            self._history = None
+
     # --- whoever delivers ----------------------------------------------------------------------------------------
+
+    def _begin_with(self, history: History, after: str) -> None:
+        """Let the subscriber have these items first, which came behind `after`; what is delivered waits."""
+        self._history = history
+        self._last = after
+
+    def _leave_out(self, is_unwanted: Callable[[Message], bool]) -> None:
+        """Leave out what is delivered, until there is a message of which this is not true."""
+        self._is_unwanted = is_unwanted
 
     @enable_ki_protection
     def _put(self, message: Message) -> None:
         """Deliver a message; a message always fits into an empty queue. A step."""
         if self._error is not None:
             return
+        if self._is_unwanted is not None:
+            if self._is_unwanted(message):
+                return
+            self._is_unwanted = None
         bounds = self._bounds
         size = len(message.data)
         while self._messages and (self._messages >= bounds.max_messages or self._bytes + size > bounds.max_bytes):
@@ -194,7 +245,8 @@ class Subscription:
         """From now on there is nothing but this error. A step."""
         if self._error is None:
             self._error = error
-            self._hole = None
+            self._hole = self._history = None
+            self._past.clear()
             self._items.clear()
             self._messages = self._bytes = 0
             self._lot.unpark_all()
