@@ -117,6 +117,7 @@ def _app() -> App:
     app = App(name="trionet", help=(summary or "").partition("\n")[0], version=_version, help_format="plaintext")
     app.command("trionet.cli.serving:asgi")
     app.command("trionet.cli.serving:serve")
+    app.command("trionet.cli.connect:connect")
     app.command("trionet.cli.demo:demo")
     return app
 
