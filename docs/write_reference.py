@@ -44,6 +44,7 @@ PAGES: dict[str, tuple[str, str, str]] = {
     "http-server": (
         "HTTP servers", "trionet",
         "HTTPServerConnection Exchange HTTPException ResponseStream EventStream HTTPLimits Headers MultiMapping"
+        " UploadedFile"
         " forwarded_request_headers forwarded_response_headers",
     ),
     "http-client": (

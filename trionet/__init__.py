@@ -57,6 +57,7 @@ if TYPE_CHECKING:
         MultiMapping,
         Response,
         ResponseStream,
+        UploadedFile,
         forwarded_request_headers,
         forwarded_response_headers,
         to_connection,
@@ -132,6 +133,7 @@ __all__ = [
     "TrionetError",
     "UpgradeFailedError",
     "UpgradeRefusedError",
+    "UploadedFile",
     "WebSocket",
     "WebSocketStatistics",
     "Wire",
@@ -165,8 +167,9 @@ __all__ = [
 
 _HTTP = (
     "EventStream Exchange HTTPClient HTTPClientConnection HTTPClientStatistics HTTPException HTTPLimits"
-    " HTTPRequest HTTPServerConnection Headers MultiMapping Response ResponseStream forwarded_request_headers"
-    " forwarded_response_headers to_connection to_http_client to_http_server to_http_tunnel to_socks5_tunnel"
+    " HTTPRequest HTTPServerConnection Headers MultiMapping Response ResponseStream UploadedFile"
+    " forwarded_request_headers forwarded_response_headers to_connection to_http_client to_http_server to_http_tunnel"
+    " to_socks5_tunnel"
 )
 _WEBSOCKET = (
     "CloseReason ConnectionClosed Fragments PerMessageDeflate WebSocket WebSocketStatistics broadcast"

@@ -26,6 +26,7 @@ EXAMPLES = {
     ),
     "chat": r"welcome and welcome\nann hears hello, all\nbob hears hello, all\n5000000 bytes sent as \d+\n",
     "http_app": (r"200 b'hello\\n'\n{'sum': 6}\nb'0\\n1\\n2\\n'\n201 b'1000000 bytes\\n'\n404\n1 connection\n"),
+    "json_api": (r"401 {'error': 'POST /login first'}\n{'notes': 1}\n\['buy milk'\]\n206 b'pix'\n"),
     "length_prefixed": r"b'stressed'\n1 closed gracefully, 0 by force, in .* s\n",
     "one_port": r"from a line protocol\n200 b'hello\\n'\nover HTTP\n",
     "reverse_proxy": (

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .client.statistics import HTTPClientStatistics
     from .server.event_stream import EventStream
     from .server.forwarding import forwarded_request_headers, forwarded_response_headers
+    from .server.uploaded_file import UploadedFile
 
 __all__ = [
     "EventStream",
@@ -47,6 +48,7 @@ __all__ = [
     "MultiMapping",
     "Response",
     "ResponseStream",
+    "UploadedFile",
     "forwarded_request_headers",
     "forwarded_response_headers",
     "to_connection",
@@ -58,6 +60,7 @@ __all__ = [
 
 _LOADED_LATER: Final = {
     "EventStream": "server.event_stream",
+    "UploadedFile": "server.uploaded_file",
     "HTTPClient": "client.client",
     "HTTPClientConnection": "client.connection",
     "HTTPClientStatistics": "client.statistics",

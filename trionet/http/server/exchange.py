@@ -31,12 +31,14 @@ if TYPE_CHECKING:
 
     from ...handle import Handle
     from ...handle.recipe import Recipe
+    from ...support.multi_mapping import MultiMapping
     from ..protocol.body_writer import Buffer
     from ..protocol.cookies import SameSite
     from ..protocol.head import RequestHead
     from ..protocol.headers import HeaderInput, Headers
     from .connection import HTTPServerConnection
     from .event_stream import EventStream
+    from .uploaded_file import UploadedFile
 
     Successor = TypeVar("Successor", bound=Handle)
 
@@ -198,6 +200,37 @@ class Exchange(IncomingRequest):
             return read_json(data)
         except ValueError as exc:
             raise RemoteProtocolError(str(exc)).with_handle(self.connection) from exc
+
+    def form(
+        self, *, max_parts: int = 1000, max_field_bytes: int = 2**20, max_bytes: int = 100 * 2**20
+    ) -> AbstractAsyncContextManager[MultiMapping[str | UploadedFile]]:
+        """Read the request's body as a form: ``async with exchange.form() as form: form["name"]``.
+
+        Urlencoded or multipart/form-data, for which python-multipart has to be installed (the extra ``forms``). Values
+        are str, and `UploadedFile` for files, which are open until the block ends. Small files are in memory, others in
+        files of the system's temporary folder that have no names.
+
+        Args:
+            max_parts: How many fields and files there may be.
+            max_field_bytes: How long a value may be that is no file; all together have eight times that at most, and
+                an urlencoded form has that in all.
+            max_bytes: How long the form may be.
+
+        Raises (on entering):
+            RemoteProtocolError: it is malformed, or the client ended the connection in the middle of it; or the request
+                has something other than a form. Uncaught, it gives a 400 or 415.
+            LimitExceededError: it is larger than allowed. Uncaught, it gives a 413.
+            HTTPException: 507, as there is no room for its files. Other errors of the disk are raised as they are.
+            ValueError, TypeError: a bound cannot be right.
+            LocalProtocolError, HandleBusyError, HandleBrokenError, HandleClosedError, HandleMovedError: as for `read`.
+
+        Cancellation: what was read of the form is gone; a write to the disk is waited for.
+
+        Source: RFC 7578; WHATWG URL, application/x-www-form-urlencoded parsing.
+        """
+        from .form import open_form
+
+        return open_form(self, max_parts, max_field_bytes, max_bytes)
 
     def __aiter__(self) -> Self:
         """Iterate over the request's body, in pieces as they come. Raises what `read` raises."""

@@ -1,0 +1,195 @@
+"""`Exchange.form`: bounds, files on the disk, and that nothing of them is left."""
+
+import errno
+import os
+import tempfile
+
+import pytest
+import trio
+
+import trionet
+from trionet import UploadedFile
+from trionet.http.server import uploaded_file
+
+from ...helpers.http_served import ask, read_answer
+from ...helpers.multipart_corpus import END, GOOD, B, field, file
+
+MULTIPART = f"multipart/form-data; boundary={B}"
+URLENCODED = "application/x-www-form-urlencoded"
+
+
+def post(body, kind=MULTIPART):
+    return f"POST / HTTP/1.1\r\nHost: a\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+@pytest.fixture
+async def serve(nursery):
+    """Serves what happens within the form's block, and gives a client."""
+    async with trionet.open_scope(drain_timeout=0) as scope:
+
+        async def start(within, **bounds):
+            async def handler(exchange):
+                async with exchange.form(**bounds) as form:
+                    await within(form)
+                await exchange.respond(200)
+
+            server = await nursery.start(trionet.serve_http, handler, 0)
+            return await scope.connect_tcp("127.0.0.1", server.port)
+
+        yield start
+        scope.cancel()
+
+
+@pytest.fixture
+def open_files():
+    before = len(os.listdir("/proc/self/fd"))
+    return lambda: len(os.listdir("/proc/self/fd")) - before
+
+
+@pytest.mark.parametrize("kind", [URLENCODED, "Application/X-WWW-Form-Urlencoded; charset=utf-8"])
+async def test_an_urlencoded_form(serve, kind):
+    async def within(form):
+        found.append(form.items())
+
+    found = []
+    client = await serve(within)
+    assert (await ask(client, post(b"a=1&b=&c&a=%C3%A4+x&%ff=y", kind))).status == 200
+    assert found == [[("a", "1"), ("b", ""), ("c", ""), ("a", "ä x"), ("\ufffd", "y")]]
+
+
+async def test_however_it_is_cut_into_pieces_it_is_the_same_form(serve):
+    async def within(form):
+        found.append(
+            [(name, await value.read() if isinstance(value, UploadedFile) else value) for name, value in form.items()]
+        )
+
+    found = []
+    client = await serve(within)
+    body = GOOD["a value that is nearly a boundary"].removesuffix(END) + file("f", "x", b"\r\n--data") + END
+    head = f"POST / HTTP/1.1\r\nHost: a\r\nContent-Type: {MULTIPART}\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
+    for size in (1, 2, 7, 10_000):
+        pieces = [body[at : at + size] for at in range(0, len(body), size)]
+        await client.send_all(head + b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n")
+        assert (await read_answer(client)).status == 200
+    assert len(found) == 4
+    assert all(one == found[0] for one in found)
+    assert found[0][1] == ("f", b"\r\n--data")
+
+
+async def test_files_small_and_large_and_what_is_left_of_them(serve, open_files, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+    async def within(form):
+        small, large = form["small"], form["large"]
+        assert (small.filename, small.content_type, small.size) == ("../x", "text/plain", 5)
+        assert small.is_in_memory
+        assert not large.is_in_memory
+        assert large.size == len(data)
+        assert os.fstat(large.file.fileno()).st_mode & 0o777 == 0o600
+        assert not list(tmp_path.iterdir())
+        for _ in range(2):
+            assert await large.read() == data
+            pieces = [piece async for piece in large]
+            assert b"".join(pieces) == data
+            assert max(map(len, pieces)) == 65536
+        assert [piece async for piece in small] == [b"small"]
+        kept.append((large, open_files()))
+
+    data = os.urandom(3 * 2**20 + 7)
+    kept = []
+    client = await serve(within)
+    before = open_files()
+    body = file("small", "../x", b"small") + file("large", "y", data) + END
+    assert (await ask(client, post(body))).status == 200
+    ((large, within_block),) = kept
+    assert large.file.closed
+    assert within_block == before + 1
+    assert open_files() == before
+
+
+async def test_many_small_files_are_not_all_in_memory(serve):
+    async def within(form):
+        kept.extend(value.is_in_memory for value in form.get_list("f"))
+
+    kept = []
+    client = await serve(within)
+    body = b"".join(file("f", str(number), b"x" * 60_000) for number in range(30)) + END
+    assert (await ask(client, post(body))).status == 200
+    assert 10 < kept.count(True) < 20
+    assert len(kept) == 30
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "bounds", "status", "text"),
+    [
+        (field("a") * 4 + END, MULTIPART, {"max_parts": 3}, 413, "more than 3 parts"),
+        (field("a", "x" * 11) + END, MULTIPART, {"max_field_bytes": 10}, 413, "more than 10 bytes in a field"),
+        (field("a", "x" * 10) * 9 + END, MULTIPART, {"max_field_bytes": 10}, 413, "more than 80 bytes in its fields"),
+        (file("f", "x", b"x" * 1000) + END, MULTIPART, {"max_bytes": 900}, 413, "more than 900 bytes"),
+        (b"a=1&b=2&c=3&d=4", URLENCODED, {"max_parts": 3}, 413, "more than 3 fields"),
+        (b"a=" + b"x" * 10, URLENCODED, {"max_field_bytes": 10}, 413, "more than 10 bytes"),
+        (b"{}", "application/json", {}, 415, "not 'application/json'"),
+        (b"x", "", {}, 415, "not ''"),
+        (b"x", "multipart/form-data", {}, 400, "boundary"),
+        (b"x", f"multipart/form-data; boundary={'x' * 71}", {}, 400, "boundary"),
+        (field("a"), MULTIPART, {}, 400, "ends before its last boundary"),
+        (b"nonsense", MULTIPART, {}, 400, "malformed"),
+    ],
+)
+async def test_what_is_too_much_or_no_form_is_the_clients_fault(serve, body, kind, bounds, status, text, caplog):
+    async def within(form):
+        raise AssertionError(form)
+
+    caplog.set_level("INFO", "trionet.server")
+    client = await serve(within, **bounds)
+    assert (await ask(client, post(body, kind))).status == status
+    assert text in caplog.text
+    assert {record.levelname for record in caplog.records if record.name.startswith("trionet")} == {"INFO"}
+
+
+async def test_a_form_that_says_it_is_too_long_is_not_read(serve):
+    async def within(form):
+        raise AssertionError(form)
+
+    client = await serve(within, max_bytes=100)
+    head = post(b"x" * 101).removesuffix(b"\r\n\r\n" + b"x" * 101)
+    assert (await ask(client, head + b"\r\nExpect: 100-continue\r\n\r\n")).status == 413
+
+
+async def test_bounds_that_cannot_be(serve):
+    async def within(form):
+        raise AssertionError(form)
+
+    for bounds in ({"max_parts": 0}, {"max_field_bytes": -1}, {"max_bytes": 1.5}):
+        client = await serve(within, **bounds)
+        assert (await ask(client, post(END))).status == 500
+
+
+async def test_a_full_disk_is_507(serve, monkeypatch, caplog, open_files):
+    async def within(form):
+        raise AssertionError(form)
+
+    def full(self, data):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(uploaded_file.UploadedFile, "_write", full)
+    client = await serve(within)
+    before = open_files()
+    assert (await ask(client, post(file("f", "x", b"x" * 100_000) + END))).status == 507
+    assert "there is no room for the files of a form" in caplog.text
+    assert open_files() == before
+
+
+async def test_nothing_stays_open_when_the_client_leaves_in_the_middle(serve, open_files):
+    async def within(form):
+        raise AssertionError(form)
+
+    client = await serve(within)
+    before = open_files()
+    await client.send_all(post(file("f", "x", b"x" * 5_000_000) + END)[:3_000_000])
+    await trio.testing.wait_all_tasks_blocked(0.02)
+    assert open_files() == before + 1
+    client.abort()
+    with trio.fail_after(5):
+        while open_files() >= before:
+            await trio.testing.wait_all_tasks_blocked()
