@@ -19,6 +19,7 @@ import trio
 import trionet
 from trionet.cli import main
 from trionet.cli.demo.command import run
+from trionet.cli.demo.contrasts import CONTRASTS, Contrast
 from trionet.cli.demo.line_server import LineServer
 from trionet.cli.demo.performance import Outcome
 from trionet.cli.demo.promises import Stage, Step, expect
@@ -64,7 +65,7 @@ def test_a_promise_is_one_short_sentence(step: Step) -> None:
     assert len(step.promise) <= WIDTH - 4
 
 
-def test_piped_there_is_plain_text_of_100_columns() -> None:
+def test_piped_there_is_plain_text_of_80_columns() -> None:
     done = _run()
     assert (done.returncode, done.stderr) == (0, "")
     assert "\x1b" not in done.stdout
@@ -72,6 +73,11 @@ def test_piped_there_is_plain_text_of_100_columns() -> None:
     assert "…" not in done.stdout  # nothing had to be cut
     for step in STEPS:
         assert f"✓ {step.promise}\n" in done.stdout
+    for contrast in CONTRASTS:
+        assert f"✓ {contrast.situation}\n  trionet        " in done.stdout
+    assert "How to read this table" in done.stdout
+    for program in ("curl", "nc", "openssl s_client", "python -m websockets", "in a browser"):
+        assert program in done.stdout[done.stdout.index("trionet demo --serve --port 8765") :]
 
 
 def test_a_terminal_of_80_columns_gets_all_of_it() -> None:
@@ -108,6 +114,49 @@ async def test_the_order_of_lines_is_always_the_same(capsys: pytest.CaptureFixtu
     assert shapes[0] == shapes[1] == shapes[2]
 
 
+# --- beside other libraries -----------------------------------------------------------------------------------------
+
+
+def _lines_of(contrast: Contrast, out: str) -> tuple[str, str]:
+    ours, theirs = out[out.index(contrast.situation) :].splitlines()[1:3]
+    return ours.removeprefix("  trionet").strip(), theirs.strip()
+
+
+async def test_what_others_do_is_found_live(capsys: pytest.CaptureFixture[str]) -> None:
+    assert await run(steps=STEPS[:1], contrasts=CONTRASTS) == 0
+    out = capsys.readouterr().out
+    found = {contrast.name: _lines_of(contrast, out) for contrast in CONTRASTS}
+    assert found["two owners"] == (
+        "HandleMovedError at once; the WebSocket works on",
+        "trio-websocket the stream took the line too; the WebSocket is dead (1002)",
+    )
+    assert found["lost leftover"][0] == "the upgrade begins with what came early: 101"
+    assert re.fullmatch(r"plain Trio +1\d\d bytes were read and are lost: it waits for ever", found["lost leftover"][1])
+    assert re.fullmatch(r"the next send raises: [1-9][\d,]+ bytes of it went out", found["torn frame"][0])
+    assert found["torn frame"][1] == "trio-websocket the next send succeeds, in the middle of the torn one"
+    assert found["lost slot"] == (
+        "the block gives the slot back; the next request is answered",
+        "httpx          the slot stays taken: PoolTimeout for every later request",
+    )
+
+
+async def test_a_contrast_without_its_library_says_so_and_one_that_we_break_is_told(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def ours(scope: trionet.Scope, port: int) -> str:
+        await trio.lowlevel.checkpoint()
+        expect(1 + 1 == 3, "one and one is three")
+        return "never"
+
+    monkeypatch.setitem(sys.modules, "httpx", None)
+    slot = next(contrast for contrast in CONTRASTS if contrast.name == "lost slot")
+    assert await run(steps=STEPS[:1], contrasts=[replace(slot, ours=ours)], json=True) == 1
+    (seen,) = json.loads(capsys.readouterr().out)["contrasts"]
+    assert seen["ours"] == "broken: one and one is three"
+    assert seen["theirs"] == "skipped: httpx is not installed"
+    assert (seen["kept"], seen["peer"]) == (False, "httpx")
+
+
 # --- JSON ---------------------------------------------------------------------------------------------------------
 
 
@@ -122,6 +171,7 @@ def test_json_is_one_object_that_says_all_is_kept() -> None:
     assert found["handles"]["open"] == 0
     assert found["handles"]["opened"] == found["handles"]["moved"] + found["handles"]["closed"]
     assert found["server"]["failed"] == 0
+    assert [(seen["name"], seen["kept"]) for seen in found["contrasts"]] == [(each.name, True) for each in CONTRASTS]
     first = found["steps"][0]["handles"][0]
     assert (first["side"], first["handle"], first["reason"]) == ("client", "Connection #1", "upgraded")
     assert first["phases"] == ["open", "claimed", "moved"]
@@ -367,6 +417,7 @@ def test_a_missing_module_of_our_own_is_a_bug_and_not_hidden(monkeypatch: pytest
         (b"", b""),
         (b"\x16\x03 but not TLS", b""),
         (b"GET / HTTP/1.1\r\nnonsense\r\n\r\n", None),
+        (b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", None),
     ],
 )
 async def test_the_line_server_answers_and_survives_every_client(said: bytes, answer: bytes | None) -> None:

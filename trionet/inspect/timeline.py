@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 from trio.lowlevel import enable_ki_protection
 
+from ..connection import Connection
 from ..support.checks import check_count
 
 if TYPE_CHECKING:
@@ -224,4 +225,4 @@ def _life(entries: list[Entry]) -> Life:
 
 def _kind(handle: Any) -> str:
     """What names begin with: the class, or TLS for a byte stream that is encrypted."""
-    return "TLS" if getattr(handle, "tls", None) is not None else type(handle).__name__
+    return "TLS" if isinstance(handle, Connection) and handle.tls is not None else type(handle).__name__

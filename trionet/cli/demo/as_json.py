@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .contrasts import Seen
     from .performance import Outcome, Result
 
 __all__ = ["JSONDisplay"]
@@ -18,6 +19,7 @@ class JSONDisplay:
 
     def __init__(self) -> None:
         self._version = ""
+        self._contrasts: list[Seen] = []
 
     def title(self, version: str, address: str) -> None:
         """Remember what goes into the object."""
@@ -26,9 +28,19 @@ class JSONDisplay:
     def result(self, result: Result) -> None:
         """Nothing yet."""
 
+    def contrast(self, seen: Seen) -> None:
+        """Keep it for the object."""
+        self._contrasts.append(seen)
+
     def outcome(self, outcome: Outcome) -> None:
         """The object."""
-        print(json.dumps({"version": self._version, **_outcome(outcome)}, indent=2), flush=True)
+        print(
+            json.dumps(
+                {"version": self._version, **_outcome(outcome), "contrasts": list(map(asdict, self._contrasts))},
+                indent=2,
+            ),
+            flush=True,
+        )
 
     def say(self, text: str) -> None:
         """Plain lines, now."""

@@ -17,6 +17,7 @@ import trionet
 
 from ...inspect import Timeline
 from .as_json import JSONDisplay
+from .contrasts import CONTRASTS, watch
 from .line_server import LineServer
 from .performance import Outcome, perform
 from .promises import HOST, Stage
@@ -24,11 +25,14 @@ from .render import Display
 from .steps import STEPS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
-    from ... import DrainReport, Server
+    from ... import Connection, DrainReport, Server
+    from .contrasts import Contrast
     from .performance import Result
     from .promises import Step
+
+    Handler = Callable[[Connection], Awaitable[None]]
 
 __all__ = ["VERSION", "demo", "run"]
 
@@ -36,12 +40,17 @@ DRAIN = 5.0
 """Seconds that the server gives its connections at the end."""
 SECONDS = 30.0
 """For all steps together. They take less than one."""
+SERVING = "\nServing on {host}:{port} until Ctrl-C. In another terminal:"
+NOT_SERVING = "\nTo talk to it yourself: python -m trionet demo --serve --port {port}, and then:"
 TRY_IT = """
-Serving on {host}:{port} until Ctrl-C. Try it:
-  nc {host} {port}                                then type: ECHO hello
-  python -m websockets ws://{host}:{port}/        then type anything
-  openssl s_client -quiet -connect {host}:{port}  then type: ECHO in secret
+  curl http://{host}:{port}/hello                  or / in a browser
+  nc {host} {port}                                 then type: ECHO hello
+  openssl s_client -quiet -connect {host}:{port}   then type: ECHO in secret
+  python -m websockets ws://{host}:{port}/         then type anything
+  python -m trionet connect ws://{host}:{port}/    the same, with a history
 """
+PORT = 8765
+"""What is named where the server is over."""
 
 
 def _version() -> str:
@@ -62,8 +71,8 @@ def demo(
 ) -> int:
     """Show on this machine what trionet promises, and check it.
 
-    Starts a server on 127.0.0.1 and connects to it in every way that it knows. The exit status is 0 if every promise
-    was kept, 1 if one was broken.
+    Starts a server on 127.0.0.1 and connects to it in every way that it knows; then shows what other libraries do where
+    trionet keeps a promise. The exit status is 0 if every promise was kept, 1 if one was broken.
 
     Parameters
     ----------
@@ -74,11 +83,17 @@ def demo(
     json
         Print the results for a program to read.
     """
-    return trio.run(partial(run, serve=serve, port=port, json=json))
+    return trio.run(partial(run, serve=serve, port=port, json=json, contrasts=CONTRASTS))
 
 
 async def run(
-    *, serve: bool = False, port: int = 0, json: bool = False, steps: Sequence[Step] = STEPS, seconds: float = SECONDS
+    *,
+    serve: bool = False,
+    port: int = 0,
+    json: bool = False,
+    steps: Sequence[Step] = STEPS,
+    contrasts: Sequence[Contrast] = (),
+    seconds: float = SECONDS,
 ) -> int:
     """The demonstration as a coroutine: its exit status.
 
@@ -87,6 +102,7 @@ async def run(
         port: 0 to 65,535.
         json: See there.
         steps: What to show.
+        contrasts: What to show beside other libraries.
         seconds: For all steps together.
 
     Cancellation: everything is closed.
@@ -110,12 +126,24 @@ async def run(
             results = await perform(steps, stage, timeline, seconds=seconds, tell=display.result)
             drain = None if serve else await server.drain(DRAIN)
             outcome = _outcome(results, trio.current_time() - began, server, drain, timeline)
+            told = await _beside_others(contrasts, handle, display)
             display.outcome(outcome)
-            status = 0 if outcome.kept else 1
+            status = 0 if outcome.kept and told else 1
+            if not serve and not json:
+                display.say((NOT_SERVING + TRY_IT).format(host=HOST, port=port or PORT).rstrip())
             if serve:
                 await _serve_on(server, display)
             nursery.cancel_scope.cancel()
     return status
+
+
+async def _beside_others(contrasts: Sequence[Contrast], handle: Handler, display: Display | JSONDisplay) -> bool:
+    """Try them against a server of their own, whose connections are nobody's business afterwards."""
+    async with trionet.open_scope(drain_timeout=DRAIN) as scope:
+        server = await scope.start(partial(trionet.serve_tcp, handle, 0, host=HOST))
+        kept = await watch(contrasts, scope, server.port, display.contrast)
+        scope.cancel()
+    return kept
 
 
 def _outcome(
@@ -146,7 +174,7 @@ def _certificates() -> tuple[ssl.SSLContext, ssl.SSLContext]:
 async def _serve_on(server: Server, display: Display | JSONDisplay) -> None:
     """Serve until Ctrl-C or SIGTERM, then drain."""
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        display.say(TRY_IT.format(host=HOST, port=server.port))
+        display.say((SERVING + TRY_IT).format(host=HOST, port=server.port))
         async for _ in signals:
             break
         report = await server.drain(DRAIN)

@@ -1,8 +1,8 @@
-"""The server of the demonstration: a line protocol that can turn into TLS and WebSocket, all of it on one port.
+"""The server of the demonstration: lines, TLS, HTTP and WebSocket, all of it on one port.
 
-It is written the way that a user of trionet would write it, and knows nothing about the demonstration. What a client
-may say: ``CHAT name`` and then a WebSocket handshake; ``STARTTLS`` and then a TLS handshake; ``ECHO text``; ``QUIT``. A
-client may also begin with TLS or with an HTTP request for a WebSocket: the first bytes tell.
+It is written the way that a user of trionet would write it, and knows nothing about the demonstration. `sniff` tells
+what a client begins with. What it may say in lines: ``CHAT name`` and then a WebSocket handshake; ``STARTTLS`` and then
+a TLS handshake; ``ECHO text``; ``QUIT``.
 """
 
 from __future__ import annotations
@@ -11,19 +11,27 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from ... import LimitExceededError, to_tls_server, to_websocket_server
+from ... import LimitExceededError, sniff, to_http_server, to_tls_server, to_websocket_server
 
 if TYPE_CHECKING:
     import ssl
 
-    from ... import Connection, WebSocket
+    from ... import Connection, Exchange, WebSocket
 
 __all__ = ["LineServer"]
 
-TLS_HANDSHAKE = b"\x16"
-"""The first byte of a TLS connection (RFC 8446 §5.1)."""
 MAX_LINE = 512
 KNOWN = "CHAT name, STARTTLS, ECHO text, QUIT"
+PAGE = """<!doctype html><meta charset="utf-8"><title>trionet</title>
+<h1>One port</h1><p>This page came over HTTP. What you type comes back over a WebSocket on the same port.</p>
+<input id="line" placeholder="type, and press Enter" autofocus><pre id="out"></pre>
+<script>
+const ws = new WebSocket(location.origin.replace("http", "ws") + "/");
+const out = document.getElementById("out"), line = document.getElementById("line");
+ws.onmessage = (event) => { out.textContent += event.data + "\\n"; };
+line.onchange = () => { ws.send(line.value); line.value = ""; };
+</script>
+"""
 
 
 class LineServer:
@@ -50,17 +58,17 @@ class LineServer:
             return  # the client's fault, or the network's: its connection is closed, no other is concerned
 
     async def _converse(self, conn: Connection) -> None:
+        kind = await sniff(conn)
+        if kind == "tls":
+            conn = await conn.upgrade(to_tls_server(self._ssl_context))
+            kind = await sniff(conn)
+        if kind == "http":
+            async for exchange in await conn.upgrade(to_http_server()):
+                await _answer(exchange)
+            return
         current: Connection | None = conn
-        while current is not None:
-            if current.tls is None and await _begins_with(current, TLS_HANDSHAKE):
-                current = await current.upgrade(to_tls_server(self._ssl_context))
-            elif await _begins_with(current, b"GET "):
-                await _echo(await current.upgrade(to_websocket_server()))
-                return
-            elif await _begins_with(current, b""):
-                current = await self._obey(current, await current.receive_until(b"\n", max_bytes=MAX_LINE))
-            else:
-                return  # the client has ended the connection, between two lines
+        while current is not None and await current.peek(1):  # b"": the client has ended, between two lines
+            current = await self._obey(current, await current.receive_until(b"\n", max_bytes=MAX_LINE))
 
     async def _obey(self, conn: Connection, line: bytes) -> Connection | None:
         """Do what `line` asks for: the connection to go on with, or None if there is nothing more to say."""
@@ -83,13 +91,15 @@ class LineServer:
         return conn
 
 
-async def _begins_with(conn: Connection, prefix: bytes) -> bool:
-    """Whether `prefix` comes next; False at EOF. Waits for no byte more than it takes to tell."""
-    for size in range(1, max(1, len(prefix)) + 1):
-        seen = await conn.peek(size)
-        if len(seen) < size or not seen.startswith(prefix[:size]):
-            return False
-    return True
+async def _answer(exchange: Exchange) -> None:
+    if exchange.wants_websocket:
+        await _echo(await exchange.upgrade(to_websocket_server()))
+    elif exchange.method == "POST":
+        await exchange.respond(200, await exchange.read(max_bytes=65536))
+    elif exchange.path == "/hello":
+        await exchange.respond(200, "hello over HTTP\n")
+    else:
+        await exchange.respond(200, PAGE, headers=[("Content-Type", "text/html; charset=utf-8")])
 
 
 async def _say(conn: Connection, line: str) -> None:

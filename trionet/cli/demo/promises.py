@@ -46,7 +46,7 @@ class Step:
 
     name: str
     promise: str
-    """One sentence, at most 96 characters."""
+    """One sentence, at most 76 characters."""
     run: Callable[[Stage, Scope], Awaitable[str | None]]
     """Raises if the promise is broken; may return a text to show."""
     handles: dict[str, list[str]] = field(default_factory=dict)

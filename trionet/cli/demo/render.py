@@ -1,6 +1,6 @@
 """What the demonstration looks like, on a terminal and in a pipe.
 
-At most 100 columns. In a pipe there are no colours and no control codes, and where the encoding has no ticks and arrows
+At most 80 columns. In a pipe there are no colours and no control codes, and where the encoding has no ticks and arrows
 the words stand in for them.
 """
 
@@ -20,13 +20,23 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from ...inspect import Life
+    from .contrasts import Seen
     from .performance import Outcome, Result
 
 __all__ = ["Display"]
 
-WIDTH: Final = 100
+WIDTH: Final = 80
 _ASCII: Final = {"✓": "ok", "✗": "FAILED", "→": ">"}
 _PHASE_STYLES: Final = {"open": "green", "moved": "cyan", "closed": "dim", "draining": "yellow", "claimed": "magenta"}
+_SHORT: Final = {"HTTPServerConnection": "HTTP", "HTTPClientConnection": "HTTP"}
+"""Handles whose names are too long for a table; the side says which of the two it is."""
+_LEGEND: Final = """\
+How to read this table: a handle is the right to use one connection, and each
+row is the life of one, on the client's or the server's side. It is open; then
+it has moved, to the handle behind the arrow, and nobody can use it any more;
+or it is closed, for the reason that is named. Claimed: a handshake is under
+way, and nobody else may touch it. Draining: a goodbye is. ms: when it opened.
+"""
 
 
 class Display:
@@ -39,6 +49,7 @@ class Display:
         console.width = min(WIDTH, console.width) if console.is_terminal else WIDTH
         self._console = console
         self._ascii = console.options.ascii_only
+        self._contrasted = False
 
     def _text(self, text: str, style: str = "") -> Text:
         if self._ascii:
@@ -49,7 +60,7 @@ class Display:
     def title(self, version: str, address: str) -> None:
         """The first line."""
         self._console.print(Text(f"trionet {version} on {address}", "bold"), end="")
-        self._console.print(": one port for lines, TLS and WebSocket\n")
+        self._console.print(": lines, TLS, HTTP, WebSocket\n")
 
     def result(self, result: Result) -> None:
         """One step: a line, and what broke if anything did."""
@@ -67,9 +78,23 @@ class Display:
         else:
             self._console.print(mark, text, soft_wrap=True)
 
+    def contrast(self, seen: Seen) -> None:
+        """One situation, and what both libraries do in it."""
+        if not self._contrasted:
+            self._console.print()
+            self._console.print(Text("The same situation with other libraries, just now, on this machine:", "bold"))
+            self._contrasted = True
+        self._console.print()
+        self._hanging(
+            self._text("✓" if seen.kept else "✗", "bold green" if seen.kept else "bold red"), Text(seen.situation)
+        )
+        for library, found in (("trionet", seen.ours), (seen.peer, seen.theirs)):
+            self._hanging(Text(f"  {library:<14}"), self._text(found))
+
     def outcome(self, outcome: Outcome) -> None:
         """Everything that is known only at the end."""
         self._console.print()
+        self._console.print(_LEGEND)
         self._console.print(self._table(outcome.results))
         self._console.print()
         for result in outcome.results:
@@ -98,9 +123,9 @@ class Display:
         return (
             self._text(_milliseconds(life.opened), "dim"),
             self._text(life.side),
-            self._text(life.handle),
+            self._text(_short(life.handle)),
             self._text(" → ").join(phases),
-            self._text(reason if life.successor is None else f"{reason} → {life.successor}"),
+            self._text(reason if life.successor is None else f"{reason} → {_short(life.successor)}"),
         )
 
     def _summary(self, outcome: Outcome) -> None:
@@ -129,6 +154,11 @@ class Display:
         """Plain lines, now."""
         self._console.print(self._text(text), soft_wrap=True)
         self._console.file.flush()
+
+
+def _short(handle: str) -> str:
+    kind, mark, number = handle.partition(" #")
+    return f"{_SHORT.get(kind, kind)}{mark}{number}"
 
 
 def _milliseconds(seconds: float) -> str:

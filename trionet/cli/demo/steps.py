@@ -20,6 +20,7 @@ from ... import (
     Phase,
     Reason,
     UpgradeFailedError,
+    to_http_client,
     to_tls_client,
     to_websocket_client,
 )
@@ -79,6 +80,18 @@ async def starttls(stage: Stage, scope: Scope) -> None:
     await ws.aclose()
 
 
+async def http(stage: Stage, scope: Scope) -> None:
+    """The same port answers HTTP, one request after another on one connection."""
+    conn = await scope.connect_tcp(HOST, stage.port)
+    client = await conn.upgrade(to_http_client())
+    async with client.request("GET", "/hello") as response:
+        expect(await response.read() == b"hello over HTTP\n", "a GET is answered")
+    async with client.request("POST", "/", content=b"and back") as response:
+        expect(await response.read() == b"and back", "a POST is answered on the same connection")
+    await _expect_moved(conn, Reason.UPGRADED, client)
+    await client.aclose()
+
+
 async def distrust(stage: Stage, scope: Scope) -> None:
     """Verification is real: without the authority, no TLS."""
     conn = await scope.connect_tcp(HOST, stage.port)
@@ -132,19 +145,19 @@ async def refused_detach(stage: Stage, scope: Scope) -> str:
 STEPS = (
     Step(
         "chat",
-        "A raw TCP connection becomes a WebSocket; the old handle has MOVED and refuses to be used.",
+        "TCP becomes a WebSocket; the old handle has MOVED and refuses all use.",
         chat,
         {"client": ["Connection", "WebSocket"], "server": ["Connection", "WebSocket"]},
     ),
     Step(
         "pipelined",
-        "Bytes sent right behind the CHAT line, in one segment, arrive: the first message, exactly once.",
+        "A frame sent right behind the CHAT line is the first message, exactly once.",
         pipelined,
         {"client": ["Connection"], "server": ["Connection", "WebSocket"]},
     ),
     Step(
         "starttls",
-        "STARTTLS with a verified certificate, then WebSocket over it: three handles, one connection.",
+        "STARTTLS, verified, then WebSocket: three handles, one connection.",
         starttls,
         {
             "client": ["Connection", "TLS", "WebSocket"],
@@ -152,8 +165,14 @@ STEPS = (
         },
     ),
     Step(
+        "http",
+        "The same port answers HTTP: two requests on one connection.",
+        http,
+        {"client": ["Connection", "HTTPClientConnection"], "server": ["Connection", "HTTPServerConnection"]},
+    ),
+    Step(
         "distrust",
-        "A client that does not trust the certificate gets no TLS, and neither side keeps a handle open.",
+        "A client that distrusts the certificate gets no TLS, and leaves nothing.",
         distrust,
         {"client": ["Connection"], "server": ["Connection"]},
     ),
@@ -165,13 +184,18 @@ STEPS = (
     ),
     Step(
         "foreign-client",
-        "The client of the websockets library is answered on the same port, over ws:// and wss://.",
+        "The client of the websockets library is answered there, over ws and wss.",
         foreign_client,
-        {"server": ["Connection", "WebSocket", "Connection", "TLS", "WebSocket"]},
+        {
+            "server": [
+                *("Connection", "HTTPServerConnection", "WebSocket"),
+                *("Connection", "TLS", "HTTPServerConnection", "WebSocket"),
+            ]
+        },
     ),
     Step(
         "refused-detach",
-        "Detaching under a pending read is refused, the reader is named, and its read completes intact.",
+        "Detaching under a pending read is refused, and the read completes intact.",
         refused_detach,
         {"client": ["Connection", "Connection"], "server": ["Connection"]},
     ),
