@@ -35,11 +35,12 @@ PAGES: dict[str, tuple[str, str, str]] = {
     "upgrades": (
         "Upgrades", "trionet",
         "to_tls_client to_tls_server to_plaintext to_http_client to_http_server to_connection to_http_tunnel"
-        " to_socks5_tunnel to_websocket_client to_websocket_server Recipe Wire",
+        " to_socks5_tunnel to_websocket_client to_websocket_server to_proxied Recipe Wire",
     ),
     "serving": (
         "Serving", "trionet",
-        "run serve_http http_handler serve_tcp serve_unix serve sniff Server ServerStatistics Limits",
+        "run serve_http http_handler serve_tcp serve_unix serve sniff Server ServerStatistics Limits ProxyHeader"
+        " ProxyTLS",
     ),
     "http-server": (
         "HTTP servers", "trionet",

@@ -37,9 +37,10 @@ from .ownership import Blocker, End, Phase, Reason
 from .pump import pump
 from .scope.opening import open_http_client, open_scope, open_tcp, open_unix, open_websocket
 from .scope.scope import Scope
-from .server import Limits, Server, ServerStatistics, serve, serve_tcp, serve_unix, sniff
+from .server import Limits, Server, ServerStatistics, serve, serve_tcp, serve_unix, sniff, to_proxied
 from .server.run import run
 from .tls import to_plaintext, to_tls_client, to_tls_server
+from .transport.proxy_header import ProxyHeader, ProxyTLS
 from .transport.tls_info import TLSInfo
 
 if TYPE_CHECKING:
@@ -118,6 +119,8 @@ __all__ = [
     "PerMessageDeflate",
     "Phase",
     "PlaintextInjectionError",
+    "ProxyHeader",
+    "ProxyTLS",
     "Reason",
     "Recipe",
     "RemoteProtocolError",
@@ -158,6 +161,7 @@ __all__ = [
     "to_http_server",
     "to_http_tunnel",
     "to_plaintext",
+    "to_proxied",
     "to_socks5_tunnel",
     "to_tls_client",
     "to_tls_server",

@@ -2,6 +2,7 @@
 
 import pytest
 
+from trionet import ProxyHeader, ProxyTLS
 from trionet.asgi.forwarded import Forwarding
 
 from ..helpers.asgi_served import respond, serving
@@ -143,3 +144,28 @@ async def test_a_request_through_a_proxy(options, client):
     assert scope["client"][0] == client
     assert scope["scheme"] == ("https" if client == "1.2.3.4" else "http")
     assert (b"x-forwarded-for", b"1.2.3.4") in scope["headers"]
+
+
+SECURE = ProxyHeader(source=("10.0.0.7", 99), destination=("10.0.0.1", 80), tls=ProxyTLS())
+
+
+@pytest.mark.parametrize(
+    ("header", "allowed", "client", "scheme"),
+    [
+        (b"PROXY TCP4 10.0.0.7 10.0.0.1 99 80\r\n", "127.0.0.1", "10.0.0.7", "http"),
+        (b"PROXY TCP4 10.0.0.7 10.0.0.1 99 80\r\n", "10.0.0.7", "1.2.3.4", "http"),
+        (SECURE.to_bytes(), "127.0.0.1", "10.0.0.7", "https"),
+        (b"PROXY UNKNOWN\r\n", "127.0.0.1", "127.0.0.1", "http"),  # who that is nobody knows
+        (ProxyHeader(local=True).to_bytes(), "127.0.0.1", "1.2.3.4", "http"),  # the proxy itself
+    ],
+)
+async def test_behind_the_proxy_protocol_the_client_that_it_names_is_judged(header, allowed, client, scheme):
+    scopes = []
+
+    async def app(scope, receive, send):
+        scopes.append(scope)
+        await respond(send)
+
+    async with serving(app, proxy_protocol=["127.0.0.1"], forwarded_allow_ips=allowed) as served:
+        await served.ask(header + get("/", "X-Forwarded-For: 1.2.3.4"))
+    assert (scopes[0]["client"][0], scopes[0]["scheme"]) == (client, scheme)

@@ -202,6 +202,25 @@ def test_it_says_where_it_listens_serves_and_ends_by_a_signal(start, number, sta
     assert re.fullmatch(rf"{number.name}: ending, with \d connections?, within 30 s; .*\n", err)
 
 
+def test_behind_a_proxy_that_names_its_clients(start):
+    process = start("asgi", "web:app", "--port", "0", "--proxy-protocol", "127.0.0.1")
+    for first, answer in ((b"PROXY TCP4 192.0.2.1 192.0.2.2 5 80\r\n", b"http 192.0.2.1  /"), (b"", b"")):
+        with socket.create_connection(("127.0.0.1", process.port), timeout=PATIENCE) as client:
+            client.sendall(first + request("/", "X-Forwarded-For: 6.6.6.6\r\n"))
+            with contextlib.suppress(ConnectionResetError):
+                assert receive_all(client)[-len(answer) :] == answer
+    ended, out, err = process.end(signal.SIGTERM)
+    assert ended == 0
+    assert out.count("192.0.2.1:5 - ") == 1
+    assert "no PROXY header from 127.0.0.1:" in err
+
+
+@pytest.mark.parametrize("peers", ["", "nobody"])
+def test_proxies_that_cannot_be_right(peers, capsys):
+    assert main(["serve", "app:handle", "--port", "0", "--proxy-protocol", peers]) == 2
+    assert "--proxy-protocol: proxy_protocol " in capsys.readouterr().err
+
+
 def test_what_had_to_be_forced_is_exit_status_1(start):
     process = start("serve", "app:handle", "--port", "0", "--timeout-graceful-shutdown", "0.1")
     with socket.create_connection(("127.0.0.1", process.port), timeout=PATIENCE) as client:

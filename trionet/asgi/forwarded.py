@@ -15,6 +15,8 @@ import ipaddress
 import re
 from typing import TYPE_CHECKING, Any, Final
 
+from ..transport.trusted_peers import TrustedPeers
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = ["DEFAULT_NAMES", "DEFAULT_PEERS", "Forwarding"]
 
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Client = tuple[str, int]
 
 DEFAULT_PEERS: Final = ("127.0.0.1", "::1")
@@ -39,8 +40,7 @@ class Forwarding:
     """Whom to trust, and which fields to believe.
 
     Args:
-        peers: Addresses and networks (``10.0.0.0/8``) of the proxies; ``*`` for every peer; ``unix:`` for those that
-            come over a Unix socket, ``unix:/path`` for those over the one with that path.
+        peers: The proxies, as for `TrustedPeers`.
         names: The fields: any of X-Forwarded-For, -Proto, -Host and -Port, or Forwarded alone. Any case.
 
     Raises:
@@ -48,62 +48,18 @@ class Forwarding:
             family.
     """
 
-    __slots__ = ("_all", "_hosts", "_networks", "_sockets", "_wire_names", "names")
+    __slots__ = ("_peers", "_wire_names", "names")
 
     def __init__(self, peers: Iterable[str] = DEFAULT_PEERS, names: Iterable[str] = DEFAULT_NAMES) -> None:
-        if isinstance(peers, str):
-            peers = [part.strip() for part in peers.split(",") if part.strip()]
         if isinstance(names, str):
             names = [part.strip() for part in names.split(",") if part.strip()]
         self.names = _check_names(names)
         self._wire_names = frozenset(name.encode() for name in self.names)
-        self._all = False
-        self._hosts: set[str] = set()
-        self._networks: list[Network] = []
-        self._sockets: set[str] = set()
-        for peer in peers:
-            self._add(peer)
-
-    def _add(self, peer: str) -> None:
-        if peer == "*":
-            self._all = True
-        elif peer.startswith(("unix:", "/")):
-            self._sockets.add(peer.removeprefix("unix:"))
-        else:
-            try:
-                network = ipaddress.ip_network(peer)
-            except ValueError:
-                raise ValueError(
-                    f"forwarded_allow_ips has {peer!r}, which is not an address, nor a network such as 10.0.0.0/8 "
-                    f"(the bits behind the prefix have to be 0), nor 'unix:', nor '*'"
-                ) from None
-            if network.num_addresses == 1:
-                self._hosts.add(str(network.network_address))
-            else:
-                self._networks.append(network)
-
-    def trusts(self, host: str) -> bool:
-        """Whether this address is a trusted proxy's."""
-        if self._all or host in self._hosts:
-            return True
-        try:
-            address = ipaddress.ip_address(host.partition("%")[0])
-        except ValueError:
-            return False
-        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-            address = address.ipv4_mapped
-        return str(address) in self._hosts or any(
-            address.version == network.version and address in network for network in self._networks
-        )
+        self._peers = TrustedPeers("forwarded_allow_ips", peers)
 
     def trusts_peer(self, remote: Any, local: Any) -> bool:
         """Whether whoever has connected is trusted, by the socket's addresses."""
-        if not self.names:
-            return False
-        if isinstance(remote, tuple):
-            return self.trusts(str(remote[0]))
-        path = local.decode("utf-8", "surrogateescape") if isinstance(local, bytes) else str(local or "")
-        return self._all or "" in self._sockets or (path != "" and path in self._sockets)
+        return bool(self.names) and self._peers.has(remote, local)
 
     def apply(self, scope: Scope) -> None:
         """Take what a trusted proxy says about its client into `scope`: `client`, `scheme`, and the Host field."""
@@ -133,7 +89,7 @@ class Forwarding:
             if node is None:
                 break  # nothing before what cannot be read is known to be true
             client = node
-            if not self.trusts(node[0]):
+            if not self._peers.has_host(node[0]):
                 break
         if client is not None:
             scope["client"] = client

@@ -14,6 +14,7 @@ from .tls_extension import tls_extension
 
 if TYPE_CHECKING:
     from ..http import Exchange, HTTPServerConnection
+    from ..transport.proxy_header import ProxyHeader
     from .options import AppOptions
     from .types import Scope
 
@@ -49,7 +50,10 @@ class ConnectionScope:
         self.client = _address(connection.remote_address)
         server = _address(connection.local_address, unix=True)
         forwarding = options.forwarding
-        trusted = forwarding.trusts_peer(connection.remote_address, connection.local_address)
+        header = connection.proxy_header
+        # Behind the PROXY protocol the client that it names is judged: also where it names none.
+        unknown = header is not None and header.source is None and not header.local
+        trusted = not unknown and forwarding.trusts_peer(connection.remote_address, connection.local_address)
         self._forwarding = forwarding if trusted else None
         self._root_path = options.root_path
         self._state = state
@@ -60,7 +64,7 @@ class ConnectionScope:
             "http_version": "1.1",
             "server": server,
             "client": self.client,
-            "scheme": "http" if tls is None else "https",
+            "scheme": "https" if tls is not None or _was_secure(header) else "http",
             "root_path": options.root_path,
             # Of each request; they are here so that a copy has the room.
             "method": "",
@@ -113,6 +117,11 @@ class ConnectionScope:
         """The path below the root path, as the specification has it, also where the proxy has not stripped that."""
         root = self._root_path
         return path if path == root or path.startswith(f"{root}/") else root + path
+
+
+def _was_secure(header: ProxyHeader | None) -> bool:
+    """Whether the client spoke TLS with a proxy that says so."""
+    return header is not None and header.tls is not None and header.tls.secure
 
 
 def _address(address: Any, *, unix: bool = False) -> tuple[str, int | None] | None:

@@ -24,7 +24,7 @@ from .served import ServedApplication
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
     from typing import Unpack
 
     from ..http import Exchange
@@ -49,6 +49,7 @@ async def serve_asgi(
     *,
     host: str | bytes | None = None,
     ssl_context: ssl.SSLContext | None = None,
+    proxy_protocol: Iterable[str] | None = None,
     backlog: int | None = None,
     socket_options: Sequence[SocketOption] = (),
     limits: Limits | None = None,
@@ -68,6 +69,7 @@ async def serve_asgi(
         port: 0 to 65,535; 0 lets the system choose, see `Server.port`.
         host: Name or address to listen on; every address of this machine by default.
         ssl_context: If given, HTTPS and wss.
+        proxy_protocol: As for `serve`.
         backlog: Connections that may wait to be accepted; the system's maximum by default.
         socket_options: As for `serve_tcp`.
         limits: Bounds of the server.
@@ -115,6 +117,7 @@ async def serve_asgi(
                 port,
                 host=host,
                 ssl_context=ssl_context,
+                proxy_protocol=proxy_protocol,
                 backlog=backlog,
                 socket_options=socket_options,
                 limits=limits,

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ..errors import HandleBrokenError, HandleClosedError
     from ..scope.scope import Scope
     from ..transport.protocol import Transport
+    from ..transport.proxy_header import ProxyHeader
     from .detached import Detached, Watcher
     from .inner import InnerHandle
     from .lease import Lease
@@ -129,8 +130,13 @@ class Handle:
 
     @property
     def remote_address(self) -> Any:
-        """The peer's socket address; None for a stream without one."""
+        """The peer's socket address; None for a stream without one. Behind `to_proxied`, that of the proxy's client."""
         return self._remote_address
+
+    @property
+    def proxy_header(self) -> ProxyHeader | None:
+        """What a proxy has said of its client (`to_proxied`); None if none has."""
+        return self._transport.proxy_header
 
     @property
     def socket(self) -> HandleSocket | None:

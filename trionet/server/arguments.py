@@ -12,24 +12,40 @@ from ..support.block import check_trio
 from ..support.checks import check_kind
 from ..tls import to_tls_server
 from ..transport.socket_options import check_socket_options
+from ..transport.trusted_peers import TrustedPeers
+from .introduction import Introduction
 from .limits import Limits
 
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import Iterable
 
     from ..transport.socket_options import SocketOption
 
-__all__ = ["check_handler", "check_listener", "check_listener_options", "check_options"]
+__all__ = ["check_handler", "check_listener", "check_listener_options", "check_options", "check_proxies"]
 
 
-def check_options(handler: Any, ssl_context: ssl.SSLContext | None, limits: Any) -> Limits:
-    """The limits; raise if an argument cannot be right, before anything is opened."""
+def check_options(
+    handler: Any, ssl_context: ssl.SSLContext | None, proxy_protocol: Iterable[str] | None, limits: Any
+) -> tuple[Limits, Introduction]:
+    """Limits, and what connections begin with; raise if an argument cannot be right, before anything is opened."""
     check_trio("serve")
     check_handler(handler)
     checked = Limits() if limits is None else check_kind("limits", limits, Limits, "a trionet.Limits")
     if ssl_context is not None:
         to_tls_server(ssl_context)  # checks it
-    return checked
+    return checked, Introduction(ssl_context, check_proxies(proxy_protocol), checked.handshake_timeout)
+
+
+def check_proxies(proxy_protocol: Iterable[str] | None) -> TrustedPeers | None:
+    """The proxies that send headers of the PROXY protocol; None if it is not spoken."""
+    if proxy_protocol is None:
+        return None
+    if not (proxies := TrustedPeers("proxy_protocol", proxy_protocol)):
+        raise ValueError(
+            "proxy_protocol is empty, so every connection would be closed; name your proxies, or give None"
+        )
+    return proxies
 
 
 def check_handler(handler: Any) -> None:

@@ -10,7 +10,6 @@ import inspect
 import logging
 from typing import TYPE_CHECKING, Any
 
-import trio
 from trio.lowlevel import disable_ki_protection, enable_ki_protection
 
 from ..connection import Connection
@@ -21,18 +20,16 @@ from ..handle.detached import Detached
 from ..scope.holding import owned_nursery
 from ..scope.scope import Scope
 from ..support.texts import shown_address
-from ..tls.recipes import tls_server_recipe
 from .connections import ServedConnection
 from .fault import Fault, said
 from .first_handle import first_handle_of
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Awaitable, Callable
 
-    from ..handle import Handle
     from ..transport.socket import SocketTransport
     from .connections import Connections
+    from .introduction import Introduction
     from .limits import Limits
 
     Handler = Callable[[Connection], Awaitable[object]]
@@ -50,10 +47,19 @@ class Handling:
         scope: The server's: above the scopes of all connections.
         connections: Where each one is counted.
         limits: Bounds.
-        ssl_context: If given, the handler gets TLS connections.
+        introduction: What each one begins with.
     """
 
-    __slots__ = ("_connections", "_first", "_handler", "_limits", "_name", "_opened_at", "_scope", "_ssl_context")
+    __slots__ = (
+        "_connections",
+        "_first",
+        "_handler",
+        "_introduction",
+        "_limits",
+        "_name",
+        "_opened_at",
+        "_scope",
+    )
 
     def __init__(
         self,
@@ -61,7 +67,7 @@ class Handling:
         scope: Scope,
         connections: Connections,
         limits: Limits,
-        ssl_context: ssl.SSLContext | None,
+        introduction: Introduction,
     ) -> None:
         self._handler = disable_ki_protection(handler) if inspect.isfunction(handler) else handler
         self._first = first_handle_of(handler)
@@ -72,7 +78,7 @@ class Handling:
         self._scope = scope
         self._connections = connections
         self._limits = limits
-        self._ssl_context = ssl_context
+        self._introduction = introduction
 
     @enable_ki_protection
     def begin(self, transport: SocketTransport) -> None:
@@ -105,10 +111,10 @@ class Handling:
                 scope = Scope(owner)
                 first = self._first if owner.observer is None else None
                 make = Connection if first is None else first.make
-                if self._ssl_context is None:
-                    handle: Any = scope._adopt_as(capsule, make)
+                if self._introduction:
+                    handle: Any = await self._introduction.carry_out(scope.adopt(capsule), make, served)
                 else:
-                    handle = await self._secured(scope.adopt(capsule), self._ssl_context, make, served)
+                    handle = scope._adopt_as(capsule, make)
                 del capsule
                 if handle is not None:
                     conversation = self._call(handle) if first is None else first.serve(handle)
@@ -130,21 +136,6 @@ class Handling:
             raise others from None
         finally:
             served.handler_done()
-
-    async def _secured(
-        self,
-        connection: Connection,
-        ssl_context: ssl.SSLContext,
-        make: Callable[[Detached], Handle],
-        served: ServedConnection,
-    ) -> Handle | None:
-        """The connection, with TLS on it, as what `make` makes of it; None if the handshake failed."""
-        recipe = tls_server_recipe(ssl_context, self._limits.handshake_timeout, make)
-        try:
-            return await connection.upgrade(recipe)
-        except trio.BrokenResourceError as exc:
-            served.say(served.judge(exc), f"no TLS with {shown_address(connection.remote_address)}")
-            return None
 
     def _call(self, connection: Connection) -> Awaitable[object]:
         """The user's code, in which Ctrl-C may strike: so it is marked, or goes through a function that is."""

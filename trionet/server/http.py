@@ -25,7 +25,7 @@ from .serve import serve_tcp
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Awaitable, Callable, Coroutine, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 
     from ..connection import Connection
     from ..http.server.exchange import Exchange
@@ -48,6 +48,7 @@ async def serve_http(
     *,
     host: str | bytes | None = None,
     ssl_context: ssl.SSLContext | None = None,
+    proxy_protocol: Iterable[str] | None = None,
     backlog: int | None = None,
     socket_options: Sequence[SocketOption] = (),
     limits: Limits | None = None,
@@ -68,6 +69,7 @@ async def serve_http(
         port: 0 to 65,535; 0 lets the system choose, see `Server.port`.
         host: Name or address to listen on; every address of this machine by default.
         ssl_context: If given, HTTPS.
+        proxy_protocol: As for `serve`.
         backlog: Connections that may wait to be accepted; the system's maximum by default.
         socket_options: As for `serve_tcp`.
         limits: Bounds of the server.
@@ -92,6 +94,7 @@ async def serve_http(
         port,
         host=host,
         ssl_context=ssl_context,
+        proxy_protocol=proxy_protocol,
         backlog=backlog,
         socket_options=socket_options,
         limits=limits,

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from ..transport.socket_options import SocketOption
     from .handling import Handler
+    from .introduction import Introduction
     from .limits import Limits
 
 __all__ = ["serve", "serve_tcp", "serve_unix"]
@@ -42,6 +43,7 @@ async def serve(
     listeners: Iterable[socket.socket],
     *,
     ssl_context: ssl.SSLContext | None = None,
+    proxy_protocol: Iterable[str] | None = None,
     limits: Limits | None = None,
     inherited: bool = False,
     observer: Any = None,
@@ -58,6 +60,8 @@ async def serve(
         listeners: Listening stream sockets (of `socket` or `trio.socket`, or Trio's listeners). The server owns them
             from now on, unless it raises ValueError or TypeError. Socket files that it did not make stay.
         ssl_context: If given, `handler` gets TLS connections.
+        proxy_protocol: The proxies that say in front of each connection, TLS too, whose it is, as `trusted` of
+            `to_proxied`: everybody else is cut off. By default the PROXY protocol is not spoken.
         limits: Bounds.
         inherited: Whether other processes go on accepting on these sockets, such as the next worker. Then a drain
             leaves the clients in the backlog to them; else it accepts those first, as closing would reset them.
@@ -73,7 +77,7 @@ async def serve(
     Cancellation: handlers are cancelled, connections and listeners closed. For a graceful end, call `Server.drain`
     first.
     """
-    limits = check_options(handler, ssl_context, limits)
+    limits, introduction = check_options(handler, ssl_context, proxy_protocol, limits)
     check_flag("inherited", inherited)
     if not isinstance(listeners, Iterable):
         raise TypeError(f"listeners must be an iterable of listening sockets, not {listeners!r}; write [listener]")
@@ -83,15 +87,15 @@ async def serve(
     check_free(given)
     socks = [_take_listener(listener) for listener in given]
     backlog = 0 if inherited else None
-    await _serve(handler, socks, ssl_context, limits, backlog=backlog, observer=observer, started=task_status.started)
+    await _serve(handler, socks, limits, introduction, backlog=backlog, observer=observer, started=task_status.started)
 
 
 @enable_ki_protection
 async def _serve(
     handler: Handler,
     socks: list[socket.socket],
-    ssl_context: ssl.SSLContext | None,
     limits: Limits,
+    introduction: Introduction,
     *,
     backlog: int | None,
     observer: Any,
@@ -102,7 +106,7 @@ async def _serve(
     server = None
     try:
         async with open_scope(name="server", drain_timeout=limits.drain_timeout, observer=observer) as scope:
-            server = Server(handler, socks, scope, limits, ssl_context, backlog=backlog)
+            server = Server(handler, socks, scope, limits, introduction, backlog=backlog)
             server._start()
             join(server, getattr(handler, "scheme", ""))
             started(server)
@@ -126,6 +130,7 @@ async def serve_tcp(
     *,
     host: str | bytes | None = None,
     ssl_context: ssl.SSLContext | None = None,
+    proxy_protocol: Iterable[str] | None = None,
     backlog: int | None = None,
     socket_options: Sequence[SocketOption] = (),
     limits: Limits | None = None,
@@ -139,6 +144,7 @@ async def serve_tcp(
         port: 0 to 65,535; 0 lets the system choose, see `Server.port`.
         host: Name or address to listen on; every address of this machine by default.
         ssl_context: If given, `handler` gets TLS connections.
+        proxy_protocol: As for `serve`.
         backlog: Connections that may wait to be accepted; the system's maximum by default.
         socket_options: Arguments of `socket.setsockopt`, (level, option, value), for the listening sockets, from which
             the connections inherit most of them. They are set on sockets that listen: what has to be set before, such
@@ -154,12 +160,18 @@ async def serve_tcp(
 
     Cancellation: as for `serve`.
     """
-    limits = check_options(handler, ssl_context, limits)
+    limits, introduction = check_options(handler, ssl_context, proxy_protocol, limits)
     options = check_listener_options(socket_options)
     listeners = await tcp_listeners(port, host, backlog)
     _set_options(listeners, options)
     await _serve(
-        handler, listeners, ssl_context, limits, backlog=backlog, observer=observer, started=task_status.started
+        handler,
+        listeners,
+        limits,
+        introduction,
+        backlog=backlog,
+        observer=observer,
+        started=task_status.started,
     )
 
 
@@ -170,6 +182,7 @@ async def serve_unix(
     *,
     mode: int | None = None,
     ssl_context: ssl.SSLContext | None = None,
+    proxy_protocol: Iterable[str] | None = None,
     backlog: int | None = None,
     socket_options: Sequence[SocketOption] = (),
     limits: Limits | None = None,
@@ -184,6 +197,7 @@ async def serve_unix(
             has taken its place. A name that begins with NUL is an abstract address, and makes no file.
         mode: Permissions of the socket file.
         ssl_context: If given, `handler` gets TLS connections.
+        proxy_protocol: As for `serve`.
         backlog: As for `serve_tcp`.
         socket_options: As for `serve_tcp`.
         limits: Bounds.
@@ -197,12 +211,18 @@ async def serve_unix(
 
     Cancellation: as for `serve`.
     """
-    limits = check_options(handler, ssl_context, limits)
+    limits, introduction = check_options(handler, ssl_context, proxy_protocol, limits)
     options = check_listener_options(socket_options)
     listener = unix_listener(path, backlog, mode)
     _set_options([listener], options)
     await _serve(
-        handler, [listener], ssl_context, limits, backlog=backlog, observer=observer, started=task_status.started
+        handler,
+        [listener],
+        limits,
+        introduction,
+        backlog=backlog,
+        observer=observer,
+        started=task_status.started,
     )
 
 

@@ -19,12 +19,12 @@ from .handling import Handling
 
 if TYPE_CHECKING:
     import socket
-    import ssl
     from collections.abc import Iterable, Mapping
 
     from ..custody.drain_report import DrainReport
     from ..scope.scope import Scope
     from .handling import Handler
+    from .introduction import Introduction
     from .limits import Limits
 
 __all__ = ["Server", "ServerStatistics"]
@@ -71,16 +71,16 @@ class Server:
         listeners: Iterable[socket.socket],
         scope: Scope,
         limits: Limits,
-        ssl_context: ssl.SSLContext | None,
+        introduction: Introduction,
         *,
         backlog: int | None,
     ) -> None:
         self.listeners = tuple(listeners)
         self.scope = scope
         self._limits = limits
-        self._secure = ssl_context is not None
+        self._secure = introduction.secure
         self._connections = connections = Connections(limits.max_connections)
-        handling = Handling(handler, scope, connections, limits, ssl_context)
+        handling = Handling(handler, scope, connections, limits, introduction)
         self._accepting = Accepting(self.listeners, connections, handling, backlog)
         self._draining = Draining(connections, self._accepting)
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .file_region import FileRegion
+    from .proxy_header import ProxyHeader
     from .tls_info import TLSInfo
 
 __all__ = ["MAX_RECEIVE", "Buffer", "CutOffError", "Transport"]
@@ -100,7 +101,16 @@ class Transport(Protocol):
 
     @property
     def remote_address(self) -> Any:
-        """The peer's socket address, or None."""
+        """The peer's socket address, or None; behind a proxy, that of its client."""
+        ...
+
+    @property
+    def proxy_header(self) -> ProxyHeader | None:
+        """What a proxy has said of its client; None if none has."""
+        ...
+
+    def speak_for(self, header: ProxyHeader) -> None:
+        """The peer is a proxy, which speaks for this client: `remote_address` is that one's, if it is known. A step."""
         ...
 
     async def receive_some(self, max_bytes: int) -> bytes:

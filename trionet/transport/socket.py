@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
     from .file_region import FileRegion
     from .protocol import Buffer
+    from .proxy_header import ProxyHeader
 
 __all__ = ["SocketTransport", "is_tcp_socket", "take_socket"]
 
@@ -71,6 +72,7 @@ class SocketTransport:
         "_wakes",
         "bytes_sent",
         "local_address",
+        "proxy_header",
         "remote_address",
     )
 
@@ -101,6 +103,12 @@ class SocketTransport:
         self.bytes_sent: int | None = 0
         self.local_address: Any = sock.getsockname()
         self.remote_address: Any = _peer_name(sock) if remote_address is None else remote_address
+        self.proxy_header: ProxyHeader | None = None
+
+    def speak_for(self, header: ProxyHeader) -> None:
+        self.proxy_header = header
+        if header.source is not None:
+            self.remote_address = header.source
 
     @property
     def socket(self) -> socket.socket:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from .protocol import Buffer
+    from .proxy_header import ProxyHeader
 
 __all__ = ["StreamTransport"]
 
@@ -32,6 +33,7 @@ class StreamTransport:
         "bytes_sent",
         "local_address",
         "parting",
+        "proxy_header",
         "remote_address",
     )
 
@@ -50,6 +52,12 @@ class StreamTransport:
         self.bytes_sent: int | None = 0
         self.local_address: Any = None
         self.remote_address: Any = None
+        self.proxy_header: ProxyHeader | None = None
+
+    def speak_for(self, header: ProxyHeader) -> None:
+        self.proxy_header = header
+        if header.source is not None:
+            self.remote_address = header.source
 
     @property
     def stream(self) -> trio.abc.Stream:

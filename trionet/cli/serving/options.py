@@ -47,6 +47,10 @@ class Where:
     port: Annotated[int, _help("TCP port; 0: one that is free.")] = 8000
     uds: Annotated[Path | None, _help("Listen on this Unix socket instead (mode 0666).")] = None
     fd: Annotated[int | None, _help("Listen on this descriptor, which is inherited.")] = None
+    proxy_protocol: Annotated[
+        str | None,
+        _help("Proxies that name their clients by the PROXY protocol, as --forwarded-allow-ips; nobody else comes in."),
+    ] = None
     backlog: Annotated[int | None, _help("Connections that may wait; the system's maximum by default.")] = None
 
 

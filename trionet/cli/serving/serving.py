@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 import trio
 
 from ... import Limits, serve
+from ...server.arguments import check_proxies
 from ...server.run import supervise
 from ...transport.listening import close_listener
 from ..mistakes import FAILED, Mistake
@@ -71,6 +72,10 @@ def run_serving(serving: Serving) -> int:
         Mistake: an option cannot be right, or the application has not started.
     """
     context = make_context(serving.certificate)
+    try:
+        check_proxies(serving.where.proxy_protocol)
+    except ValueError as exc:
+        raise Mistake(f"--proxy-protocol: {exc}") from exc
     lifetime = serving.lifetime
     clean = True
 
@@ -121,7 +126,15 @@ async def _serve(serving: Serving, context: ssl.SSLContext | None) -> bool:
             trio.open_nursery() as nursery,
         ):
             started: Server = await nursery.start(
-                partial(serve, handler, listeners, ssl_context=context, limits=limits, inherited=inherited)
+                partial(
+                    serve,
+                    handler,
+                    listeners,
+                    ssl_context=context,
+                    proxy_protocol=serving.where.proxy_protocol,
+                    limits=limits,
+                    inherited=inherited,
+                )
             )
             server = started
             answered = f"{lifetime.limit_max_requests} requests were answered"

@@ -64,6 +64,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ..protocol import Buffer, Transport
+    from ..proxy_header import ProxyHeader
     from ..tls_info import TLSInfo
     from .engine import TLSEngine
 
@@ -155,6 +156,13 @@ class TLSTransport:
     @property
     def remote_address(self) -> Any:
         return self.lower.remote_address
+
+    @property
+    def proxy_header(self) -> ProxyHeader | None:
+        return self.lower.proxy_header
+
+    def speak_for(self, header: ProxyHeader) -> None:
+        self.lower.speak_for(header)
 
     def progress(self) -> object:
         lower = self.lower.progress()
