@@ -24,7 +24,9 @@ from websockets.sync.server import serve as serve_websockets
 import trionet
 from trionet.cli import main
 from trionet.cli.connect.certificate import certificate_lines
+from trionet.cli.connect.lines import given
 from trionet.cli.connect.screen import Screen, hex_lines, visible
+from trionet.cli.connect.session import Session
 from trionet.cli.connect.starttls import DIALOGUES
 from trionet.cli.connect.target import parse_target
 from trionet.cli.mistakes import Mistake
@@ -47,6 +49,15 @@ async def greet(conn: trionet.Connection) -> None:
     await conn.send_all(b"\x1b]0;owned\x07 \xe2\x80\xae welcome\r\n")
     await conn.receive_until(b"QUIT\r\n", max_bytes=999)
     await conn.send_all(b"bye\r\n")
+
+
+async def impatient(conn: trionet.Connection) -> None:
+    """Answers nobody who has ended, as many HTTP servers do."""
+    await conn.receive_some()
+    with trio.move_on_after(0.01):
+        if await conn.receive_some() == b"":
+            return
+    await conn.send_all(b"answer\r\n")
 
 
 async def silent(conn: trionet.Connection) -> None:
@@ -96,7 +107,7 @@ def servers(server_context: ssl.SSLContext, tmp_path_factory: pytest.TempPathFac
 
     async def run() -> None:
         async with trionet.open_scope(drain_timeout=0) as scope:
-            handlers = {"echo": echo, "greet": greet, "silent": silent}
+            handlers = {"echo": echo, "greet": greet, "impatient": impatient, "silent": silent}
             handlers |= {name: speaks(name, server_context, said) for name, said in ANSWERS.items()}
             handlers |= {
                 "declines": speaks("pop3", server_context, [(b"", b"+OK it\r\n"), (b"\r\n", b"-ERR no \x1b[2J\r\n")]),
@@ -178,6 +189,11 @@ def test_no_answer_is_a_failure_that_says_so(connect, servers):
     assert err.splitlines()[1:] == ["trionet: no answer within 0.2 s (--timeout) behind the last line"]
 
 
+def test_the_end_of_the_input_is_not_passed_on_before_the_answer(connect, servers):
+    status, out, _ = connect(f"tcp://127.0.0.1:{servers['impatient']}", "--send", "x", "--settle", "0.2")
+    assert (status, out) == (0, "answer\n")
+
+
 def test_tls(connect, servers, cafile):
     url = f"tls://localhost:{servers['tls']}"
     status, out, err = connect(url, "--send", "x", "--cafile", cafile, "--show-certificate")
@@ -185,6 +201,8 @@ def test_tls(connect, servers, cafile):
     assert ", TLSv1.3\n" in err
     assert "certificate, verified:\n" in err
     assert re.search(r"\n  names    localhost, .*\n  issuer   .*trustme.*\n  valid    \d{4}-.* UTC\n", err)
+    status, _, err = connect(url.replace("localhost", "127.0.0.2"), "--send", "x", "--cafile", cafile)
+    assert (status, err.partition("mismatch")[2].count("connect by a name that it has")) == (1, 1), err
     status, _, err = connect(url, "--send", "x")
     assert status == 1
     assert err.startswith("trionet: TLS handshake with localhost failed: certificate verify failed")
@@ -422,6 +440,37 @@ def test_an_unnamed_certificate(ca):
         version, cipher, alpn, peer_certificate, peer_certificate_der = "TLSv1.3", "X", "h2", None, None
 
     assert certificate_lines(Bare()) == ["TLSv1.3, X, ALPN h2", "the server has shown no certificate"]
+
+
+class Lines:
+    """A channel to nobody, on which every second line is a mistake."""
+
+    framed, passes_end, farewell = True, False, ""
+
+    def __init__(self) -> None:
+        self.sent: list[Any] = []
+
+    async def send(self, item: Any) -> None:
+        await trio.lowlevel.checkpoint()
+        if item == "wrong":
+            raise Mistake("that was wrong")
+        self.sent.append(item)
+
+    async def receive(self) -> Any:
+        await trio.sleep_forever()
+
+    async def finish(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+
+@pytest.mark.parametrize("patient", [True, False])
+async def test_a_person_may_err_in_a_line_and_a_pipe_may_not(patient, capsys, autojump_clock):
+    channel = Lines()
+    session = Session(channel, Screen(), 5, 1, patient=patient)
+    with contextlib.nullcontext() if patient else pytest.raises(Mistake, match="that was wrong"):
+        assert not await session.run(given(("one", "wrong", "two"), False))
+    assert channel.sent == (["one", "two"] if patient else ["one"])
+    assert capsys.readouterr().err == ("that was wrong\n" if patient else "")
 
 
 # --- mistakes -----------------------------------------------------------------------------------------------------

@@ -30,6 +30,8 @@ class Channel(Protocol):
 
     framed: bool
     """Whether what comes is messages, and not pieces of a stream."""
+    passes_end: bool
+    """Whether `finish` tells the peer that nothing more is coming."""
     farewell: str
     """What is said when the peer has ended."""
 
@@ -50,6 +52,7 @@ class StreamChannel:
     """A stream of bytes: lines get their ends."""
 
     framed = False
+    passes_end = True
     farewell = "the peer has ended the connection"
 
     def __init__(self, conn: Connection, eol: str) -> None:
@@ -80,6 +83,7 @@ class WebSocketChannel:
     """A WebSocket: a line is a text message, bytes are a binary one."""
 
     framed = True
+    passes_end = False
     farewell = "the peer has closed the WebSocket"
 
     def __init__(self, ws: WebSocket, note: Callable[[str], None]) -> None:

@@ -106,9 +106,11 @@ def _first(group: BaseException) -> BaseException:
 
 def _explained(exc: BaseException, target: Whom, options: Input) -> str:
     """What went wrong, in a line, and what to do about it."""
-    text = visible(" ".join(str(exc).split()) or type(exc).__name__)
+    text = visible(" ".join(str(exc).split()) or type(exc).__name__).rstrip(".")
     if isinstance(exc, trio.TooSlowError):
         return f"{target.url} is not open after {options.timeout:g} s: check host and port, or give a larger --timeout"
+    if "certificate verify failed" in text and "mismatch" in text.lower():
+        return f"{text}: connect by a name that it has; --insecure --show-certificate shows them"
     if "certificate verify failed" in text:
         return f"{text}: --cafile FILE trusts another authority, --insecure --show-certificate shows whose it is"
     if isinstance(exc, ConnectionRefusedError) or ("refused" in text.lower() and isinstance(exc, OSError)):

@@ -30,6 +30,7 @@ class HTTPChannel:
     """
 
     framed = False
+    passes_end = False
     farewell = ""
 
     def __init__(self, client: HTTPClient, target: Whom, *, show_certificate: bool) -> None:

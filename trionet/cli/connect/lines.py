@@ -140,7 +140,7 @@ def with_history() -> Iterator[None]:
     readline.set_auto_history(False)
     with suppress(OSError):
         readline.read_history_file(path)
-    restore = _terminal_as_it_is()
+    restore = _prepare_terminal()
     try:
         yield
     finally:
@@ -157,9 +157,17 @@ def _history_file() -> Path:
     return Path(home) / "trionet" / "connect_history"
 
 
-def _terminal_as_it_is() -> Callable[[], None]:
+def _prepare_terminal() -> Callable[[], None]:
+    """Have what is typed between two prompts reach the next one as it is; gives back what undoes that.
+
+    Otherwise the terminal itself, which edits lines then, would take a Ctrl-D for its own, and leave a NUL of it.
+    """
     try:
         before = termios.tcgetattr(sys.stdin.fileno())
+        raw = termios.tcgetattr(sys.stdin.fileno())
+        raw[3] &= ~termios.ICANON
+        raw[6][termios.VMIN], raw[6][termios.VTIME] = 1, 0
+        termios.tcsetattr(sys.stdin.fileno(), termios.TCSADRAIN, raw)
     except (termios.error, OSError, ValueError):
         return lambda: None
 

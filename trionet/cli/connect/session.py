@@ -2,6 +2,7 @@
 
 A person ends it, or the peer does. A pipe has an end of its own: then the session goes on until the answer has come.
 What that is, no protocol in general says, so it ends with the peer's end, or with a silence behind the first of it.
+The end of the input is not passed on at once: many servers take it for a client that has gone, and answer nothing.
 """
 
 from __future__ import annotations
@@ -56,6 +57,9 @@ class Session:
             nursery.start_soon(self._listen, nursery.cancel_scope)
             try:
                 await self._talk(items)
+                if self._channel.passes_end:
+                    await self._wait_for_silence()
+                await self._channel.finish()
                 await self._wait_for_answer()
             except Exception as exc:  # noqa: BLE001 - raised below, and not in a nursery's group
                 self._failure = self._failure or exc
@@ -73,16 +77,24 @@ class Session:
                 if not self._patient:
                     raise
                 self._screen.note(str(exc))
-        await self._channel.finish()
+
+    async def _wait_for_silence(self) -> None:
+        while await self._hears(self._settle):
+            pass
 
     async def _wait_for_answer(self) -> None:
         """Until the peer has ended, or is silent behind its answer, or has given none."""
-        while not self._over:
-            self._heard = trio.Event()
-            with trio.move_on_after(self._settle if self._answered else self._timeout) as limit:
-                await self._heard.wait()
-            if limit.cancelled_caught:
-                return
+        while await self._hears(self._settle if self._answered else self._timeout):
+            pass
+
+    async def _hears(self, seconds: float) -> bool:
+        """Whether the peer says more within this time."""
+        if self._over:
+            return False
+        self._heard = trio.Event()
+        with trio.move_on_after(seconds):
+            await self._heard.wait()
+        return self._heard.is_set()
 
     async def _listen(self, whole: trio.CancelScope) -> None:
         """Show what comes. A peer that ends ends the session, whatever is being typed."""
