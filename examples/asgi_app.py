@@ -17,8 +17,6 @@ from trionet.asgi import open_asgi
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-METHODS = {b"GET ", b"POST", b"HEAD", b"PUT "}
-
 
 async def app(scope: dict[str, Any], receive: Callable[[], Awaitable[Any]], send: Callable[..., Any]) -> None:
     """Count requests and say so; send back what a WebSocket says."""
@@ -45,7 +43,7 @@ async def main() -> None:
     async with open_asgi(app) as handler, trionet.open_scope() as scope:
 
         async def dispatch(connection: trionet.Connection) -> None:
-            if await connection.peek(4) not in METHODS:
+            if await trionet.sniff(connection) == "other":
                 line = await connection.receive_until(b"\n", max_bytes=1000)
                 await connection.send_all(b"a line: " + line)
                 return

@@ -107,6 +107,18 @@ async def test_files_small_and_large_and_what_is_left_of_them(serve, open_files,
     assert open_files() == before
 
 
+async def test_a_disk_that_takes_a_part_of_a_write_gets_the_rest(serve, monkeypatch):
+    async def within(form):
+        assert await form["f"].read() == data
+
+    plain = os.write
+    monkeypatch.setattr(uploaded_file.os, "writev", lambda fd, pieces: plain(fd, b"".join(pieces)[:7]))
+    monkeypatch.setattr(uploaded_file.os, "write", lambda fd, data: plain(fd, data[:30_000]))
+    data = os.urandom(200_000)
+    client = await serve(within)
+    assert (await ask(client, post(file("f", "x", data) + END))).status == 200
+
+
 async def test_many_small_files_are_not_all_in_memory(serve):
     async def within(form):
         kept.extend(value.is_in_memory for value in form.get_list("f"))

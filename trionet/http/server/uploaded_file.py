@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import tempfile
 from typing import IO, TYPE_CHECKING, Final, Self
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 __all__ = ["UploadedFile"]
 
 _PIECE: Final = 65536
+_MOST_PIECES: Final = 1024
+"""Pieces that one write takes at most (IOV_MAX)."""
 _BATCH: Final = 2**20
 """Bytes that are gathered before they are written: each write is a visit to a worker thread."""
 
@@ -30,14 +33,15 @@ class UploadedFile:
             ``exchange.respond(200, uploaded.file)``.
     """
 
-    __slots__ = ("_gathered", "content_type", "file", "filename", "size")
+    __slots__ = ("_gathered", "_unwritten", "content_type", "file", "filename", "size")
 
     def __init__(self, filename: str, content_type: str | None) -> None:
         self.filename = filename
         self.content_type = content_type
         self.size = 0
         self.file: IO[bytes] = io.BytesIO()
-        self._gathered = bytearray()
+        self._gathered: list[bytes] = []
+        self._unwritten = 0
 
     def __repr__(self) -> str:
         return f"<UploadedFile {self.filename[:64]!r}, {self.size} bytes>"
@@ -83,8 +87,9 @@ class UploadedFile:
     async def _take(self, data: bytes, *, to_disk: bool) -> None:
         """Add a piece. From the first one with `to_disk` on the file is on the disk."""
         self.size += len(data)
-        self._gathered += data
-        if len(self._gathered) >= _BATCH or (to_disk and self.is_in_memory):
+        self._gathered.append(data)
+        self._unwritten += len(data)
+        if self._unwritten >= _BATCH or (to_disk and self.is_in_memory):
             await self._flush(to_disk=to_disk)
 
     async def _finish(self) -> Self:
@@ -94,19 +99,24 @@ class UploadedFile:
         return self
 
     async def _flush(self, *, to_disk: bool) -> None:
-        gathered, self._gathered = self._gathered, bytearray()
+        gathered, self._gathered, self._unwritten = self._gathered, [], 0
         if to_disk or not self.is_in_memory:
             await trio.to_thread.run_sync(self._write, gathered)
         else:
-            self.file.write(gathered)
+            self.file.writelines(gathered)
 
-    def _write(self, data: bytearray) -> None:
+    def _write(self, pieces: list[bytes]) -> None:
         if isinstance(before := self.file, io.BytesIO):
             self.file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - mode 0600, and mostly without a name
-            self.file.write(before.getbuffer())
-        view = memoryview(data)
-        while view:
-            view = view[self.file.write(view) :]
+            pieces = [before.getvalue(), *pieces]
+        fd = self.file.fileno()
+        for at in range(0, len(pieces), _MOST_PIECES):
+            some = pieces[at : at + _MOST_PIECES]
+            written = os.writev(fd, some)
+            if written < (size := sum(map(len, some))):  # the disk is nearly full
+                rest = memoryview(b"".join(some))[written:size]
+                while rest:
+                    rest = rest[os.write(fd, rest) :]
 
     def _close(self) -> None:
         self.file.close()
