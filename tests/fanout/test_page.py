@@ -14,7 +14,8 @@ from trionet import fanout as package
 from ..helpers.redis import RedisServer, needs_redis
 
 PAGE = Path(__file__).parents[2] / "docs" / "fanout.md"
-BLOCKS = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+BLOCKS = re.findall(r"(?<!-->\n)^```python\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+"""All but the program, which runs as an example."""
 REDIS = [block for block in BLOCKS if "redis://localhost" in block]
 """They need a server; `test_what_the_page_shows_with_redis` runs them."""
 

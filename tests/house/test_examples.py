@@ -18,6 +18,7 @@ import trionet
 from trionet import Phase
 
 from ..helpers.pairs import tcp_pair
+from ..helpers.redis import needs_redis
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = {
@@ -25,6 +26,11 @@ EXAMPLES = {
         r"request 1 for /one\nrequest 2 for /two\nyou said hello\na line: no HTTP at all\nshut down after 2\n"
     ),
     "chat": r"welcome and welcome\nann hears hello, all\nbob hears hello, all\n5000000 bytes sent as \d+\n",
+    "fanout_chat": (
+        r"both hear \{'ann: hello'\}\nann's process is gone: 1006\nbob hears bob: where are you\?\n"
+        r"ann comes again and hears bob: where are you\?\n"
+        r"while Redis is gone, ann hears not sent: ann: is anybody there\?\nboth hear \{'ann: is anybody there\?'\}\n"
+    ),
     "http_app": (r"200 b'hello\\n'\n{'sum': 6}\nb'0\\n1\\n2\\n'\n201 b'1000000 bytes\\n'\n404\n1 connection\n"),
     "json_api": (r"401 {'error': 'POST /login first'}\n{'notes': 1}\n\['buy milk'\]\n206 b'pix'\n"),
     "length_prefixed": r"b'stressed'\n1 closed gracefully, 0 by force, in .* s\n",
@@ -50,7 +56,11 @@ def test_every_example_is_tested() -> None:
     assert {path.stem for path in (ROOT / "examples").glob("*.py")} == {*EXAMPLES, "graceful_server"}
 
 
-@pytest.mark.parametrize("name", EXAMPLES)
+NEEDS = {"fanout_chat": needs_redis}
+"""What needs a program that may be missing."""
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=NEEDS.get(name, ())) for name in EXAMPLES])
 def test_an_example_that_ends_by_itself(name: str) -> None:
     with start(name) as process:
         out, err = process.communicate(timeout=60)

@@ -77,6 +77,7 @@ class StreamReader:
             try:
                 async with self._link.place.new_client() as client:
                     connection = await client.connection_pool.get_connection()
+                    await connection.create_request(b"PING")  # else there is only an answer when there is a message
                     self._outage.over()
                     self._suspects = {*self.positions}
                     await self._read(connection.create_request)
