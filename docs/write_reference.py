@@ -64,6 +64,7 @@ PAGES: dict[str, tuple[str, str, str]] = {
         " ScopeClosedError HTTPClientError HTTPStatusError TooManyRedirectsError BodyNotReplayableError",
     ),
     "asgi": ("trionet.asgi", "trionet.asgi", "serve_asgi open_asgi LifespanError ClientDisconnectedError"),
+    "metrics": ("Metrics", "trionet", "metrics_handler MetricsHandler"),
     "fanout": (
         "trionet.fanout", "trionet.fanout",
         "open_fanout MemoryFanout RedisFanout RedisStreamFanout Subscription Message Gap relay"

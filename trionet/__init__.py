@@ -67,6 +67,7 @@ if TYPE_CHECKING:
         to_http_tunnel,
         to_socks5_tunnel,
     )
+    from .metrics import MetricsHandler, metrics_handler
     from .server.http import http_handler, serve_http
     from .websocket import (
         CloseReason,
@@ -114,6 +115,7 @@ __all__ = [
     "Limits",
     "LocalProtocolError",
     "Lost",
+    "MetricsHandler",
     "MultiMapping",
     "PeerCredentials",
     "PerMessageDeflate",
@@ -144,6 +146,7 @@ __all__ = [
     "forwarded_request_headers",
     "forwarded_response_headers",
     "http_handler",
+    "metrics_handler",
     "open_http_client",
     "open_scope",
     "open_tcp",
@@ -183,6 +186,7 @@ _LOADED_LATER = {
     name: module
     for module, names in {
         "trionet.http": _HTTP,
+        "trionet.metrics": "MetricsHandler metrics_handler",
         "trionet.server.http": "http_handler serve_http",
         "trionet.websocket": _WEBSOCKET,
     }.items()

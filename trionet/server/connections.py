@@ -26,7 +26,7 @@ __all__ = ["Connections", "ServedConnection"]
 class Connections:
     """What all parts of a server know of its connections."""
 
-    __slots__ = ("accepted", "asking", "draining", "faults", "grace", "most", "opened", "room", "stopped")
+    __slots__ = ("accepted", "asking", "draining", "ends", "faults", "grace", "most", "opened", "room", "stopped")
 
     def __init__(self, most: float) -> None:
         self.most: Final = most
@@ -37,6 +37,8 @@ class Connections:
         """How many there were since the server began."""
         self.faults = dict.fromkeys(Fault, 0)
         """How many errors there were on them, by whose fault it was."""
+        self.ends = dict.fromkeys(Reason, 0)
+        """How many have ended, by reason."""
         self.room = ParkingLot()
         """Where accept loops wait until there may be one more."""
         self.stopped = ParkingLot()
@@ -123,5 +125,7 @@ class ServedConnection(Follower):
         if not self._parts:
             # The parts that knew each other forget each other, so that they do not make a cycle of garbage.
             self._member._forget_work()
-            self._member = None
+            end, self._member = self._member.end, None
+            if end is not None:
+                self._connections.ends[end.reason] += 1
             self._connections.remove(self._owner)

@@ -141,15 +141,18 @@ def _connection_handler(
 def _exchange_loop(handler: Handler, on_error: ErrorHook | None) -> ExchangeLoop:
     """The loop over a connection's exchanges, each of which `handler` is called with."""
     name = getattr(handler, "__qualname__", repr(handler))
+    make_tally = getattr(handler, "_make_tally", None)  # `trionet.metrics` has put it there
 
     async def serve_exchanges(http: HTTPServerConnection) -> None:
         faults = ExchangeFaults(name, followed(http), on_error)
         with_access_log = _ACCESS.isEnabledFor(logging.INFO)
+        tally = None if make_tally is None else make_tally(http)
+        timed = with_access_log or tally is not None
         judged = False
         try:
             async for exchange in http:
                 judged = False
-                began = trio.current_time() if with_access_log else 0.0
+                began = trio.current_time() if timed else 0.0
                 try:
                     result = await handler(exchange)
                     if not exchange.status or http._cycle.exchange is exchange:
@@ -164,11 +167,16 @@ def _exchange_loop(handler: Handler, on_error: ErrorHook | None) -> ExchangeLoop
                 finally:
                     if with_access_log:
                         _log_access(http, exchange, trio.current_time() - began)
+                    if tally is not None:
+                        tally.ended(exchange, trio.current_time() - began)
                 del exchange  # a connection that waits for its next request keeps nothing of the last one
             faults.loop_ended(http)
         except (HandleBrokenError, HandleClosedError, RemoteProtocolError) as exc:
             if not judged:  # else the loop ends with what the handler has met already
                 faults.loop_failed(http, exc)
+        finally:
+            if tally is not None:
+                tally.left()
 
     return serve_exchanges
 

@@ -6,7 +6,7 @@ its task and the handler, `draining` brings all of them to their end. They share
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..support.checks import check_seconds
@@ -45,6 +45,8 @@ class ServerStatistics:
     peer_faults: Mapping[str, int]
     """How often clients did what they should not, by kind: ``reset``, ``left``, ``silent``, ``protocol``, ``limit``,
     ``handshake``, ``refused``; 0 for what has not happened."""
+    ends: Mapping[str, int] = field(default_factory=dict)
+    """How many connections have ended, by the name of the `Reason` why their last handle ended."""
 
 
 class Server:
@@ -129,6 +131,7 @@ class Server:
             failed=connections.faults[Fault.PROGRAM],
             accept_errors=self._accepting.errors,
             peer_faults={fault.value: connections.faults[fault] for fault in Fault if fault.peers},
+            ends={reason.name: count for reason, count in connections.ends.items()},
         )
 
     @property
