@@ -82,6 +82,21 @@ async def test_a_topic_that_is_left_and_joined_again_and_again_misses_nothing(re
                     assert await next_of(items) == Message(None, b"%d" % number)
 
 
+async def test_a_topic_that_nobody_wants_any_more_is_left_and_can_be_joined_again(redis):
+    async def subscribers(fanout):
+        return (await fanout._link.ask(b"PUBSUB", b"NUMSUB", b"trionet:room"))[1]
+
+    async with RedisFanout(redis.url) as fanout:
+        for number in range(3):
+            async with fanout.subscribe("room") as items:
+                assert await subscribers(fanout) == 1
+                await fanout.publish("room", str(number))
+                assert await next_of(items) == Message(None, b"%d" % number)
+            with trio.fail_after(20):
+                while await subscribers(fanout):
+                    await trio.sleep(0.001)
+
+
 async def test_after_a_kill_each_subscriber_gets_a_gap_and_then_goes_on(redis, caplog):
     caplog.set_level(logging.INFO, "trionet.fanout")
     async with RedisFanout(redis.url) as fanout, fanout.subscribe("room") as one, fanout.subscribe("hall") as two:

@@ -78,6 +78,16 @@ async def test_who_comes_later_gets_what_is_published_later(redis):
                     assert item.data == b"%d" % number
 
 
+async def test_the_reader_that_waits_looks_at_a_new_topic_at_once(redis, monkeypatch):
+    monkeypatch.setattr("trionet.fanout.stream_reader._BLOCK", 0)  # for ever
+    monkeypatch.setattr("trionet.fanout.redis_client.ANSWER_TIMEOUT", 1000)
+    async with RedisStreamFanout(redis.url) as fanout:
+        for topic in ("one", "two", "three"):
+            async with fanout.subscribe(topic) as items:
+                await publish(fanout, 1, topic=topic)
+                assert await data_of(items, 1) == [1]
+
+
 async def test_a_second_subscriber_gets_nothing_that_the_reader_has_yet_to_read(redis):
     async with RedisStreamFanout(redis.url) as fanout, fanout.subscribe("room") as first:
         reader = fanout._reader

@@ -65,6 +65,8 @@ async def test_health(nursery):
         assert await ask(client, f"{url}/health") == (200, "")
         assert await ask(client, f"{url}/") == (200, "hello\n")
         nursery.start_soon(there[0].drain, 5)
+        while not there[0].draining:
+            await trio.lowlevel.checkpoint()
         await conn.send_all(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n")
         assert (await conn.receive_until(b"\r\n", max_bytes=100)) == b"HTTP/1.1 503 Service Unavailable\r\n"
 

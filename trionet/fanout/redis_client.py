@@ -1,9 +1,9 @@
 """Clients of coredis, and what their errors mean here.
 
-coredis repeats by itself what failed. Here it must not: a message that was published twice would arrive twice. And
-where it connects anew by itself, nobody learns that messages were missed meanwhile. So its clients are made without any
-repetition, and each one for a single connection: a pool of coredis loses the place of a connection that ended while it
-was in use, or whose making was cancelled, and at last waits for one for ever.
+A command of coredis repeats by itself what failed, and must not here: a message that was published twice would arrive
+twice. So what is asked goes past them, straight to a connection. And each client is made for a single connection: a
+pool of coredis loses the place of a connection that ended while it was in use, or whose making was cancelled, and at
+last waits for one for ever.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ def _coredis() -> Any:
     try:
         import coredis
         import coredis.exceptions
-        import coredis.retry
     except ImportError as exc:
         raise ImportError("fan-out over Redis needs coredis: pip install 'trionet[redis]'") from exc
     return coredis
@@ -66,14 +65,8 @@ class RedisPlace:
 
     def new_client(self) -> Any:
         """A client for one connection, which has yet to be entered."""
-        coredis = _coredis()
-        return coredis.Redis.from_url(
-            self._url,
-            max_connections=1,
-            retry_policy=coredis.retry.NoRetryPolicy(),
-            stream_timeout=ANSWER_TIMEOUT,
-            connect_timeout=ANSWER_TIMEOUT,
-        )
+        timeouts = {"stream_timeout": ANSWER_TIMEOUT, "connect_timeout": ANSWER_TIMEOUT}
+        return _coredis().Redis.from_url(self._url, max_connections=1, **timeouts)
 
     @staticmethod
     def is_refusal(error: BaseException) -> bool:
