@@ -228,6 +228,28 @@ def test_starttls_that_is_declined_or_tampered_with(connect, servers):
     assert "Somebody may have injected it" in err
 
 
+DECLINED: dict[str, list[tuple[int | bytes, bytes]]] = {
+    "smtp": [*ANSWERS["smtp"][:2], (b"\r\n", b"454 not now\r\n")],
+    "smtp, endless": [(b"", b"220-again\r\n" * 101)],
+    "imap": [ANSWERS["imap"][0], (b"\r\n", b"* x\r\na1 NO not now\r\n")],
+    "imap, busy": [(b"", b"* BYE not now\r\n")],
+    "ldap": [(31, b"\x30\x81\x0c\x02\x01\x01\x78\x07\x0a\x01\x02\x04\x00\x04\x00")],
+    "ldap, not at all": [(31, b"HTTP/1.1 400")],
+    "postgres": [(8, b"N")],
+}
+
+
+@pytest.mark.parametrize("case", DECLINED)
+async def test_a_server_that_declines_is_not_taken_at_its_word(case, server_context):
+    async with trionet.open_scope(drain_timeout=0) as scope:
+        handler = speaks(case, server_context, DECLINED[case])
+        server = await scope.start(trionet.serve_tcp, handler, 0)
+        conn = await scope.connect_tcp("127.0.0.1", server.port)
+        with pytest.raises(Mistake, match="the server does not begin TLS: it answered"):
+            await DIALOGUES[case.partition(",")[0]](conn)
+        scope.cancel()
+
+
 def test_http_has_a_request_a_line(connect, servers, cafile):
     status, out, err = connect(
         f"http://localhost:{servers['http']}/base?q=1",
@@ -423,13 +445,14 @@ def test_what_a_terminal_would_act_on_is_escaped(text, shown):
 def test_binary_data_on_a_terminal_is_hexadecimal_and_split_characters_are_not(capsys):
     screen = Screen()
     screen.is_terminal = True
+    screen.message("\x1b[2Jhello")
     screen.stream("grü".encode()[:3])
     screen.stream("grü".encode()[3:])
     screen.stream(b"\n\xff\x00")
     screen.stream(b"a\0b")
     screen.binary(bytes(5000))
     out = capsys.readouterr().out
-    assert out.startswith("grü00000000  0a ff 00 ")
+    assert out.startswith("\\x1b[2Jhello\ngrü00000000  0a ff 00 ")
     assert "\n00000000  61 00 62 " in out
     assert out.endswith("00000ff0  " + "00 " * 15 + "00  |................|\n... and 904 bytes more\n")
     assert hex_lines(b"") == []

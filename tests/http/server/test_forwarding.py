@@ -57,7 +57,7 @@ ADDED = [
         (["Expect: 100-continue"], []),
         (["Connection: X-Forwarded-For, Via"], []),
         (["X-Forwarded-For: 6.6.6.6", "X-FORWARDED-PORT: 1", "Forwarded: for=x", "X-Real-IP: y"], []),
-        (["X_Forwarded_For: 6.6.6.6", "x-forwarded_host: evil", "X-Client-IP: 1"], []),
+        (["X_Forwarded_For: 6.6.6.6", "x-forwarded_host: evil", "X-Client-IP: 1", "X_Real_IP: y"], []),
         (["X-Forwardedness: stays"], [("X-Forwardedness", "stays")]),
         (["Via: 1.0 before"], [("Via", "1.0 before")]),
     ],
