@@ -96,13 +96,16 @@ class Screen:
             print(visible(text), end="", flush=True)
 
     def _put(self, out: IO[str] | None, text: str) -> None:
-        """Whole lines; above the one that is being typed, if there is one."""
+        """Whole lines; above the one that is being typed, if there is one.
+
+        In one write, since the thread that reads what is typed writes its prompt when it likes.
+        """
         if out is None:
             return
-        if not self.prompt:
-            print(text, file=out, flush=True)
-            return
-        import readline
+        text = f"{text}\n"
+        if self.prompt:
+            import readline
 
-        print(f"\r\x1b[K{text}", file=out, flush=True)
-        print(f"{self.prompt}{readline.get_line_buffer()}", end="", flush=True)
+            text = f"\r\x1b[K{text}{self.prompt}{readline.get_line_buffer()}"
+        out.write(text)
+        out.flush()
