@@ -202,6 +202,22 @@ def test_it_says_where_it_listens_serves_and_ends_by_a_signal(start, number, sta
     assert re.fullmatch(rf"{number.name}: ending, with \d connections?, within 30 s; .*\n", err)
 
 
+def test_one_address_has_so_many_connections(start):
+    process = start("serve", "app:handle", "--port", "0", "--limit-connections-per-address", "1")
+    with socket.create_connection(("127.0.0.1", process.port), timeout=PATIENCE) as client:
+        client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert client.recv(100).startswith(b"HTTP/1.1 200 OK\r\n")
+        with contextlib.suppress(ConnectionError):
+            assert get(process.port) == b""
+    _, _, err = process.end(signal.SIGTERM)
+    assert "(max_connections_per_address)" in err
+
+
+def test_a_rate_that_cannot_be_right(capsys):
+    assert main(["serve", "app:handle", "--port", "0", "--limit-min-rate", "-1"]) == 2
+    assert "--limit-min-rate must be a finite number of bytes per second" in capsys.readouterr().err
+
+
 def test_behind_a_proxy_that_names_its_clients(start):
     process = start("asgi", "web:app", "--port", "0", "--proxy-protocol", "127.0.0.1")
     for first, answer in ((b"PROXY TCP4 192.0.2.1 192.0.2.2 5 80\r\n", b"http 192.0.2.1  /"), (b"", b"")):

@@ -12,6 +12,7 @@ from trio.lowlevel import ParkingLot, enable_ki_protection
 
 from ..custody.drain_report import Forced
 from ..ownership import Reason
+from .crowding import Crowding
 from .fault import Fault
 from .follower import Follower
 
@@ -26,11 +27,25 @@ __all__ = ["Connections", "ServedConnection"]
 class Connections:
     """What all parts of a server know of its connections."""
 
-    __slots__ = ("accepted", "asking", "draining", "ends", "faults", "grace", "most", "opened", "room", "stopped")
+    __slots__ = (
+        "accepted",
+        "asking",
+        "crowding",
+        "draining",
+        "ends",
+        "faults",
+        "grace",
+        "most",
+        "opened",
+        "room",
+        "stopped",
+    )
 
-    def __init__(self, most: float) -> None:
+    def __init__(self, most: float, most_per_address: float) -> None:
         self.most: Final = most
         """How many may be open; only a drain accepts more."""
+        self.crowding: Final = Crowding(most_per_address)
+        """How many each client has."""
         self.opened: dict[Owner, ServedConnection] = {}
         """Those that are open, by the owners of their scopes."""
         self.accepted = 0
@@ -53,7 +68,9 @@ class Connections:
     @enable_ki_protection
     def remove(self, owner: Owner) -> None:
         """This connection is not open any more. A step."""
-        self.opened.pop(owner, None)
+        served = self.opened.pop(owner, None)
+        if served is not None and served.client is not None:
+            self.crowding.release(served.client)
         if self.room:  # whether a task waits there
             self.room.unpark_all()
         self.look_again()
@@ -72,7 +89,7 @@ class Connections:
 class ServedConnection(Follower):
     """One connection of a server, until its handler has ended and its endpoint is closed."""
 
-    __slots__ = ("_connections", "_member", "_owner", "_parts", "cut", "opened_at")
+    __slots__ = ("_connections", "_member", "_owner", "_parts", "client", "cut", "opened_at")
 
     def __init__(self, connections: Connections, owner: Owner, opened_at: str) -> None:
         self._connections = connections
@@ -80,6 +97,8 @@ class ServedConnection(Follower):
         self._parts = 2  # the handler and the endpoint
         self._member: Any = None
         self.opened_at = opened_at
+        self.client: object = None
+        """Whose connection it is, if that is counted."""
         self.cut = False
         """Whether a drain has cut it off, so that only its handler has yet to end."""
 
@@ -87,6 +106,15 @@ class ServedConnection(Follower):
     def draining(self) -> bool:
         """As `Follower.draining`."""
         return self._connections.draining
+
+    def comes_from(self, address: Any) -> bool:
+        """It is the connection of a client with this address: whether that one may have it."""
+        crowding = self._connections.crowding
+        if crowding.is_full(address):
+            self.count(Fault.CROWD)
+            return False
+        self.client = crowding.admit(address)
+        return True
 
     def count(self, fault: Fault) -> None:
         """As `Follower.count`."""

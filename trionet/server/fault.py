@@ -67,6 +67,8 @@ class Fault(StrEnum):
     """A handshake failed."""
     REFUSED = "refused"
     """A handshake or a method was refused, with an answer that says why."""
+    CROWD = "crowd"
+    """One address had more connections than it may have."""
 
     @property
     def words(self) -> str:
@@ -94,6 +96,7 @@ _WORDS: Final = {
     Fault.LIMIT: "sent too much",
     Fault.HANDSHAKE: "failed in the handshake",
     Fault.REFUSED: "was refused",
+    Fault.CROWD: "has too many connections",
 }
 _BY_REASON: Final = {
     Reason.PEER_RESET: Fault.RESET,

@@ -85,6 +85,12 @@ class Handling:
         """Count and own a new connection, and start its task. A step: from now on a drain finds it."""
         connections = self._connections
         connections.accepted += 1
+        crowding = connections.crowding
+        named_by_socket = crowding.counts and not self._introduction.names_clients
+        if named_by_socket and crowding.is_full(transport.remote_address):
+            connections.faults[Fault.CROWD] += 1
+            transport.close()
+            return
         parent = self._scope._owner
         owner = Owner(
             f"connection {connections.accepted}",
@@ -98,6 +104,8 @@ class Handling:
         capsule._seat(owner)
         owner.register(capsule)
         connections.opened[owner] = served
+        if named_by_socket:
+            served.client = crowding.admit(transport.remote_address)
         if connections.draining:
             leaving.retire(owner, connections.grace)  # now: its handler may answer before the drain goes round again
         name = f"{self._name} {connections.accepted}"

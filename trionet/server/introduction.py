@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..handle import Handle
     from ..handle.detached import Detached
     from ..transport.trusted_peers import TrustedPeers
-    from .follower import Follower
+    from .connections import ServedConnection
 
 __all__ = ["Introduction"]
 
@@ -45,13 +45,18 @@ class Introduction:
         """Whether clients speak TLS."""
         return self._ssl_context is not None
 
+    @property
+    def names_clients(self) -> bool:
+        """Whether a client's address is not that of its socket."""
+        return self._proxies is not None
+
     def __bool__(self) -> bool:
         """Whether there is anything to be carried out."""
         return self._ssl_context is not None or self._proxies is not None
 
     @enable_ki_protection
     async def carry_out(
-        self, connection: Connection, make: Callable[[Detached], Handle], follower: Follower
+        self, connection: Connection, make: Callable[[Detached], Handle], served: ServedConnection
     ) -> Handle | None:
         """The connection behind all that, as what `make` makes of it; None if something failed, which is logged."""
         context, missing = self._ssl_context, "PROXY header from"
@@ -60,10 +65,14 @@ class Introduction:
             if self._proxies is not None:
                 then: Callable[[Detached], Handle] = make if context is None else Connection
                 handle = await handle.upgrade(proxied_recipe(self._proxies, self._timeout, then))
+                header = handle.proxy_header
+                if header is not None and header.source is not None and not served.comes_from(header.source):
+                    handle.abort()
+                    return None
             if context is not None:
                 missing = "TLS with"
                 handle = await handle.upgrade(tls_server_recipe(context, self._timeout, make))
         except trio.BrokenResourceError as exc:
-            follower.say(follower.judge(exc), f"no {missing} {shown_address(handle.remote_address)}")
+            served.say(served.judge(exc), f"no {missing} {shown_address(handle.remote_address)}")
             return None
         return handle

@@ -44,7 +44,7 @@ class ServerStatistics:
     """Pauses in accepting because the system was exhausted."""
     peer_faults: Mapping[str, int]
     """How often clients did what they should not, by kind: ``reset``, ``left``, ``silent``, ``protocol``, ``limit``,
-    ``handshake``, ``refused``; 0 for what has not happened."""
+    ``handshake``, ``refused``, ``crowd``; 0 for what has not happened."""
     ends: Mapping[str, int] = field(default_factory=dict)
     """How many connections have ended, by the name of the `Reason` why their last handle ended."""
 
@@ -81,7 +81,7 @@ class Server:
         self.scope = scope
         self._limits = limits
         self._secure = introduction.secure
-        self._connections = connections = Connections(limits.max_connections)
+        self._connections = connections = Connections(limits.max_connections, limits.max_connections_per_address)
         handling = Handling(handler, scope, connections, limits, introduction)
         self._accepting = Accepting(self.listeners, connections, handling, backlog)
         self._draining = Draining(connections, self._accepting)

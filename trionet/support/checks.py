@@ -11,7 +11,7 @@ import math
 import operator
 from typing import Any, NoReturn, TypeVar
 
-__all__ = ["check_count", "check_flag", "check_kind", "check_seconds", "flat_view", "refuse_copy"]
+__all__ = ["check_count", "check_flag", "check_kind", "check_rate", "check_seconds", "flat_view", "refuse_copy"]
 
 Kind = TypeVar("Kind")
 
@@ -66,6 +66,20 @@ def check_count(name: str, value: Any, least: int = 0, most: int | None = None, 
         bound = f"at least {least}" if most is None else f"{least} to {most}"
         raise ValueError(f"{name} must be {bound}{off}, not {value!r}")
     return number
+
+
+def check_rate(name: str, value: Any) -> float:
+    """`value` if it is a finite number of bytes per second, at least 0.
+
+    Raises:
+        TypeError: not an int or a float.
+        ValueError: negative, infinite or NaN.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a number of bytes per second (0: no floor), not {value!r}")
+    if not 0 <= value < math.inf:
+        raise ValueError(f"{name} must be a finite number of bytes per second, at least 0 (0: no floor), not {value!r}")
+    return value
 
 
 def check_flag(name: str, value: Any) -> bool:

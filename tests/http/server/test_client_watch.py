@@ -225,3 +225,65 @@ async def test_a_client_that_has_ended_its_direction_is_gone_only_if_that_is_mea
             assert trio.current_time() >= 30
         assert (await it.ended()).reason is Reason.PEER_EOF
         assert it.failure is None
+
+
+# --- the rate at which a request comes ---------------------------------------------------------------------------
+
+
+async def test_a_head_that_comes_too_slowly(autojump_clock):
+    async with served(replying(), limits=HTTPLimits(min_receive_rate=10, head_timeout=math.inf)) as it:
+        began = trio.current_time()
+        it.scope.start_soon(send_slowly, it.client, b"GET / HTTP/1.1\r\nHost: " + b"a" * 500, 2)
+        answer = await read_answer(it.client)
+        assert answer.status == 408
+        assert b"came at less than 10 bytes per second (min_receive_rate)" in answer.body
+        assert 5 <= trio.current_time() - began <= 7
+        assert (await it.ended()).reason is Reason.IDLE_TIMEOUT
+
+
+@pytest.mark.parametrize(("size", "comes"), [(4, False), (6, True)])
+async def test_a_body_has_to_come_at_the_rate(size, comes, autojump_clock):
+    async def handler(exchange):
+        await exchange.respond(200, await exchange.read())
+
+    async with served(handler, limits=HTTPLimits(min_receive_rate=10)) as it:
+        await it.client.send_all(POST % 120)
+        it.scope.start_soon(send_slowly, it.client, b"b" * 120, size)
+        if comes:
+            assert (await read_answer(it.client)).status == 200
+            assert it.http.phase is Phase.OPEN
+        else:
+            assert (await it.ended()).reason is Reason.IDLE_TIMEOUT
+            assert trio.current_time() < 20
+
+
+async def test_a_handler_that_reads_slowly_is_not_the_clients_fault(autojump_clock):
+    async def handler(exchange):
+        size = 0
+        async for piece in exchange:
+            size += len(piece)
+            await trio.sleep(10)
+        await exchange.respond(200, b"%d" % size)
+
+    async with served(handler, limits=HTTPLimits(min_receive_rate=10)) as it:
+        await it.client.send_all(POST % 5)
+        for _ in range(5):
+            await it.client.send_all(b"b")
+            await trio.sleep(10.1)
+        assert (await read_answer(it.client)).body == b"5"
+
+
+async def send_slowly(client, data, size):
+    """So many bytes each half second."""
+    try:
+        for at in range(0, len(data), size):
+            await client.send_all(data[at : at + size])
+            await trio.sleep(0.5)
+    except (trio.BrokenResourceError, trio.ClosedResourceError):
+        pass
+
+
+@pytest.mark.parametrize("rate", [-1, math.inf, math.nan, "5", True])
+def test_a_rate_that_cannot_be_right(rate):
+    with pytest.raises((ValueError, TypeError), match="min_receive_rate must be a .*bytes per second"):
+        HTTPLimits(min_receive_rate=rate)

@@ -6,7 +6,7 @@ import math
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Final
 
-from ...support.checks import check_count, check_seconds
+from ...support.checks import check_count, check_rate, check_seconds
 from ..mistakes import Mistake
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ _COUNTS: Final[dict[str, tuple[int, int | None, str]]] = {
     "fd": (0, None, "the number of a listening socket that was passed on"),
     "backlog": (1, None, "leave it out: what the system allows"),
     "limit_connections": (1, None, _NO_LIMIT),
+    "limit_connections_per_address": (1, None, _NO_LIMIT),
     "limit_concurrency": (1, None, _NO_LIMIT),
     "limit_max_requests": (1, None, _NO_LIMIT),
     "limit_max_requests_jitter": (0, None, "0: no jitter"),
@@ -51,7 +52,9 @@ def check_numbers(*groups: Any) -> None:
     try:
         for name, value in _given(groups):
             option = f"--{name.replace('_', '-')}"
-            if name in _COUNTS:
+            if name == "limit_min_rate":
+                check_rate(option, value)
+            elif name in _COUNTS:
                 least, most, remedy = _COUNTS[name]
                 check_count(option, value, least, most, off=remedy)
             elif name in _SECONDS:

@@ -99,6 +99,12 @@ class Lifetime:
     """How long, how many."""
 
     limit_connections: Annotated[int | None, _help("Connections served at once; further ones wait.")] = None
+    limit_connections_per_address: Annotated[
+        int | None, _help("Connections of one client's address at once; further ones are closed.")
+    ] = None
+    limit_min_rate: Annotated[
+        float, _help("Bytes per second that a request has to come at, over 5 s; 0: however slowly.")
+    ] = 0.0
     limit_concurrency: Annotated[int | None, _help("Requests answered at once; further ones get a 503.")] = None
     limit_max_requests: Annotated[int | None, _help("End, gracefully, after so many requests.")] = None
     limit_max_requests_jitter: Annotated[int, _help("Up to so many requests more, by chance.")] = 0
@@ -111,7 +117,10 @@ class Lifetime:
 
     def head_limits(self) -> dict[str, Any]:
         """Keyword arguments for `HTTPLimits`."""
-        limits: dict[str, Any] = {"idle_timeout": self.timeout_keep_alive}
+        limits: dict[str, Any] = {
+            "idle_timeout": self.timeout_keep_alive,
+            "min_receive_rate": self.limit_min_rate,
+        }
         if self.h11_max_incomplete_event_size is not None:
             limits["max_head"] = self.h11_max_incomplete_event_size
         return limits

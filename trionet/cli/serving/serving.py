@@ -104,6 +104,7 @@ async def _serve(serving: Serving, context: ssl.SSLContext | None) -> bool:
     try:
         limits = Limits(
             max_connections=lifetime.limit_connections or float("inf"),
+            max_connections_per_address=lifetime.limit_connections_per_address or float("inf"),
             idle_grace=0.0 if is_child() else Limits().idle_grace,  # a person waits for the change
         )
     except (TypeError, ValueError) as exc:

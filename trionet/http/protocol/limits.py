@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from ...support.checks import check_count, check_flag, check_seconds
+from ...support.checks import check_count, check_flag, check_rate, check_seconds
 
 __all__ = ["DEFAULT_LIMITS", "MAX_FIELDS", "MAX_HEAD", "HTTPLimits"]
 
@@ -32,6 +32,8 @@ class HTTPLimits:
         idle_timeout: How long a connection may wait for its next request, or a request's body for its next byte. A
             server closes it then, a client's pool drops it.
         head_timeout: How long the head of a request may take from its first byte (408).
+        min_receive_rate: Bytes per second that a request's head or body has to come at while it is waited for, measured
+            over 5 s (408 for a head, the end of the connection for a body); 0 for no such floor.
         send_timeout: How long a peer may take nothing of what is sent to it.
         drain_bytes: Bytes of an unread body that are read and dropped, so that the connection can be used again.
         drain_timeout: How long that may take. Beyond either bound the connection is closed.
@@ -49,6 +51,7 @@ class HTTPLimits:
     max_informational: int = 16
     idle_timeout: float = 75.0
     head_timeout: float = 20.0
+    min_receive_rate: float = 0.0
     send_timeout: float = 60.0
     drain_bytes: int = 65536
     drain_timeout: float = 1.0
@@ -60,6 +63,7 @@ class HTTPLimits:
             check_count(name, getattr(self, name), least)
         for name in ("idle_timeout", "head_timeout", "send_timeout", "drain_timeout"):
             check_seconds(name, getattr(self, name))
+        check_rate("min_receive_rate", self.min_receive_rate)
         check_flag("any_method", self.any_method)
         if self.eof_is_gone is not None:
             check_flag("eof_is_gone", self.eof_is_gone)

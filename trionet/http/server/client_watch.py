@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 from trio.lowlevel import enable_ki_protection
 
+from ...custody.caretaker import TICK
 from ...errors import RemoteProtocolError
 from ...handle import guards
 from ...ownership import Event, Phase, Receive, Send
@@ -31,13 +32,16 @@ if TYPE_CHECKING:
 
 __all__ = ["ClientWatch"]
 
+RATE_WINDOW: Final = 5.0
+"""Seconds of waiting over which the rate is measured at which a request comes."""
+
 _BUSY: Final = Receive.BUSY
 
 
 class ClientWatch:
     """The part of a connection that the caretaker calls."""
 
-    __slots__ = ("_cycle", "_head", "_lookouts", "_seen", "_spared", "_stuck")
+    __slots__ = ("_cycle", "_head", "_lookouts", "_pace", "_seen", "_spared", "_stuck")
 
     def __init__(self, cycle: Cycle, lookouts: Lookouts) -> None:
         self._cycle = cycle
@@ -48,6 +52,8 @@ class ClientWatch:
         self._head: tuple[int, float] | None = None
         # A send that does not get on: which one, how far it has got, and since when.
         self._stuck: tuple[float, object, float] | None = None
+        # What comes, a head or a body; how much had come when it was last measured, and how long it was waited for.
+        self._pace: tuple[object, int, float] | None = None
         # The receive, or the head, that was late and had input to take, and so was given one tick more.
         self._spared: object = None
 
@@ -57,7 +63,7 @@ class ClientWatch:
     @enable_ki_protection
     def forget_work(self) -> None:
         """Keep nothing that refers to an exchange. A step."""
-        self._seen = None
+        self._seen = self._pace = None
 
     @enable_ki_protection
     def tick(self, now: float) -> None:
@@ -92,7 +98,7 @@ class ClientWatch:
         since = handle._reader_since
         if cycle.exchange is None and (size := cycle.machine.buffered):
             self._look_at_head(now, handle._bytes_received - size, since)
-        elif now - since >= limits.idle_timeout and not self._has_input(since):
+        elif (now - since >= limits.idle_timeout and not self._has_input(since)) or self._is_slow_body():
             handle._take(Event.IDLE_TIMEOUT)
         elif cycle.exchange is None:
             cycle.machine.forget_fields()  # of thousands that are idle
@@ -103,8 +109,35 @@ class ClientWatch:
         """A head that began at `start`, in all that was received, is waited for; the present receive began `since`."""
         if self._head is None or self._head[0] != start:
             self._head = (start, since)
-        if now - self._head[1] >= self._cycle.limits.head_timeout and not self._has_input(self._head):
-            self._refuse_late_head()
+        limits = self._cycle.limits
+        if now - self._head[1] >= limits.head_timeout and not self._has_input(self._head):
+            self._refuse_late_head(f"was not complete within {limits.head_timeout:g} s (head_timeout)")
+        elif self._is_too_slow(start):
+            rate = limits.min_receive_rate
+            self._refuse_late_head(f"came at less than {rate:g} bytes per second (min_receive_rate)")
+
+    def _is_slow_body(self) -> bool:
+        exchange = self._cycle.exchange
+        return exchange is not None and self._is_too_slow(exchange)
+
+    def _is_too_slow(self, work: object) -> bool:
+        """Whether this head or body has come at less than the floor, in the time in which it was waited for.
+
+        Only looks that find its reader waiting count: a handler that reads slowly is not the client's fault.
+        """
+        rate = self._cycle.limits.min_receive_rate
+        received = self._cycle.handle._bytes_received
+        if not rate or self._pace is None or self._pace[0] != work:
+            self._pace = (work, received, 0.0) if rate else None
+            return False
+        _, before, waited = self._pace
+        waited += TICK
+        late = received - before < rate * waited
+        if waited < RATE_WINDOW or (late and self._has_input((work, before))):
+            self._pace = (work, before, waited)
+            return False
+        self._pace = (work, received, 0.0)
+        return late
 
     def _has_input(self, late: object) -> bool:
         """Whether what is `late` has come by now, and its reader had no turn to take it: a close would reset it away.
@@ -116,13 +149,10 @@ class ClientWatch:
         self._spared = late
         return True
 
-    def _refuse_late_head(self) -> None:
+    def _refuse_late_head(self, what: str) -> None:
         """A request that does not come to its end (408, RFC 9110 §15.5.9)."""
         cycle, handle = self._cycle, self._cycle.handle
-        seconds = cycle.limits.head_timeout
-        handle._failure = error = RemoteProtocolError(
-            f"the head of a request was not complete within {seconds:g} s (head_timeout)", 408
-        )
+        handle._failure = error = RemoteProtocolError(f"the head of a request {what}", 408)
         cycle.machine.fail(error)
         data = cycle.machine.respond(408, cycle.machine.error_fields, f"{error}\n".encode())
         if not handle._life.state.unsent:
