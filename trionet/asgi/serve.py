@@ -23,13 +23,13 @@ from .scope import ConnectionScope
 from .served import ServedApplication
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
     from typing import Unpack
 
     from ..http import Exchange
     from ..server.limits import Limits
     from ..server.server import Server
+    from ..tls.server_contexts import ServerContexts
     from ..transport.socket_options import SocketOption
     from .call import Call
     from .options import ASGIOptions
@@ -48,7 +48,7 @@ async def serve_asgi(
     port: int,
     *,
     host: str | bytes | None = None,
-    ssl_context: ssl.SSLContext | None = None,
+    ssl_context: ServerContexts | None = None,
     proxy_protocol: Iterable[str] | None = None,
     backlog: int | None = None,
     socket_options: Sequence[SocketOption] = (),

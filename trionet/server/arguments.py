@@ -17,16 +17,16 @@ from .introduction import Introduction
 from .limits import Limits
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Iterable
 
+    from ..tls.server_contexts import ServerContexts
     from ..transport.socket_options import SocketOption
 
 __all__ = ["check_handler", "check_listener", "check_listener_options", "check_options", "check_proxies"]
 
 
 def check_options(
-    handler: Any, ssl_context: ssl.SSLContext | None, proxy_protocol: Iterable[str] | None, limits: Any
+    handler: Any, ssl_context: ServerContexts | None, proxy_protocol: Iterable[str] | None, limits: Any
 ) -> tuple[Limits, Introduction]:
     """Limits, and what connections begin with; raise if an argument cannot be right, before anything is opened."""
     check_trio("serve")

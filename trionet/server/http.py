@@ -24,11 +24,11 @@ from .follower import followed
 from .serve import serve_tcp
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 
     from ..connection import Connection
     from ..http.server.exchange import Exchange
+    from ..tls.server_contexts import ServerContexts
     from ..transport.socket_options import SocketOption
     from .exchange_faults import ErrorHook
     from .limits import Limits
@@ -47,7 +47,7 @@ async def serve_http(
     port: int,
     *,
     host: str | bytes | None = None,
-    ssl_context: ssl.SSLContext | None = None,
+    ssl_context: ServerContexts | None = None,
     proxy_protocol: Iterable[str] | None = None,
     backlog: int | None = None,
     socket_options: Sequence[SocketOption] = (),

@@ -13,11 +13,11 @@ from ..tls.recipes import tls_server_recipe
 from .proxy_protocol import proxied_recipe
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Callable
 
     from ..handle import Handle
     from ..handle.detached import Detached
+    from ..tls.server_contexts import ServerContexts
     from ..transport.trusted_peers import TrustedPeers
     from .connections import ServedConnection
 
@@ -35,7 +35,7 @@ class Introduction:
 
     __slots__ = ("_proxies", "_ssl_context", "_timeout")
 
-    def __init__(self, ssl_context: ssl.SSLContext | None, proxies: TrustedPeers | None, timeout: float) -> None:
+    def __init__(self, ssl_context: ServerContexts | None, proxies: TrustedPeers | None, timeout: float) -> None:
         self._ssl_context = ssl_context
         self._proxies = proxies
         self._timeout = timeout

@@ -26,9 +26,9 @@ from .server import Server
 
 if TYPE_CHECKING:
     import os
-    import ssl
     from collections.abc import Callable, Sequence
 
+    from ..tls.server_contexts import ServerContexts
     from ..transport.socket_options import SocketOption
     from .handling import Handler
     from .introduction import Introduction
@@ -42,7 +42,7 @@ async def serve(
     handler: Handler,
     listeners: Iterable[socket.socket],
     *,
-    ssl_context: ssl.SSLContext | None = None,
+    ssl_context: ServerContexts | None = None,
     proxy_protocol: Iterable[str] | None = None,
     limits: Limits | None = None,
     inherited: bool = False,
@@ -59,7 +59,7 @@ async def serve(
             fault in one line as INFO. What is not an `Exception`, such as `SystemExit`, ends the server.
         listeners: Listening stream sockets (of `socket` or `trio.socket`, or Trio's listeners). The server owns them
             from now on, unless it raises ValueError or TypeError. Socket files that it did not make stay.
-        ssl_context: If given, `handler` gets TLS connections.
+        ssl_context: If given, `handler` gets TLS connections. One for each name (SNI): as for `to_tls_server`.
         proxy_protocol: The proxies that say in front of each connection, TLS too, whose it is, as `trusted` of
             `to_proxied`: everybody else is cut off. By default the PROXY protocol is not spoken.
         limits: Bounds.
@@ -129,7 +129,7 @@ async def serve_tcp(
     port: int,
     *,
     host: str | bytes | None = None,
-    ssl_context: ssl.SSLContext | None = None,
+    ssl_context: ServerContexts | None = None,
     proxy_protocol: Iterable[str] | None = None,
     backlog: int | None = None,
     socket_options: Sequence[SocketOption] = (),
@@ -181,7 +181,7 @@ async def serve_unix(
     path: str | bytes | os.PathLike[str],
     *,
     mode: int | None = None,
-    ssl_context: ssl.SSLContext | None = None,
+    ssl_context: ServerContexts | None = None,
     proxy_protocol: Iterable[str] | None = None,
     backlog: int | None = None,
     socket_options: Sequence[SocketOption] = (),

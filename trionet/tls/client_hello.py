@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["MAX_HELLO", "server_name_of"]
+__all__ = ["MAX_HELLO", "is_whole", "server_name_of"]
 
 MAX_HELLO: Final = 16384
 """Bytes of a client's first flight that are looked at: real ones have 200 to 2,000."""
@@ -29,6 +29,14 @@ def server_name_of(flight: bytes) -> str | None:
         return _name_in(_extensions(_hello(flight)))
     except IndexError:
         return None
+
+
+def is_whole(flight: bytes) -> bool:
+    """Whether all of the ClientHello is there. Never of what is none: bound the time, or the bytes."""
+    try:
+        return bool(_hello(flight))
+    except IndexError:
+        return False
 
 
 class _Reader:

@@ -13,11 +13,13 @@ from typing import Final
 from ..errors import PlaintextInjectionError, UpgradeFailedError
 from ..support.texts import shown_bytes
 
-__all__ = ["HEAD", "check_first", "is_client_hello", "server_spoke_first"]
+__all__ = ["HEAD", "UNRECOGNIZED_NAME", "check_first", "is_client_hello", "server_spoke_first"]
 
 ALERT: Final = 21
 HANDSHAKE: Final = 22
 CLIENT_HELLO: Final = 1
+UNRECOGNIZED_NAME: Final = b"\x15\x03\x03\0\2\2\x70"
+"""A fatal alert: there is no such name here (RFC 6066 §3)."""
 MAX_CIPHERTEXT: Final = 16384 + 2048
 """Length of a record at most (RFC 5246 §6.2.3; RFC 8446 §5.2 allows less)."""
 

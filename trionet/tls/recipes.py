@@ -16,14 +16,15 @@ from ..connection import Connection
 from ..errors import LocalProtocolError, RemoteProtocolError, UpgradeFailedError
 from ..own_recipe import OwnRecipe
 from ..support.checks import check_kind
-from ..support.texts import amount
+from ..support.texts import amount, printable
 from ..transport.protocol import MAX_RECEIVE
 from ..transport.tls.engine import TLSEngine
 from ..transport.tls.transport import TLSTransport
 from ..transport.tls_info import reason_of
 from .arguments import check_alpn, check_context, check_hostname, default_context
-from .client_hello import MAX_HELLO, server_name_of
-from .first_bytes import HEAD, check_first, server_spoke_first
+from .client_hello import MAX_HELLO, is_whole, server_name_of
+from .first_bytes import HEAD, UNRECOGNIZED_NAME, check_first, server_spoke_first
+from .server_contexts import ContextChoice
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from ..handle.detached import Detached
     from ..handle.recipe import Recipe
     from ..handle.wire import Wire
+    from .server_contexts import ServerContexts
 
 __all__ = ["tls_server_recipe", "to_plaintext", "to_tls_client", "to_tls_server"]
 
@@ -88,14 +90,17 @@ def to_tls_client(
     return _TLSRecipe(context, name, handshake_timeout, Connection, session=session)
 
 
-def to_tls_server(ssl_context: ssl.SSLContext, *, handshake_timeout: float = 10.0) -> Recipe[Connection]:
+def to_tls_server(ssl_context: ServerContexts, *, handshake_timeout: float = 10.0) -> Recipe[Connection]:
     """Upgrade a `Connection` to TLS, as the server. The result is used once, in ``await conn.upgrade(...)``.
 
     Bytes that were received before and not consumed are the beginning of the handshake: a ClientHello may stand in the
     same segment as, say, a PROXY protocol line.
 
     Args:
-        ssl_context: A server context with a certificate chain; ALPN and client certificates are set on it.
+        ssl_context: A server context with a certificate chain; ALPN and client certificates are set on it. Or a mapping
+            from the names that clients ask for (SNI) to contexts: ``host.example``, ``*.example`` (one label, RFC 9525
+            §6.3), ``*`` for all others and for clients that ask for none. Or a function from the name, or None, to the
+            context. A client whose name has none gets the alert unrecognized_name.
         handshake_timeout: Seconds, more than 0; `math.inf` for no limit.
 
     Raises (here):
@@ -116,12 +121,10 @@ def to_tls_server(ssl_context: ssl.SSLContext, *, handshake_timeout: float = 10.
 
 
 def tls_server_recipe(
-    ssl_context: ssl.SSLContext, handshake_timeout: float, make: Callable[[Detached], AnyHandle]
+    ssl_context: ServerContexts, handshake_timeout: float, make: Callable[[Detached], AnyHandle]
 ) -> Recipe[AnyHandle]:
     """As `to_tls_server`, for what `make` makes of the connection: another protocol that speaks TLS from its start."""
-    remedy = "ssl.create_default_context(ssl.Purpose.CLIENT_AUTH) with load_cert_chain()"
-    context = check_context(ssl_context, ssl.PROTOCOL_TLS_CLIENT, "to_tls_server", remedy)
-    return _TLSRecipe(context, None, handshake_timeout, make, server_side=True)
+    return _TLSRecipe(ContextChoice(ssl_context), None, handshake_timeout, make, server_side=True)
 
 
 def to_plaintext(*, handshake_timeout: float = 10.0) -> Recipe[Connection]:
@@ -150,7 +153,7 @@ class _TLSRecipe(OwnRecipe[AnyHandle]):
 
     def __init__(
         self,
-        context: ssl.SSLContext,
+        context: ssl.SSLContext | ContextChoice,
         server_hostname: str | None,
         timeout: float,
         make: Callable[[Detached], AnyHandle],
@@ -163,10 +166,19 @@ class _TLSRecipe(OwnRecipe[AnyHandle]):
         self.name = "to_tls_server" if server_side else "to_tls_client"
         self._server_side = server_side
         self._make = make
+        self._choice = context if isinstance(context, ContextChoice) else None
+        self._engine: TLSEngine | None = None
+        only = context.only if isinstance(context, ContextChoice) else context
+        if only is not None:
+            self._engine = self._new_engine(only, server_hostname, session)
+
+    def _new_engine(
+        self, context: ssl.SSLContext, server_hostname: str | None, session: ssl.SSLSession | None
+    ) -> TLSEngine:
         # Made here, so that a name or context OpenSSL does not like is an error of this call, and so that a later
         # recipe which sets its ALPN on the same context does not change this one's.
         try:
-            self._engine = TLSEngine(context, server_side=server_side, server_hostname=server_hostname, session=session)
+            return TLSEngine(context, server_side=self._server_side, server_hostname=server_hostname, session=session)
         except ValueError as exc:
             if session is None:
                 raise
@@ -180,14 +192,34 @@ class _TLSRecipe(OwnRecipe[AnyHandle]):
             raise server_spoke_first(source._leftover)
 
     async def talk(self, wire: Wire) -> None:
+        engine = await self._chosen_engine(wire) if self._engine is None else self._engine
         try:
-            await self._shake_hands(wire, self._engine)
+            await self._shake_hands(wire, engine)
         except ssl.SSLError as exc:
             with suppress(trio.BrokenResourceError):
                 # The alert, so that the peer learns why.
-                await _flush(wire, self._engine)  # noqa: ASYNC120 - a cancellation outranks the error, which stays its context
+                await _flush(wire, engine)  # noqa: ASYNC120 - a cancellation outranks the error, which stays its context
             raise UpgradeFailedError(f"{self.what} failed: {reason_of(exc)}") from exc
-        wire.transport = TLSTransport(wire.transport, self._engine)
+        wire.transport = TLSTransport(wire.transport, engine)
+
+    async def _chosen_engine(self, wire: Wire) -> TLSEngine:
+        """For the name in the ClientHello, which stays unread."""
+        assert self._choice is not None
+        first = b""
+        while not is_whole(first) and len(first) < MAX_HELLO:
+            data = await wire.receive_some()
+            if not data:
+                raise RemoteProtocolError("the peer ended the connection in the middle of it") from EOFError()
+            first += data
+            check_first(first, from_client=True)
+        wire._put_back(first)
+        name = server_name_of(first)
+        context = self._choice.choose(name)
+        if context is None:
+            await wire.send_all(UNRECOGNIZED_NAME)
+            asked = "no name" if name is None else f"the name {printable(name)[:255]!r}"
+            raise UpgradeFailedError(f"{self.what} failed: the client asks for {asked}, for which there is no context")
+        return self._new_engine(context, None, None)
 
     def make(self, capsule: Detached) -> AnyHandle:
         return self._make(capsule)
