@@ -81,6 +81,7 @@ PROGRAMS: dict[str, Callable[[Any], Serve]] = {
     "chat": lambda _: partial(trionet.serve_http, example("chat")["app"]),
     "graceful_server": lambda _: partial(trionet.serve_tcp, example("graceful_server")["handle"]),
     "http_app": lambda _: partial(trionet.serve_http, example("http_app")["app"]),
+    "json_api": lambda _: partial(trionet.serve_http, example("json_api")["app"]),
     "length_prefixed": lambda _: partial(trionet.serve_tcp, example("length_prefixed")["handle"]),
     "one_port": lambda _: partial(trionet.serve_tcp, example("one_port")["handle"]),
     "reverse_proxy": lambda _: reverse_proxy,
@@ -92,7 +93,8 @@ PROGRAMS: dict[str, Callable[[Any], Serve]] = {
 
 
 def test_every_example_is_attacked() -> None:
-    assert {path.stem for path in (ROOT / "examples").glob("*.py")} <= {*PROGRAMS}
+    needs_redis = {"fanout_chat"}  # tests/house runs it where there is one
+    assert {path.stem for path in (ROOT / "examples").glob("*.py")} - needs_redis <= {*PROGRAMS}
 
 
 # --- the attacks --------------------------------------------------------------------------------------------------
