@@ -1,6 +1,7 @@
 """A JSON API with an upload, cookies and files: notes that belong to whoever has the cookie."""
 
 import secrets
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -9,8 +10,7 @@ import trio
 import trionet
 from trionet import HTTPException
 
-SCRATCH = tempfile.TemporaryDirectory()  # a real server has a folder that lasts
-FOLDER = Path(SCRATCH.name)
+FOLDER = Path(tempfile.mkdtemp())  # a real server has one that lasts
 notes: dict[str, list[str]] = {}
 
 
@@ -66,7 +66,7 @@ async def main() -> None:
             async with client.request("GET", picture, headers={"Range": "bytes=0-2"}) as response:
                 print(response.status, await response.read())
         scope.cancel()
-    SCRATCH.cleanup()
+    shutil.rmtree(FOLDER)
 
 
 trio.run(main)
