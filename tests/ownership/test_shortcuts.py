@@ -42,6 +42,24 @@ def test_each_short_cut_equals_its_event_through_the_table(
         assert isinstance(effects, Refuse) or effects or machine.state is before
 
 
+@given(receive=receive_sides, send=send_sides, life=lives)
+@example(Receive.IDLE, Send.IDLE, [])
+def test_a_short_way_equals_its_events_through_the_table(receive: Receive, send: Send, life: list[Event]) -> None:
+    way, machine, quick = shortcuts.CLOSE_QUIET, Ownership(receive, send), Ownership(receive, send)
+    for event in life:
+        machine.apply(event)
+        quick.apply(event)
+    before = machine.state
+    found = way.take(quick)
+    effects = [machine.apply(event) for event in way.events]
+    if found is None:
+        assert any(isinstance(each, Refuse) for each in effects)
+        assert quick.state is before, "nothing has changed"
+    else:
+        assert quick.state is machine.state
+        assert list(found) == list(dict.fromkeys(each for some in effects for each in some))
+
+
 def test_short_cuts_are_named_as_their_events_and_each_is_open_on_some_way() -> None:
     assert {name: cut.event.name for name, cut in SHORT_CUTS.items()} == {name: name for name in SHORT_CUTS}
     assert set(SHORT_CUTS) < set(shortcuts.__all__)

@@ -13,6 +13,7 @@ import trionet
 from trionet import Reason
 from trionet.custody import leaving
 from trionet.server import draining
+from trionet.transport.listening import Acceptor
 
 from ..helpers.pairs import receive_all
 from ..helpers.served import echo, open_websocket
@@ -236,18 +237,19 @@ def begun_and_not_run(server):
     client = socket.create_connection(("127.0.0.1", server.port))
     while not server.statistics().open:
         for listener in server.listeners:
-            server._accepting._batch(listener)
+            server._accepting._batch(Acceptor(listener))
     return client
 
 
 @pytest.mark.parametrize("timeout", [0, 60])
-async def test_a_connection_whose_handler_has_not_begun_is_drained(nursery, timeout, caplog):
+@pytest.mark.parametrize("handler", [echo, trionet.http_handler(echo)], ids=["bytes", "HTTP"])
+async def test_a_connection_whose_handler_has_not_begun_is_drained(nursery, handler, timeout, caplog):
     """It was accepted in the very tick of the drain: it is closed like one that waits for input, and nothing hangs."""
-    server = await nursery.start(trionet.serve_tcp, echo, 0)
+    server = await nursery.start(trionet.serve_tcp, handler, 0)
     with begun_and_not_run(server) as client:
         assert server.connections == ()
         assert server.statistics().open == 1
-        report = await server.drain(timeout)
+        report = await server.drain(timeout, idle_grace=0)
         assert report.seconds < 30
         assert report.clean is (timeout > 0)
         await wait_all_tasks_blocked()

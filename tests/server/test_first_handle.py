@@ -85,3 +85,17 @@ async def test_a_function_around_the_handler_gets_the_connection(made):
 def test_a_handler_of_http_brings_one_and_others_do_not():
     assert first_handle_of(trionet.http_handler(app)) is not None
     assert first_handle_of(app) is None
+
+
+async def test_the_scope_of_a_connection_is_made_once_and_only_when_it_is_asked_for():
+    scopes = []
+
+    async def looking(exchange):
+        scopes.extend([exchange.connection.scope, exchange.connection.scope])
+        await exchange.respond(200)
+
+    assert await one_request(trionet.http_handler(looking)) == 200
+    first, second = scopes
+    assert first is second
+    assert first.name == "connection 1"
+    assert first.draining.is_set()

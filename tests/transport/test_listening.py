@@ -8,7 +8,7 @@ import pytest
 import trio
 
 import trionet
-from trionet.transport.listening import close_listener, tcp_listeners
+from trionet.transport.listening import Acceptor, close_listener, tcp_listeners
 from trionet.transport.unix_listening import unix_listener
 
 from ..helpers.pairs import open_descriptors
@@ -201,3 +201,37 @@ async def test_closing_a_listener_twice_does_nothing(tmp_path):
     (tmp_path / "sock").write_text("precious")
     close_listener(listener)
     assert (tmp_path / "sock").exists()
+
+
+# --- accepting ------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_accepted_is_the_listeners_kind_of_socket_and_needs_no_asking():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        acceptor = Acceptor(listener)
+        with pytest.raises(BlockingIOError):
+            acceptor.accept()
+        with socket.create_connection(listener.getsockname()) as client:
+            transport = acceptor.accept()
+            sock = transport.socket
+            assert (sock.family, sock.type, sock.proto) == (listener.family, listener.type, listener.proto)
+            assert (transport.local_address, transport.remote_address) == (client.getpeername(), client.getsockname())
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            assert not sock.get_inheritable()
+            assert not sock.getblocking()
+            transport.close()
+
+
+def test_a_listener_of_a_class_of_ones_own_accepts_in_its_own_way():
+    class Counting(socket.socket):
+        accepted = 0
+
+        def accept(self):
+            self.accepted += 1
+            return super().accept()
+
+    with Counting(fileno=socket.create_server(("127.0.0.1", 0)).detach()) as listener:
+        with socket.create_connection(listener.getsockname()):
+            Acceptor(listener).accept().close()
+        assert listener.accepted == 1

@@ -34,10 +34,24 @@ if TYPE_CHECKING:
     from .member import Member
     from .owner import Owner
 
-__all__ = ["abort_all", "leave", "let_go", "retire"]
+__all__ = ["abort_all", "leave", "let_go", "let_go_of_nothing", "retire"]
 
 _LOG = logging.getLogger("trionet")
 _NO_BLOCKERS: Final[tuple[Blocker, ...]] = ()
+
+
+@enable_ki_protection
+def let_go_of_nothing(owner: Owner) -> bool:
+    """The scope's end if nothing is left in it, as mostly where a connection was closed by its own loop. A step.
+
+    Returns:
+        Whether it has ended; else it is for `let_go`.
+    """
+    if not owner.is_empty or owner.has_unreleased:
+        return False
+    owner.shut_door()
+    owner.end()
+    return True
 
 
 @enable_ki_protection

@@ -37,6 +37,10 @@ _LOG = logging.getLogger("trionet")
 _NOTHING_YET: Final = DrainReport()
 
 
+def _nobody() -> None:
+    """What a weak reference to nothing gives."""
+
+
 class Owner:
     """The handles of one scope. All methods are steps, except `finish_releases`.
 
@@ -111,7 +115,7 @@ class Owner:
 
     @property
     def public(self) -> Any:
-        """The `Scope` that users see, None before there is one."""
+        """The `Scope` that users see, made when it is first asked for; None before `show_later`."""
         face = self._face
         if not isinstance(face, tuple):
             return face
@@ -125,6 +129,10 @@ class Owner:
         would make a cycle of garbage of every connection of a server.
         """
         self._face = (weakref.ref(face), type(face)) if self.closed else face
+
+    def show_later(self, kind: Callable[[Owner], Any]) -> None:
+        """Users may see a scope from now on, which `kind` makes of this owner when one of them asks for it."""
+        self._face = (_nobody, kind)
 
     @property
     def draining(self) -> trio.Event:
@@ -280,7 +288,7 @@ class Owner:
     def end(self) -> None:
         """The scope is closed, and forgotten by the one above it."""
         self.closed = True
-        if self.public is not None:
-            self.show_as(self.public)
+        if self._face is not None and not isinstance(self._face, tuple):
+            self.show_as(self._face)
         if self.parent is not None and self.parent._children is not None:
             self.parent._children.pop(self, None)

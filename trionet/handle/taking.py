@@ -17,12 +17,13 @@ from trio.lowlevel import enable_ki_protection
 
 from ..errors import HandleClosedError
 from ..ownership import End, Event, Phase, Refuse
+from ..ownership.shortcuts import CLOSE_QUIET
 from .effects import CARRY_OUT
 
 if TYPE_CHECKING:
     from .inner import InnerHandle
 
-__all__ = ["note_end", "take"]
+__all__ = ["close_quiet", "note_end", "take"]
 
 _MOVED: Final = Phase.MOVED
 _CLOSED: Final = Phase.CLOSED
@@ -50,6 +51,22 @@ def take(handle: InnerHandle, event: Event) -> None:
         CARRY_OUT[effect](handle)
     if handle._life.state.phase is not before:
         handle._phase_changed(before)
+
+
+@enable_ki_protection
+def close_quiet(handle: InnerHandle) -> None:
+    """Close gracefully a handle on which nothing is in progress, and that has nothing left to say. A step.
+
+    Whoever observes the handle sees each of the two events.
+    """
+    before = handle._life.state.phase
+    if handle._owner.observer is not None or (effects := CLOSE_QUIET.take(handle._life)) is None:
+        handle._take(Event.ACLOSE)
+        handle._take(Event.DRAINED)  # it has been closed by the first where the connection had failed
+        return
+    for effect in effects:
+        CARRY_OUT[effect](handle)
+    handle._phase_changed(before)
 
 
 def note_end(handle: InnerHandle) -> None:

@@ -20,11 +20,12 @@ from typing import Final
 
 from .machine import Ownership
 from .state import State
-from .words import Event, Refuse
+from .words import Effect, Event, Refuse
 
 __all__ = [
     "ARRIVED_LEASE",
     "BUFFERED",
+    "CLOSE_QUIET",
     "LEASE",
     "LEASE_ENDED",
     "RECEIVE",
@@ -32,6 +33,7 @@ __all__ = [
     "SEND",
     "SEND_ENDED",
     "ShortCut",
+    "ShortWay",
 ]
 
 
@@ -51,6 +53,34 @@ class ShortCut(dict[State, State | None]):
         return after
 
 
+class ShortWay(dict[State, tuple[State, tuple[Effect, ...]] | None]):
+    """Where several events in a row lead to, and their effects in order, each once; None if one of them is refused."""
+
+    def __init__(self, *events: Event) -> None:
+        super().__init__()
+        self.events = events
+
+    def take(self, machine: Ownership) -> tuple[Effect, ...] | None:
+        """Let the machine take the events: their effects; None, and nothing has changed, if one is refused."""
+        if (way := self[machine.state]) is None:
+            return None
+        machine.state, effects = way
+        return effects
+
+    def __missing__(self, state: State) -> tuple[State, tuple[Effect, ...]] | None:
+        machine = Ownership()
+        machine.state = state
+        effects: dict[Effect, None] = {}
+        for event in self.events:
+            found = machine.apply(event)
+            if isinstance(found, Refuse):
+                self[state] = None
+                return None
+            effects.update(dict.fromkeys(found))
+        self[state] = way = (machine.state, tuple(effects))
+        return way
+
+
 RECEIVE: Final = ShortCut(Event.RECEIVE)
 RECEIVE_ENDED: Final = ShortCut(Event.RECEIVE_ENDED)
 SEND: Final = ShortCut(Event.SEND)
@@ -59,3 +89,5 @@ LEASE: Final = ShortCut(Event.LEASE)
 ARRIVED_LEASE: Final = ShortCut(Event.ARRIVED_LEASE)
 LEASE_ENDED: Final = ShortCut(Event.LEASE_ENDED)
 BUFFERED: Final = ShortCut(Event.BUFFERED)
+CLOSE_QUIET: Final = ShortWay(Event.ACLOSE, Event.DRAINED)
+"""A graceful close in which nothing has to be waited for: its two events in one step, for one that nobody observes."""

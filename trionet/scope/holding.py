@@ -63,7 +63,8 @@ class owned_nursery:  # noqa: N801 - it is called, like `trio.open_nursery`
         except BaseException as error:
             await leaving.let_go(owner, error, last_words=self._last_words)  # noqa: ASYNC102, ASYNC120 - a scope's end
             raise
-        await leaving.let_go(owner)  # noqa: ASYNC102 - this is the end of a scope
+        if not leaving.let_go_of_nothing(owner):
+            await leaving.let_go(owner)  # noqa: ASYNC102 - this is the end of a scope
         return True  # what the body raised was a cancellation that ends here
 
 

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING
 import trio
 from trio.lowlevel import enable_ki_protection, wait_readable
 
-from ..transport.listening import close_listener
-from ..transport.socket import SocketTransport, is_tcp_socket
+from ..transport.listening import Acceptor, close_listener
 from ..transport.unix_listening import hide_listener
 
 if TYPE_CHECKING:
@@ -80,9 +79,10 @@ class Accepting:
         Cancellation: every connection that was accepted is handed on.
         """
         try:
+            acceptor = Acceptor(listener)
             while await self._room_for(listener):
                 await wait_readable(listener)
-                if self._batch(listener) is None:
+                if self._batch(acceptor) is None:
                     await trio.sleep(_BACK_OFF)
         except trio.ClosedResourceError:
             return
@@ -95,26 +95,22 @@ class Accepting:
         return listener.fileno() >= 0
 
     @enable_ki_protection
-    def _batch(self, listener: socket.socket, most: int = _BATCH, *, beyond_limit: bool = False) -> int | None:
+    def _batch(self, acceptor: Acceptor, most: int = _BATCH, *, beyond_limit: bool = False) -> int | None:
         """Accept up to `most` clients: how many have left the backlog; None if the system is exhausted. A step."""
-        connections, is_tcp = self._connections, is_tcp_socket(listener)
+        connections = self._connections
         for count in range(most):
             if len(connections.opened) >= connections.most and not beyond_limit:
                 return count
             try:
-                sock, address = listener.accept()
+                transport = acceptor.accept()
             except BlockingIOError:
                 return count
             except OSError as exc:
-                if self._is_exhausted(exc, listener):
+                if self._is_exhausted(exc, acceptor.listener):
                     return None
                 continue  # this one client has gone (ECONNABORTED and its kin, accept(2)): the next one
-            try:
-                transport = SocketTransport(sock, address, is_tcp=is_tcp)
-            except OSError:  # gone already: its options cannot be set
-                sock.close()
-                continue
-            self._handling.begin(transport)
+            if transport is not None:
+                self._handling.begin(transport)
         return most
 
     def _is_exhausted(self, exc: OSError, listener: socket.socket) -> bool:
@@ -142,10 +138,10 @@ class Accepting:
         connections = self._connections
         for listener in self.listeners:
             hide_listener(listener)
-            left = self._backlog
+            acceptor, left = Acceptor(listener), self._backlog
             while left > 0 and listener.fileno() >= 0:
                 before = connections.accepted
-                taken = self._batch(listener, min(left, _BATCH), beyond_limit=True)
+                taken = self._batch(acceptor, min(left, _BATCH), beyond_limit=True)
                 if taken is None and connections.opened:
                     left -= connections.accepted - before
                     await trio.sleep(_BACK_OFF)

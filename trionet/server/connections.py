@@ -73,7 +73,8 @@ class Connections:
             self.crowding.release(served.client)
         if self.room:  # whether a task waits there
             self.room.unpark_all()
-        self.look_again()
+        if self.stopped:
+            self.look_again()
 
     def begin_asking(self, owners: Iterable[Owner]) -> None:
         """The handlers of these connections wait for a drain. A step."""

@@ -27,6 +27,7 @@ from .first_handle import first_handle_of
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from ..handle import Handle
     from ..transport.socket import SocketTransport
     from .connections import Connections
     from .introduction import Introduction
@@ -101,29 +102,32 @@ class Handling:
         )
         served = ServedConnection(connections, owner, self._opened_at)
         capsule = Detached(transport, opened_at=self._opened_at, watcher=served)
-        capsule._seat(owner)
-        owner.register(capsule)
+        if self._first is None or self._introduction or owner.observer is not None:
+            capsule._seat(owner)
+            owner.register(capsule)
+            begun: Handle | Detached = capsule
+        else:
+            begun = self._first.make(capsule)
+            begun._seat(owner)
         connections.opened[owner] = served
         if named_by_socket:
             served.client = crowding.admit(transport.remote_address)
         if connections.draining:
             leaving.retire(owner, connections.grace)  # now: its handler may answer before the drain goes round again
         name = f"{self._name} {connections.accepted}"
-        self._scope.start_soon(self._handle, capsule, owner, served, name=name)
+        self._scope.nursery.start_soon(self._handle, begun, owner, served, name=name)
 
     @enable_ki_protection
-    async def _handle(self, capsule: Detached, owner: Owner, served: ServedConnection) -> None:
+    async def _handle(self, begun: Handle | Detached, owner: Owner, served: ServedConnection) -> None:
         """Serve one connection: its scope ends with the handler, and its failure ends here."""
         try:
             async with owned_nursery(owner, last_words=True):
-                scope = Scope(owner)
+                owner.show_later(Scope)
                 first = self._first if owner.observer is None else None
-                make = Connection if first is None else first.make
-                if self._introduction:
-                    handle: Any = await self._introduction.carry_out(scope.adopt(capsule), make, served)
-                else:
-                    handle = scope._adopt_as(capsule, make)
-                del capsule
+                handle: Any = begun
+                if isinstance(begun, Detached):
+                    handle = await self._adopted(begun, owner, served, Connection if first is None else first.make)
+                del begun
                 if handle is not None:
                     conversation = self._call(handle) if first is None else first.serve(handle)
                     del handle  # as it is upgraded, nobody needs it any more
@@ -144,6 +148,15 @@ class Handling:
             raise others from None
         finally:
             served.handler_done()
+
+    async def _adopted(
+        self, capsule: Detached, owner: Owner, served: ServedConnection, make: Callable[[Detached], Handle]
+    ) -> Handle | None:
+        """The connection in its scope, introduced where that is wanted; None if that has failed."""
+        scope: Scope = owner.public
+        if self._introduction:
+            return await self._introduction.carry_out(scope.adopt(capsule), make, served)
+        return scope._adopt_as(capsule, make)
 
     def _call(self, connection: Connection) -> Awaitable[object]:
         """The user's code, in which Ctrl-C may strike: so it is marked, or goes through a function that is."""

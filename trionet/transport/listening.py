@@ -7,6 +7,7 @@ are made in `unix_listening`.
 from __future__ import annotations
 
 import errno
+import socket
 from typing import TYPE_CHECKING
 
 import trio
@@ -14,14 +15,13 @@ from trio.lowlevel import enable_ki_protection
 
 from ..support.checks import check_count
 from .addresses import check_host, check_port, shown_host
-from .socket import take_socket
+from .socket import SocketTransport, is_tcp_socket, take_socket
 from .unix_listening import hide_listener, listen_error
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Iterable
 
-__all__ = ["close_listener", "tcp_listeners"]
+__all__ = ["Acceptor", "close_listener", "tcp_listeners"]
 
 _SAME_PORT_TRIES = 16
 
@@ -71,6 +71,42 @@ async def _listen(port: int, host: str | bytes | None, backlog: int | None) -> l
     for sock in socks:
         sock.setblocking(False)
     return socks
+
+
+class Acceptor:
+    """Accepts on one listening socket.
+
+    What all its connections have in common it has asked once, as plain numbers: `socket.accept` makes members of enums
+    out of them for each connection, which takes as long as accepting does. A socket of a program's own class is asked
+    in the usual way, which that may have made its own.
+    """
+
+    __slots__ = ("_family", "_is_tcp", "_kind", "_own_way", "_protocol", "listener")
+
+    def __init__(self, listener: socket.socket) -> None:
+        self.listener = listener
+        self._family, self._kind, self._protocol = int(listener.family), int(listener.type), listener.proto
+        self._is_tcp = is_tcp_socket(listener)
+        self._own_way = type(listener).accept is not socket.socket.accept
+
+    @enable_ki_protection
+    def accept(self) -> SocketTransport | None:
+        """The next connection; None for one that has gone already, so that its options cannot be set. A step.
+
+        Raises:
+            BlockingIOError: none waits.
+            OSError: as for accept(2): what concerns the listener, or this one client.
+        """
+        if self._own_way:
+            sock, address = self.listener.accept()
+        else:
+            descriptor, address = self.listener._accept()  # type: ignore[attr-defined]  # what `accept` calls
+            sock = socket.socket(self._family, self._kind, self._protocol, fileno=descriptor)
+        try:
+            return SocketTransport(sock, address, is_tcp=self._is_tcp)
+        except OSError:
+            sock.close()
+            return None
 
 
 @enable_ki_protection

@@ -5,7 +5,7 @@ import math
 
 import pytest
 import trio
-from trio.testing import wait_all_tasks_blocked
+from trio.testing import assert_checkpoints, assert_no_checkpoints, wait_all_tasks_blocked
 
 import trionet
 from trionet import HTTPLimits, LocalProtocolError, Phase, Reason
@@ -539,3 +539,37 @@ async def test_a_client_is_looked_at_only_when_its_handler_has_taken_a_tick_sinc
         vanish(it.client)
         await it.over.wait()
         assert it.failure is None
+
+
+# --- the end of the loop --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("reads", [False, True])
+async def test_the_end_behind_a_last_response_is_a_step_unless_it_has_to_let_others_run(reads):
+    """They had their turn when its request was received; reading a body has used that up."""
+    async with trionet.open_scope() as scope:
+        client, server = tcp_pair(scope)
+        connection = await server.upgrade(trionet.to_http_server())
+        await client.send_all(get("/", "Connection: close"))
+        exchange = await anext(connection)
+        if reads:
+            assert await exchange.read() == b""
+        await exchange.respond(200)
+        with assert_checkpoints() if reads else assert_no_checkpoints(), pytest.raises(StopAsyncIteration):
+            await anext(connection)
+        assert connection.end.reason is Reason.LOCAL
+        with assert_checkpoints(), pytest.raises(StopAsyncIteration):  # a loop that asks again
+            await anext(connection)
+
+
+async def test_an_observer_sees_both_steps_of_the_end_behind_a_last_response():
+    seen = []
+    async with trionet.open_scope(observer=lambda handle, before, after: seen.append((before, after))) as scope:
+        client, server = tcp_pair(scope)
+        connection = await server.upgrade(trionet.to_http_server())
+        await client.send_all(get("/", "Connection: close"))
+        await (await anext(connection)).respond(200)
+        seen.clear()
+        with pytest.raises(StopAsyncIteration):
+            await anext(connection)
+    assert seen[:2] == [(Phase.OPEN, Phase.DRAINING), (Phase.DRAINING, Phase.CLOSED)]

@@ -20,7 +20,7 @@ for all cases.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 
 import trio
 from trio.lowlevel import current_task, enable_ki_protection
@@ -55,6 +55,7 @@ MAX_IN_A_ROW: Final = 32
 """Pipelined requests that are given out before other tasks get their turn."""
 
 _OPEN: Final = Phase.OPEN
+_CLOSED: Final = Phase.CLOSED
 _MOVED: Final = Phase.MOVED
 _RECEIVE_IDLE: Final = Receive.IDLE
 _RECEIVE_BUSY: Final = Receive.BUSY
@@ -152,7 +153,7 @@ class HTTPServerConnection(Handle):
             if type(head) is RequestHead:
                 break
             if head is not _NEED_DATA or not machine.keep_alive:
-                await self._ending.end_quietly()
+                await self._end_quietly()
             task, head = current_task(), None
             if life.state.unsent or life.retiring or (busy := RECEIVE[life.state]) is None:
                 await self._receive_carefully()
@@ -181,6 +182,15 @@ class HTTPServerConnection(Handle):
         self._ending.handler = current_task() if task is None else task
         self._in_a_row = self._in_a_row + 1 if task is None else 0
         return exchange
+
+    @enable_ki_protection
+    async def _end_quietly(self) -> NoReturn:
+        """The connection is over, between two requests. Other tasks need no turn if they had one in the receive."""
+        if not self._ending.end_quietly():
+            await self.aclose()
+        elif not self._cycle.has_yielded:
+            await trio.lowlevel.checkpoint()
+        raise StopAsyncIteration
 
     @enable_ki_protection
     def _begin_carefully(self) -> None:
@@ -345,7 +355,7 @@ class HTTPServerConnection(Handle):
 
     def _phase_changed(self, before: Phase) -> None:
         phase = self._life.state.phase
-        if phase.terminal:
+        if phase is _CLOSED or phase is _MOVED:
             self._owner.caretaker.unwatch(self._watch)
             self._lookouts.end()
             self._output.clear()

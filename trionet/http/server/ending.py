@@ -22,13 +22,14 @@ from __future__ import annotations
 
 import inspect
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final
 
 import trio
-from trio.lowlevel import checkpoint, checkpoint_if_cancelled, current_task, enable_ki_protection
+from trio.lowlevel import checkpoint_if_cancelled, current_task, enable_ki_protection
 
 from ...errors import HandleBrokenError, HandleClosedError, RemoteProtocolError, unraised
 from ...handle import guards
+from ...handle.taking import close_quiet
 from ...ownership import Event, Phase, Reason, Receive, Refusal, Refuse
 from ...transport.linger import linger
 from ...transport.protocol import MAX_RECEIVE
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Ending"]
 
+_OPEN: Final = Phase.OPEN
 _NOT_ANSWERED: Final = b"the request was not answered\n"
 _REASONS: Final = {Event.PROTOCOL_ERROR: Reason.PROTOCOL_ERROR, Event.PEER_GONE: Reason.PEER_EOF}
 
@@ -256,8 +258,8 @@ class Ending:
         exc.handle = handle
 
     @enable_ki_protection
-    async def end_quietly(self) -> NoReturn:
-        """The connection is over, between two requests."""
+    def end_quietly(self) -> bool:
+        """The connection is over, between two requests: whether it has ended; else it is for `aclose`. A step."""
         handle, machine = self._cycle.handle, self._cycle.machine
         if machine.peer_state is H1State.CLOSED:
             if not handle._life.state.unsent and not handle._transport.parting:
@@ -266,21 +268,18 @@ class Ending:
                 self._final = Event.PEER_GONE
         else:
             self._lingers = self._client_sends_on()
-        if self._close_at_once():
-            await checkpoint()
-        else:
-            await handle.aclose()
-        raise StopAsyncIteration
+        return self._close_at_once()
 
     @enable_ki_protection
     def _close_at_once(self) -> bool:
         """The fast path of `aclose`: nothing is in progress, and nothing is left to be said or waited for. A step."""
         handle = self._cycle.handle
         state = handle._life.state
-        if state.phase is not Phase.OPEN or not state.quiet or self.parting:
+        if state.phase is not _OPEN:
+            return state.phase.terminal
+        if not state.quiet or self.parting:
             return False
-        handle._take(Event.ACLOSE)
-        handle._take(Event.DRAINED)  # it has been closed by the first where the connection had failed
+        close_quiet(handle)
         return True
 
     @enable_ki_protection
