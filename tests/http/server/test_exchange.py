@@ -328,6 +328,7 @@ async def test_a_stream_takes_text_and_bytes_alike():
         (b"null", None),
         (b' {"a": [1, 2.5, true]} ', {"a": [1, 2.5, True]}),
         ('"ä"'.encode(), "ä"),
+        (b'["\\ud83d\\ude00\\u00e4", 1e3]', ["\U0001f600ä", 1000.0]),
         (b"\xef\xbb\xbf1", 1),
         (b'{"a": 1, "a": 2}', {"a": 2}),
     ],
@@ -354,6 +355,8 @@ async def test_json_is_read(body, value):
         (b"[-Infinity]", "-Infinity is none"),
         (b"[" * 200_000, "nested too deeply"),
         (b"1" * 5000, "number that cannot be read"),
+        (b"[1e999]", "1e999 is beyond"),
+        (b'["\\ud800"]', "half a surrogate pair"),
     ],
 )
 async def test_what_is_no_json_is_the_clients_fault(body, message, nursery, caplog):

@@ -3,13 +3,14 @@
 import errno
 import os
 import tempfile
+import threading
 
 import pytest
 import trio
 
 import trionet
 from trionet import UploadedFile
-from trionet.http.server import uploaded_file
+from trionet.http.server import spill
 
 from ...helpers.http_served import ask, read_answer
 from ...helpers.multipart_corpus import END, GOOD, B, field, file
@@ -85,7 +86,6 @@ async def test_files_small_and_large_and_what_is_left_of_them(serve, open_files,
         assert small.is_in_memory
         assert not large.is_in_memory
         assert large.size == len(data)
-        assert os.fstat(large.file.fileno()).st_mode & 0o777 == 0o600
         assert not list(tmp_path.iterdir())
         for _ in range(2):
             assert await large.read() == data
@@ -112,23 +112,93 @@ async def test_a_disk_that_takes_a_part_of_a_write_gets_the_rest(serve, monkeypa
         assert await form["f"].read() == data
 
     plain = os.write
-    monkeypatch.setattr(uploaded_file.os, "writev", lambda fd, pieces: plain(fd, b"".join(pieces)[:7]))
-    monkeypatch.setattr(uploaded_file.os, "write", lambda fd, data: plain(fd, data[:30_000]))
+    monkeypatch.setattr(spill.os, "writev", lambda fd, pieces: plain(fd, b"".join(pieces)[:7]))
+    monkeypatch.setattr(spill.os, "write", lambda fd, data: plain(fd, data[:30_000]))
     data = os.urandom(200_000)
     client = await serve(within)
     assert (await ask(client, post(file("f", "x", data) + END))).status == 200
 
 
-async def test_many_small_files_are_not_all_in_memory(serve):
+async def test_many_files_use_one_descriptor_and_little_memory(serve, open_files):
     async def within(form):
-        kept.extend(value.is_in_memory for value in form.get_list("f"))
+        files = form.get_list("f")
+        kept.extend(value.is_in_memory for value in files)
+        assert [await value.read() for value in files] == [bytes([number]) * 9_000 for number in range(200)]
+        opened.append(open_files())
+
+    kept, opened = [], []
+    client = await serve(within)
+    body = b"".join(file("f", str(number), bytes([number]) * 9_000) for number in range(200)) + END
+    before = open_files()
+    assert (await ask(client, post(body))).status == 200
+    assert 100 < kept.count(True) < 120
+    assert opened == [before + 1]
+    assert open_files() == before
+
+
+async def test_a_file_on_the_disk_is_a_file_like_any_other(serve):
+    async def within(form):
+        first, second = form["a"].file, form["b"].file
+        for opened, data in ((first, one), (second, other), (first, one)):
+            assert opened.seek(0, os.SEEK_END) == len(data)
+            assert opened.read() == b""
+            opened.seek(-5, os.SEEK_END)
+            assert opened.read(100) == data[-5:]
+            opened.seek(10)
+            opened.seek(5, os.SEEK_CUR)
+            assert opened.read(7) == data[15:22]
+            assert opened.tell() == 22
+            with pytest.raises((ValueError, OSError)):
+                opened.seek(-1)
+        kept.append(first)
 
     kept = []
+    one, other = os.urandom(100_000), os.urandom(200_000)
     client = await serve(within)
-    body = b"".join(file("f", str(number), b"x" * 60_000) for number in range(30)) + END
-    assert (await ask(client, post(body))).status == 200
-    assert 10 < kept.count(True) < 20
-    assert len(kept) == 30
+    assert (await ask(client, post(file("a", "x", one) + file("b", "y", other) + END))).status == 200
+    with pytest.raises(ValueError, match="closed"):
+        kept[0].read(1)
+
+
+async def test_what_is_written_is_written_in_threads(serve, monkeypatch):
+    async def within(form):
+        assert form["f"].size == 3_000_000
+
+    plain, threads = spill.Spill.append, set()
+
+    def append(self, pieces):
+        threads.add(threading.current_thread())
+        plain(self, pieces)
+
+    monkeypatch.setattr(spill.Spill, "append", append)
+    client = await serve(within)
+    assert (await ask(client, post(file("f", "x", bytes(3_000_000)) + END))).status == 200
+    assert threads
+    assert threading.current_thread() not in threads
+
+
+async def test_a_chunked_form_is_bounded_as_a_whole(serve):
+    async def within(form):
+        raise AssertionError(form)
+
+    client = await serve(within, max_bytes=1000)
+    head = f"POST / HTTP/1.1\r\nHost: a\r\nContent-Type: {MULTIPART}\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
+    body = file("f", "x", b"x" * 1000) + END
+    assert (await ask(client, head + b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body))).status == 413
+
+
+async def test_a_form_that_was_read_already_is_the_programs_mistake(nursery, caplog):
+    async def handler(exchange):
+        async with exchange.form() as form:
+            assert form["a"] == "x"
+        async with exchange.form() as form:
+            raise AssertionError(form)
+
+    server = await nursery.start(trionet.serve_http, handler, 0)
+    async with trionet.open_scope(drain_timeout=0) as scope:
+        client = await scope.connect_tcp("127.0.0.1", server.port)
+        assert (await ask(client, post(field("a") + END))).status == 500
+    assert "has been read already" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -184,7 +254,7 @@ async def test_a_full_disk_is_507(serve, monkeypatch, caplog, open_files):
     def full(self, data):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(uploaded_file.UploadedFile, "_write", full)
+    monkeypatch.setattr(spill.Spill, "append", full)
     client = await serve(within)
     before = open_files()
     assert (await ask(client, post(file("f", "x", b"x" * 100_000) + END))).status == 507

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import TYPE_CHECKING, Any
 
 from ...support.checks import flat_view
@@ -57,7 +58,12 @@ def read_json(data: bytes) -> Any:
         ValueError: it is not JSON, or more than Python takes: too deep, or an integer with too many digits.
     """
     try:
-        return json.loads(data.decode("utf-8-sig"), parse_constant=_refuse_constant)
+        value = json.loads(data.decode("utf-8-sig"), parse_constant=_refuse_constant, parse_float=_finite)
+        if b"\\u" in data:  # the only way to a lone surrogate, which no text can carry on (RFC 8259 §8.2)
+            json.dumps(value, ensure_ascii=False).encode()
+        return value
+    except UnicodeEncodeError as exc:
+        raise ValueError("the body is JSON with half a surrogate pair (RFC 8259 §8.2)") from exc
     except UnicodeDecodeError as exc:
         raise ValueError(f"the body is not JSON: byte {exc.start} is not UTF-8 (RFC 8259 §8.1)") from exc
     except json.JSONDecodeError as exc:
@@ -67,6 +73,13 @@ def read_json(data: bytes) -> Any:
         raise ValueError("the body is JSON that is nested too deeply") from exc
     except ValueError as exc:
         raise ValueError(f"the body is JSON with a number that cannot be read: {exc}") from exc
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(f"{text[:32]} is beyond what a float can be (RFC 8259 §6)")
+    return value
 
 
 def _refuse_constant(name: str) -> Any:

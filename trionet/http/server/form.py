@@ -1,8 +1,8 @@
 """The form in a request's body: fields and files, within bounds, however it was sent.
 
 A form is the largest thing that a stranger can make a server take. So everything is bounded: the parts, each text, all
-texts together, the whole. Files beyond some 64 KiB go to the disk, in worker threads, so that memory stays flat. When
-the block ends, also by a cancellation, they are closed, and with that they are gone.
+texts together, the whole. Files beyond some 64 KiB go to the disk (`spill`), in worker threads, so that memory stays
+flat. When the block ends, also by a cancellation, they are closed, and with that they are gone.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ import logging
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import parse_qsl
 
-from ...errors import LimitExceededError, RemoteProtocolError
+from ...errors import LimitExceededError, LocalProtocolError, RemoteProtocolError
 from ...support.block import block
 from ...support.checks import check_count
 from ...support.multi_mapping import MultiMapping
 from ..protocol.multipart import FormError, MultipartReader, Part, content_type_of
 from .http_exception import HTTPException
+from .spill import Spill
 from .uploaded_file import UploadedFile
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class Receiving(Protocol):
     """What is needed of an `Exchange`, which stands above."""
 
     connection: Any
+    _trailers: Headers | None
 
     @property
     def headers(self) -> Headers:
@@ -67,6 +69,8 @@ async def open_form(exchange: Receiving, max_parts: int, max_field_bytes: int, m
     """As `Exchange.form`."""
     for name, value in (("max_parts", max_parts), ("max_field_bytes", max_field_bytes), ("max_bytes", max_bytes)):
         check_count(name, value, 1)
+    if exchange._trailers is not None:
+        raise LocalProtocolError(f"form refused: the body of {exchange!r} has been read already")
     collected = Collected(exchange, max_parts, max_field_bytes, max_bytes)
     try:
         try:
@@ -101,6 +105,7 @@ class Collected:
         self._part: Part | None = None
         self._text = bytearray()
         self._file: UploadedFile | None = None
+        self._spill = Spill()
 
     async def read(self) -> None:
         """Read all of it.
@@ -120,11 +125,10 @@ class Collected:
 
     def close(self) -> None:
         """Close all files."""
+        self._spill.close()
         for _, value in self.entries:
             if isinstance(value, UploadedFile):
-                value._close()
-        if self._file is not None:
-            self._file._close()
+                value.file.close()
 
     async def _read_urlencoded(self) -> None:
         data = await self._exchange.read(min(self._max, self._max_field))
@@ -164,7 +168,7 @@ class Collected:
             raise self._too_much("parts", self._max_parts, "max_parts")
         self._part = part
         if part.filename is not None:
-            self._file = UploadedFile(part.filename, part.content_type)
+            self._file = UploadedFile(part.filename, part.content_type, self._spill)
 
     async def _take(self, data: bytes) -> None:
         if self._file is not None:

@@ -1,22 +1,22 @@
-"""A file that came in a form: small ones are in memory, others in a file that has no name, and so needs no removing."""
+"""A file that came in a form: small ones are in memory, the others lie in the form's `Spill`."""
 
 from __future__ import annotations
 
 import io
-import os
-import tempfile
 from typing import IO, TYPE_CHECKING, Final, Self
 
 import trio
 
+from .spill import SpilledFile
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+
+    from .spill import Spill
 
 __all__ = ["UploadedFile"]
 
 _PIECE: Final = 65536
-_MOST_PIECES: Final = 1024
-"""Pieces that one write takes at most (IOV_MAX)."""
 _BATCH: Final = 2**20
 """Bytes that are gathered before they are written: each write is a visit to a worker thread."""
 
@@ -33,13 +33,15 @@ class UploadedFile:
             ``exchange.respond(200, uploaded.file)``.
     """
 
-    __slots__ = ("_gathered", "_unwritten", "content_type", "file", "filename", "size")
+    __slots__ = ("_gathered", "_spill", "_start", "_unwritten", "content_type", "file", "filename", "size")
 
-    def __init__(self, filename: str, content_type: str | None) -> None:
+    def __init__(self, filename: str, content_type: str | None, spill: Spill) -> None:
         self.filename = filename
         self.content_type = content_type
         self.size = 0
         self.file: IO[bytes] = io.BytesIO()
+        self._spill = spill
+        self._start: int | None = None  # where it begins in the spill
         self._gathered: list[bytes] = []
         self._unwritten = 0
 
@@ -49,7 +51,7 @@ class UploadedFile:
     @property
     def is_in_memory(self) -> bool:
         """Whether it is small enough to have been kept in memory."""
-        return isinstance(self.file, io.BytesIO)
+        return self._start is None
 
     async def read(self) -> bytes:
         """All of it.
@@ -89,34 +91,21 @@ class UploadedFile:
         self.size += len(data)
         self._gathered.append(data)
         self._unwritten += len(data)
-        if self._unwritten >= _BATCH or (to_disk and self.is_in_memory):
-            await self._flush(to_disk=to_disk)
+        if to_disk and self._start is None:
+            self._start = self._spill.size
+        if self._start is not None and self._unwritten >= _BATCH:
+            await self._write()
 
     async def _finish(self) -> Self:
         """It is complete."""
-        await self._flush(to_disk=False)
-        self.file.seek(0)
+        if self._start is None:
+            self.file = io.BytesIO(b"".join(self._gathered))
+            self._gathered = []
+        else:
+            await self._write()
+            self.file = io.BufferedReader(SpilledFile(self._spill, self._start, self.size), _PIECE)
         return self
 
-    async def _flush(self, *, to_disk: bool) -> None:
+    async def _write(self) -> None:
         gathered, self._gathered, self._unwritten = self._gathered, [], 0
-        if to_disk or not self.is_in_memory:
-            await trio.to_thread.run_sync(self._write, gathered)
-        else:
-            self.file.writelines(gathered)
-
-    def _write(self, pieces: list[bytes]) -> None:
-        if isinstance(before := self.file, io.BytesIO):
-            self.file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - mode 0600, and mostly without a name
-            pieces = [before.getvalue(), *pieces]
-        fd = self.file.fileno()
-        for at in range(0, len(pieces), _MOST_PIECES):
-            some = pieces[at : at + _MOST_PIECES]
-            written = os.writev(fd, some)
-            if written < (size := sum(map(len, some))):  # the disk is nearly full
-                rest = memoryview(b"".join(some))[written:size]
-                while rest:
-                    rest = rest[os.write(fd, rest) :]
-
-    def _close(self) -> None:
-        self.file.close()
+        await trio.to_thread.run_sync(self._spill.append, gathered)
