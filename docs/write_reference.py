@@ -44,9 +44,8 @@ PAGES: dict[str, tuple[str, str, str]] = {
     ),
     "http-server": (
         "HTTP servers", "trionet",
-        "HTTPServerConnection Exchange HTTPException ResponseStream EventStream HTTPLimits Headers MultiMapping"
-        " UploadedFile"
-        " forwarded_request_headers forwarded_response_headers",
+        "HTTPServerConnection Exchange HTTPException ResponseStream EventStream HTTPLimits Compression"
+        " Headers MultiMapping UploadedFile forwarded_request_headers forwarded_response_headers",
     ),
     "http-client": (
         "HTTP clients", "trionet",

@@ -45,6 +45,7 @@ from .transport.tls_info import TLSInfo
 
 if TYPE_CHECKING:
     from .http import (
+        Compression,
         EventStream,
         Exchange,
         Headers,
@@ -85,6 +86,7 @@ __all__ = [
     "Blocker",
     "BodyNotReplayableError",
     "CloseReason",
+    "Compression",
     "Connection",
     "ConnectionClosed",
     "Detached",
@@ -173,7 +175,7 @@ __all__ = [
 ]
 
 _HTTP = (
-    "EventStream Exchange HTTPClient HTTPClientConnection HTTPClientStatistics HTTPException HTTPLimits"
+    "Compression EventStream Exchange HTTPClient HTTPClientConnection HTTPClientStatistics HTTPException HTTPLimits"
     " HTTPRequest HTTPServerConnection Headers MultiMapping Response ResponseStream UploadedFile"
     " forwarded_request_headers forwarded_response_headers to_connection to_http_client to_http_server to_http_tunnel"
     " to_socks5_tunnel"

@@ -18,7 +18,7 @@ import pytest
 import trio
 
 import trionet
-from trionet.http.server.exchange import LARGE
+from trionet.http.server.cycle import LARGE
 
 SIZES = [0, 1, LARGE - 1, LARGE, LARGE + 1, 65535, 65537, 1_000_003]
 KINDS = ["tcp", "tls", "unix"]

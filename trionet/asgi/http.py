@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import trio
 
 from ..errors import HandleBrokenError, HandleClosedError, LocalProtocolError, RemoteProtocolError
-from ..http.server.exchange import LARGE
+from ..http.server.cycle import LARGE
 from .errors import ClientDisconnectedError
 from .fields import careful, read_fields, without_length
 from .http_access import client_has_gone, respond_at_once, respond_later, take_whole_body

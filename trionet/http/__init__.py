@@ -30,11 +30,13 @@ if TYPE_CHECKING:
     from .client.recipe import to_http_client
     from .client.response import Response
     from .client.statistics import HTTPClientStatistics
+    from .server.compression import Compression
     from .server.event_stream import EventStream
     from .server.forwarding import forwarded_request_headers, forwarded_response_headers
     from .server.uploaded_file import UploadedFile
 
 __all__ = [
+    "Compression",
     "EventStream",
     "Exchange",
     "HTTPClient",
@@ -59,6 +61,7 @@ __all__ = [
 ]
 
 _LOADED_LATER: Final = {
+    "Compression": "server.compression",
     "EventStream": "server.event_stream",
     "UploadedFile": "server.uploaded_file",
     "HTTPClient": "client.client",

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 
     from ..connection import Connection
+    from ..handle.detached import Detached
+    from ..http.server.compression import Compression
     from ..http.server.exchange import Exchange
     from ..tls.server_contexts import ServerContexts
     from ..transport.socket_options import SocketOption
@@ -53,6 +55,7 @@ async def serve_http(
     socket_options: Sequence[SocketOption] = (),
     limits: Limits | None = None,
     http_limits: HTTPLimits = DEFAULT_LIMITS,
+    compression: Compression | None = None,
     on_error: ErrorHook | None = None,
     observer: Any = None,
     task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
@@ -74,6 +77,7 @@ async def serve_http(
         socket_options: As for `serve_tcp`.
         limits: Bounds of the server.
         http_limits: Bounds of each connection.
+        compression: Whether responses are compressed for clients that ask for it, and which; None for none.
         on_error: Called with the exchange and an `outcome.Error`, in the handler's task, when a handler has failed. By
             default the error is logged (logger ``trionet.server``).
         observer: As for `open_scope`.
@@ -88,7 +92,7 @@ async def serve_http(
 
     Cancellation: as for `serve`.
     """
-    serving = http_handler(handler, limits=http_limits, on_error=on_error)
+    serving = http_handler(handler, limits=http_limits, compression=compression, on_error=on_error)
     await serve_tcp(
         serving,
         port,
@@ -104,37 +108,45 @@ async def serve_http(
 
 
 def http_handler(
-    handler: Handler, *, limits: HTTPLimits = DEFAULT_LIMITS, on_error: ErrorHook | None = None
+    handler: Handler,
+    *,
+    limits: HTTPLimits = DEFAULT_LIMITS,
+    compression: Compression | None = None,
+    on_error: ErrorHook | None = None,
 ) -> Callable[[Connection], Awaitable[None]]:
     """A handler of connections, for `serve`, `serve_tcp` or `serve_unix`, that speaks HTTP and calls this `handler`.
 
     Arguments: as for `serve_http`.
 
     Raises:
-        TypeError: `handler` is not an async function, or `limits` is not an `HTTPLimits`.
+        TypeError: `handler` is not an async function, `limits` is not an `HTTPLimits`, or `compression` not a
+            `Compression`.
     """
     check_handler(handler)
     if on_error is not None and not callable(on_error):
         raise TypeError(f"on_error must be a function of the exchange and the error, not {on_error!r}")
-    to_http_server(limits=limits)  # checks them
+    to_http_server(limits=limits, compression=compression)  # checks them
     serve_connection = functools.wraps(handler, updated=())(
-        _connection_handler(_exchange_loop(handler, on_error), limits)
+        _connection_handler(_exchange_loop(handler, on_error), limits, compression)
     )
     serve_connection.scheme = "http"  # type: ignore[attr-defined]  # so that `run` can say where it listens
     return serve_connection
 
 
 def _connection_handler(
-    serve_exchanges: ExchangeLoop, limits: HTTPLimits
+    serve_exchanges: ExchangeLoop, limits: HTTPLimits, compression: Compression | None
 ) -> Callable[[Connection], Coroutine[Any, Any, None]]:
     """What is done with a `Connection`; and, without one, with a connection that is HTTP from the start."""
 
     async def serve_connection(connection: Connection) -> None:
-        http = await connection.upgrade(to_http_server(limits=limits))
+        http = await connection.upgrade(to_http_server(limits=limits, compression=compression))
         del connection  # nobody needs the old handle any more
         await serve_exchanges(http)
 
-    FirstHandle(lambda capsule: HTTPServerConnection(capsule, limits), serve_exchanges).belong_to(serve_connection)
+    def first_handle(capsule: Detached) -> HTTPServerConnection:
+        return HTTPServerConnection(capsule, limits, compression)
+
+    FirstHandle(first_handle, serve_exchanges).belong_to(serve_connection)
     return serve_connection
 
 

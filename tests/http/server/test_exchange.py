@@ -9,7 +9,7 @@ from trio.testing import wait_all_tasks_blocked
 
 import trionet
 from trionet import LocalProtocolError, Reason
-from trionet.http.server.exchange import LARGE
+from trionet.http.server.cycle import LARGE
 
 from ...helpers.http_served import (
     GET,

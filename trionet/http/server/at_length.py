@@ -1,4 +1,7 @@
-"""A whole response whose body is not worth joining to its head, or is not there yet: large, a file, an iterable."""
+"""A whole response whose body is not worth joining to its head, or is not there yet: large, a file, an iterable.
+
+And each one of a server that compresses responses, since that may change its fields and its body.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,12 @@ from trio.lowlevel import checkpoint_if_cancelled, enable_ki_protection
 
 from ...support.checks import flat_view
 from ..content import make_content
+from .cycle import LARGE
 from .response_stream import ResponseStream
 
 if TYPE_CHECKING:
     from ..content.content import Content
+    from ..protocol.body_writer import Buffer
     from ..protocol.headers import HeaderInput, Headers
     from .cycle import Cycle, ExchangeUnderWay
     from .output import ResponseOutput
@@ -35,7 +40,10 @@ async def respond_at_length(
         body = flat_view(body)
     if isinstance(body, (bytes, bytearray, memoryview)):
         await checkpoint_if_cancelled()
-        await output.respond_in_parts(exchange, status, headers, body)
+        if (compression := cycle.compression) is not None:
+            headers, body = await compression._compress(cycle.machine, status, headers, body)
+            cycle.check(exchange, "respond")  # other tasks may have run
+        await _respond_with(exchange, output, status, headers, body)
         return
     content = make_content(body, name="body")
     # A file is all there: a client that ends its direction, and waits, gets it.
@@ -47,6 +55,17 @@ async def respond_at_length(
                 await send_content(stream, content)
     finally:
         cycle.response_ready = False
+
+
+@enable_ki_protection
+async def _respond_with(
+    exchange: ExchangeUnderWay, output: ResponseOutput, status: int, headers: HeaderInput | Headers, body: Buffer
+) -> None:
+    """Respond with a body that is all there, and as it is to be sent."""
+    if type(body) is not bytes or len(body) > LARGE:
+        await output.respond_in_parts(exchange, status, headers, body)
+    elif (rest := output.respond(exchange, status, headers, body)) is not None:
+        await output.finish(exchange, *rest)
 
 
 async def send_content(stream: ResponseStream, content: Content) -> None:

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from ...handle.detached import Detached
     from ...transport.tls_info import TLSInfo
     from ..protocol.limits import HTTPLimits
+    from .compression import Compression
 
 __all__ = ["HTTPServerConnection"]
 
@@ -76,6 +77,7 @@ class HTTPServerConnection(Handle):
     """
 
     __slots__ = (
+        "_compression",
         "_cycle",
         "_ending",
         "_grace_ends",
@@ -89,8 +91,9 @@ class HTTPServerConnection(Handle):
         "_watch",
     )
 
-    def __init__(self, capsule: Detached, limits: HTTPLimits) -> None:
+    def __init__(self, capsule: Detached, limits: HTTPLimits, compression: Compression | None = None) -> None:
         self._limits = limits
+        self._compression = compression
         self._machine = H1Server(capsule.leftover, limits)
         if capsule.receive_ended:
             self._machine.receive_eof()
@@ -103,7 +106,7 @@ class HTTPServerConnection(Handle):
     def _renew(self) -> None:
         super()._renew()
         self._turned: trio.Event | None = None
-        self._cycle = cycle = Cycle(self, self._machine, self._limits)
+        self._cycle = cycle = Cycle(self, self._machine, self._limits, self._compression)
         self._output = ResponseOutput(cycle)
         self._lookouts = Lookouts(cycle)
         self._input = RequestInput(cycle, self._output, self._lookouts)

@@ -28,8 +28,12 @@ if TYPE_CHECKING:
     from ..protocol.headers import Headers
     from ..protocol.limits import HTTPLimits
     from ..protocol.server_machine import H1Server
+    from .compression import Compression
 
-__all__ = ["Cycle", "ExchangeUnderWay"]
+__all__ = ["LARGE", "Cycle", "ExchangeUnderWay"]
+
+LARGE: Final = 16384
+"""Up to how many bytes a body is sent joined to its head; of a longer one that would be a copy worth sparing."""
 
 _OPEN: Final = Phase.OPEN
 _BODY: Final = H1State.BODY
@@ -57,18 +61,34 @@ class Cycle:
         handle: The connection; a weak proxy of it from its end on.
         machine: What is said, and when, without I/O.
         limits: Bounds.
+        compression: Whether responses are compressed, and which.
+        at_once: Up to how many bytes a body is sent without a further look; none where it may be compressed.
         exchange: The exchange under way, if any.
         truncated: Whether a response was given up in the middle, and the connection with it.
         response_ready: Whether the response that is being sent is all there: only its client is waited for.
         has_yielded: Whether receiving has let other tasks run since a body was read last: then that need not.
     """
 
-    __slots__ = ("exchange", "handle", "has_yielded", "limits", "machine", "response_ready", "truncated")
+    __slots__ = (
+        "at_once",
+        "compression",
+        "exchange",
+        "handle",
+        "has_yielded",
+        "limits",
+        "machine",
+        "response_ready",
+        "truncated",
+    )
 
-    def __init__(self, handle: Handle, machine: H1Server, limits: HTTPLimits) -> None:
+    def __init__(
+        self, handle: Handle, machine: H1Server, limits: HTTPLimits, compression: Compression | None = None
+    ) -> None:
         self.handle = handle
         self.machine = machine
         self.limits = limits
+        self.compression = compression
+        self.at_once = LARGE if compression is None else -1
         self.exchange: ExchangeUnderWay | None = None
         self.truncated = False
         self.response_ready = False

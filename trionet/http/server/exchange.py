@@ -10,7 +10,7 @@ without I/O (`protocol.server_machine`).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from trio.lowlevel import checkpoint_if_cancelled, enable_ki_protection
 
@@ -41,9 +41,6 @@ if TYPE_CHECKING:
     Successor = TypeVar("Successor", bound=Handle)
 
 __all__ = ["Exchange"]
-
-LARGE: Final = 16384
-"""From how many bytes on a body is sent beside its head: joining them would copy it."""
 
 
 class Exchange(IncomingRequest):
@@ -210,7 +207,7 @@ class Exchange(IncomingRequest):
             cycle.check(self, "respond")
         if json is not ABSENT or isinstance(body, str):
             body, headers = encoded_body(body, json, headers)
-        if type(body) is not bytes or len(body) > LARGE:
+        if type(body) is not bytes or len(body) > cycle.at_once:
             try:
                 await respond_at_length(self, cycle, output, status=status, body=body, headers=headers)
             finally:

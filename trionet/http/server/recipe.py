@@ -12,11 +12,14 @@ from .connection import HTTPServerConnection
 if TYPE_CHECKING:
     from ...handle.detached import Detached
     from ...handle.recipe import Recipe
+    from .compression import Compression
 
 __all__ = ["to_http_server"]
 
 
-def to_http_server(*, limits: HTTPLimits = DEFAULT_LIMITS) -> Recipe[HTTPServerConnection]:
+def to_http_server(
+    *, limits: HTTPLimits = DEFAULT_LIMITS, compression: Compression | None = None
+) -> Recipe[HTTPServerConnection]:
     """Upgrade a `Connection` to HTTP/1.1, as the server. The result is used once, in ``await conn.upgrade(...)``.
 
     Bytes that were received before and not consumed are the beginning of the first request: sniffing with `peek` first
@@ -24,9 +27,10 @@ def to_http_server(*, limits: HTTPLimits = DEFAULT_LIMITS) -> Recipe[HTTPServerC
 
     Args:
         limits: Bounds.
+        compression: Whether responses are compressed for clients that ask for it, and which; None for none.
 
     Raises (here):
-        TypeError: `limits` is not an `HTTPLimits`.
+        TypeError: `limits` is not an `HTTPLimits`, or `compression` not a `Compression`.
 
     Raises (in the upgrade):
         LocalProtocolError: the recipe was used before, or the source is not a `Connection`.
@@ -35,7 +39,11 @@ def to_http_server(*, limits: HTTPLimits = DEFAULT_LIMITS) -> Recipe[HTTPServerC
 
     Source: RFC 9112.
     """
-    return HTTPServerRecipe(check_kind("limits", limits, HTTPLimits, "a trionet.HTTPLimits"))
+    if compression is not None:
+        from .compression import Compression
+
+        check_kind("compression", compression, Compression, "a trionet.Compression")
+    return HTTPServerRecipe(check_kind("limits", limits, HTTPLimits, "a trionet.HTTPLimits"), compression)
 
 
 class HTTPServerRecipe(OwnRecipe[HTTPServerConnection]):
@@ -43,8 +51,9 @@ class HTTPServerRecipe(OwnRecipe[HTTPServerConnection]):
 
     name = "to_http_server"
 
-    def __init__(self, limits: HTTPLimits) -> None:
+    def __init__(self, limits: HTTPLimits, compression: Compression | None) -> None:
         self._limits = limits
+        self._compression = compression
 
     def make(self, capsule: Detached) -> HTTPServerConnection:
-        return HTTPServerConnection(capsule, self._limits)
+        return HTTPServerConnection(capsule, self._limits, self._compression)

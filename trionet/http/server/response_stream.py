@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ...transport.file_region import FileRegion
     from ..protocol.body_writer import Buffer
     from ..protocol.headers import HeaderInput
+    from .compression import CodedBody
     from .cycle import Cycle, ExchangeUnderWay
     from .output import ResponseOutput
 
@@ -36,6 +37,7 @@ class ResponseStream:
 
     __slots__ = (
         "_before",
+        "_coded",
         "_cycle",
         "_exchange",
         "_head",
@@ -66,6 +68,7 @@ class ResponseStream:
         self._head = b""
         self._before: Any = None
         self._invited = True
+        self._coded: CodedBody | None = None
         self._trailers: HeaderInput | Headers = ()
 
     def __await__(self) -> NoReturn:
@@ -75,6 +78,10 @@ class ResponseStream:
     async def __aenter__(self) -> Self:
         self._cycle.check(self._exchange, "stream")
         await checkpoint_if_cancelled()
+        if (compression := self._cycle.compression) is not None:
+            self._headers, self._length, self._coded = compression._begin(
+                self._cycle.machine, self._status, self._headers, self._length
+            )
         if self._cycle.machine.awaits_continue:
             self._invited = False
             self._headers = Headers(self._headers)  # they are looked at again
@@ -129,14 +136,42 @@ class ResponseStream:
             )
         await checkpoint_if_cancelled()
         self._look_at_head()
-        parts = cycle.machine.send_parts(chunk if isinstance(chunk, bytes) else as_piece(chunk))
+        piece = chunk if isinstance(chunk, bytes) else as_piece(chunk)
+        if self._coded is None:
+            await self._send_piece(piece)
+        else:
+            await self._send_coded(self._coded, piece)
+
+    @enable_ki_protection
+    async def _send_piece(self, piece: Buffer) -> None:
+        parts = self._cycle.machine.send_parts(piece)
         head = self._take_head()
         await self._output.send((head, *parts) if head else parts, self._exchange)
+
+    @enable_ki_protection
+    async def _send_coded(self, coded: CodedBody, piece: Buffer) -> None:
+        """Compress a piece, and send it. What the compressor has taken has to be sent, or the response is truncated."""
+        if coded.turn.held:
+            await coded.turn.wait()
+        else:
+            coded.turn.held = True
+        try:
+            self._cycle.check(self._exchange, "send")
+            coded.count(piece)
+            try:
+                for each in coded.pieces(piece):
+                    await self._send_piece(each)
+            except BaseException:
+                self._cycle.truncate(self._exchange)
+                raise
+        finally:
+            coded.turn.release()
 
     @property
     def _sends_files(self) -> bool:
         """Whether a part of a file can be sent as it is: its bytes are those of the body, and of the connection."""
-        return self._cycle.handle._transport.file_sender is not None and self._cycle.machine.count_data(0)
+        transport, machine = self._cycle.handle._transport, self._cycle.machine
+        return self._coded is None and transport.file_sender is not None and machine.count_data(0)
 
     @enable_ki_protection
     async def _send_file(self, piece: FileRegion) -> None:
@@ -179,8 +214,9 @@ class ResponseStream:
             cycle.check(self._exchange, "end of the stream")
             await checkpoint_if_cancelled()  # noqa: ASYNC102 - cancelled here, the response is truncated
             self._look_at_head()
+            last = () if self._coded is None else cycle.machine.send_parts(self._coded.end())
             end = cycle.machine.send_end(() if cycle.machine.ends_with_connection else self._trailers)
-            parts = [part for part in (self._take_head(), end) if part]
+            parts = [part for part in (self._take_head(), *last, end) if part]
             await self._output.send(parts, self._exchange)  # noqa: ASYNC102
         except BaseException:
             self._give_up()
