@@ -80,7 +80,7 @@ class ZstdCompressor:
         return flushed
 
 
-_COMPRESSORS: Final[dict[str, Callable[[], Compressor]]] = {
+_COMPRESSORS: Final[dict[str, Callable[[], Any]]] = {
     "gzip": GzipCompressor,
     "br": BrotliCompressor,
     "zstd": ZstdCompressor,
@@ -94,4 +94,5 @@ def available_codings() -> tuple[str, ...]:
 
 def make_compressor(name: str) -> Compressor:
     """A compressor for one of `available_codings`."""
-    return _COMPRESSORS[name]()
+    made: Compressor = _COMPRESSORS[name]()
+    return made
