@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sys
 import termios
+import threading
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -31,6 +32,8 @@ Item = str | bytes
 PING: Final = b"\0trionet: ping"
 """What stands for a ping of WebSocket; compared by identity."""
 MAX_LINE: Final = 2**20
+SETTLING: Final = 1.0
+"""How many seconds the end waits, at most, for a thread that is about to set up the terminal."""
 PROMPT: Final = "> "
 MORE: Final = ". "
 HELP: Final = """\
@@ -108,8 +111,9 @@ async def typed(screen: Screen) -> AsyncIterator[Item]:
 async def _ask(screen: Screen, prompt: str) -> str | None:
     """A line, which may go on in further ones; None at the end of the input."""
     screen.prompt = prompt
+    _settled.clear()
     try:
-        line = await trio.to_thread.run_sync(input, prompt, abandon_on_cancel=True)
+        line = await trio.to_thread.run_sync(_input, prompt, abandon_on_cancel=True)
     except EOFError:
         return None
     finally:
@@ -118,6 +122,22 @@ async def _ask(screen: Screen, prompt: str) -> str | None:
         return line
     more = await _ask(screen, MORE)
     return line[:-1] if more is None else f"{line[:-1]}\n{more}"
+
+
+# Clear while a thread that asks for a line may still change the settings of the terminal.
+_settled = threading.Event()
+_settled.set()
+
+
+def _input(prompt: str) -> str:
+    """`input`, in a thread, which has changed the terminal when readline calls the startup hook."""
+    import readline
+
+    readline.set_startup_hook(_settled.set)
+    try:
+        return input(prompt)
+    finally:
+        _settled.set()
 
 
 def _remember(line: str) -> None:
@@ -132,7 +152,7 @@ def _remember(line: str) -> None:
 def with_history() -> Iterator[None]:
     """Have the lines of earlier sessions at hand, and keep those of this one; and leave the terminal as it was.
 
-    A thread that is left behind in `input` has set the terminal up for itself.
+    A thread that is left behind in `input` sets the terminal up for itself, perhaps only now: that is waited for.
     """
     import readline
 
@@ -144,6 +164,7 @@ def with_history() -> Iterator[None]:
     try:
         yield
     finally:
+        _settled.wait(SETTLING)
         restore()
         readline.set_history_length(1000)
         with suppress(OSError):
