@@ -23,6 +23,7 @@ from websockets.sync.server import serve as serve_websockets
 
 import trionet
 from trionet.cli import main
+from trionet.cli.connect import lines
 from trionet.cli.connect.certificate import certificate_lines
 from trionet.cli.connect.lines import given
 from trionet.cli.connect.screen import Screen, hex_lines, visible
@@ -414,6 +415,34 @@ def test_a_peer_cannot_write_to_the_terminal_nor_hold_it(terminal, servers):
     person.expect("bye")
     person.expect("the peer has ended the connection")
     assert person.end() == 0
+
+
+def test_the_terminal_is_restored_behind_a_thread_that_still_sets_it_up(monkeypatch, tmp_path):
+    done = []
+    settled = threading.Event()
+
+    def set_up():
+        leaving.wait(PATIENCE)
+        done.append("set up")
+        settled.set()
+
+    class Asking:
+        """Stands for a thread in `input` that comes to the terminal only when the session is over."""
+
+        def wait(self, seconds):
+            leaving.set()
+            return settled.wait(PATIENCE)
+
+    leaving = threading.Event()
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.setattr(lines, "_settled", Asking())
+    monkeypatch.setattr(lines, "_prepare_terminal", lambda: lambda: done.append("restored"))
+    thread = threading.Thread(target=set_up)
+    with lines.with_history():
+        thread.start()
+    leaving.set()
+    thread.join(PATIENCE)
+    assert done == ["set up", "restored"]
 
 
 def test_ctrl_c_ends_it_and_the_terminal_is_as_before(terminal, servers):
