@@ -110,6 +110,7 @@ async def typed(screen: Screen) -> AsyncIterator[Item]:
 
 async def _ask(screen: Screen, prompt: str) -> str | None:
     """A line, which may go on in further ones; None at the end of the input."""
+    await trio.lowlevel.checkpoint_if_cancelled()  # no thread would begin, and nobody would set the event
     screen.prompt = prompt
     _settled.clear()
     try:
